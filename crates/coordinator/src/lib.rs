@@ -1,1 +1,17 @@
-//! coordinator
+//! The coordinator: takes jobs in, sends them out, watches over them, answers for them.
+//!
+//! Owns the database. A job passes through `submit`, `dispatch`, `lease` and `publish`, and `reap`
+//! picks up what was dropped on the way; `api` is the HTTP edge of all of them, `store` holds all SQL.
+
+pub mod api;
+pub mod auth;
+pub mod cli;
+pub mod config;
+pub mod dispatch;
+pub mod lease;
+mod metrics;
+pub mod publish;
+pub mod reap;
+mod serve;
+pub mod store;
+pub mod submit;

@@ -1,0 +1,111 @@
+//! Consuming with a small prefetch, and settling.
+
+use futures_util::StreamExt;
+use futures_util::stream::SelectAll;
+use lapin::message::Delivery;
+use lapin::options::{
+    BasicAckOptions, BasicConsumeOptions, BasicNackOptions, BasicQosOptions, BasicRejectOptions,
+};
+use lapin::types::FieldTable;
+use lapin::{Connection, ConnectionProperties};
+
+use super::message::{Envelope, MessageError};
+use super::topology::{self, queue_name};
+use super::BrokerError;
+use crate::job::Class;
+
+/// A connection that receives wake-ups. When [`Consumer::next`] ends or fails, connect anew.
+pub struct Consumer {
+    connection: Connection,
+    deliveries: SelectAll<lapin::Consumer>,
+}
+
+/// One received message, to be settled by its receiver.
+pub struct WakeUpDelivery {
+    delivery: Delivery,
+}
+
+impl Consumer {
+    /// Connects, declares the topology and consumes both classes, `prefetch` messages each. A
+    /// consumer per class, because quorum queues know no limit across consumers.
+    ///
+    /// # Errors
+    /// [`BrokerError`] when the broker cannot be reached or refuses.
+    pub async fn connect(uri: &str, worker_id: &str, prefetch: u16) -> Result<Self, BrokerError> {
+        let name = ConnectionProperties::default()
+            .with_connection_name(format!("upres-worker {worker_id}").into());
+        let connection = Connection::connect(uri, name).await?;
+        let mut deliveries = SelectAll::new();
+        for class in Class::ALL {
+            let channel = connection.create_channel().await?;
+            topology::declare(&channel).await?;
+            channel.basic_qos(prefetch, BasicQosOptions::default()).await?;
+            let tag = format!("{worker_id}.{}", class.as_str());
+            let options = BasicConsumeOptions::default();
+            deliveries.push(
+                channel
+                    .basic_consume(queue_name(class).into(), tag.into(), options, FieldTable::default())
+                    .await?,
+            );
+        }
+        Ok(Self { connection, deliveries })
+    }
+
+    /// The next message; `None` when the broker closed the connection or cancelled a consumer.
+    ///
+    /// # Errors
+    /// [`BrokerError`] when the connection failed.
+    pub async fn next(&mut self) -> Result<Option<WakeUpDelivery>, BrokerError> {
+        if self.deliveries.len() < Class::ALL.len() {
+            // One class's queue was deleted: its stream has ended while the other goes on.
+            return Ok(None);
+        }
+        match self.deliveries.next().await {
+            Some(delivery) => Ok(Some(WakeUpDelivery { delivery: delivery? })),
+            None => Ok(None),
+        }
+    }
+
+    /// Closes the connection; whatever was not settled goes to another worker.
+    pub async fn close(self) {
+        // A connection that is gone already needs no closing.
+        let _ = self.connection.close(200, "worker stops".into()).await;
+    }
+}
+
+impl WakeUpDelivery {
+    /// Reads the message.
+    ///
+    /// # Errors
+    /// [`MessageError`] when it is no wake-up of a known version.
+    pub fn envelope(&self) -> Result<Envelope, MessageError> {
+        Envelope::from_message(&self.delivery.data, &self.delivery.properties)
+    }
+
+    /// Done with it.
+    ///
+    /// # Errors
+    /// [`BrokerError`] when the connection failed; the message will come again, which is harmless.
+    pub async fn ack(&self) -> Result<(), BrokerError> {
+        self.delivery.ack(BasicAckOptions::default()).await?;
+        Ok(())
+    }
+
+    /// Back into the queue, for whoever is ready.
+    ///
+    /// # Errors
+    /// [`BrokerError`] when the connection failed.
+    pub async fn put_back(&self) -> Result<(), BrokerError> {
+        self.delivery.nack(BasicNackOptions { requeue: true, ..Default::default() }).await?;
+        Ok(())
+    }
+
+    /// Into the dead-letter queue.
+    ///
+    /// # Errors
+    /// [`BrokerError`] when the connection failed.
+    pub async fn park(&self) -> Result<(), BrokerError> {
+        self.delivery.reject(BasicRejectOptions { requeue: false }).await?;
+        Ok(())
+    }
+}

@@ -1,0 +1,17 @@
+//! A job: the request, its settings, its life and its errors.
+//!
+//! The request and its validation are in [`request`] and [`spec`], the life in [`state`] (one door:
+//! [`JobState::apply`]), the stable error types in [`error`].
+
+pub mod error;
+mod id;
+pub mod request;
+pub mod spec;
+pub mod state;
+pub mod view;
+
+pub use error::{ErrorType, JobError};
+pub use id::JobId;
+pub use request::{Class, IfExists, JobRequest};
+pub use spec::UpscaleSpec;
+pub use state::{JobEvent, JobState};

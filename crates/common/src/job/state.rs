@@ -1,0 +1,302 @@
+//! A job's life: the states, the events, and the one function that leads from one to the next.
+//!
+//! ```text
+//!               Released              Claimed                 PublicationBegun    Completed
+//!   scheduled ──────────▶ queued ───────────────▶ running ─────────────────▶ running ─────▶ succeeded
+//!       │                 │   ▲   Retried, HandedBack │ │ GivenUp            (publishing)
+//!       │ Cancelled       │   └───────────────────────┘ └──────────────▶ failed    │
+//!       │ Expired         │ Cancelled, Expired          │ Cancelled                │ PublicationEnded
+//!       └───────▶ cancelled | expired ◀─────────────────┘                          ▼ back to running
+//! ```
+//!
+//! `apply` is pure: times and tokens are arguments. Every event of an attempt carries its lease
+//! token, so that a superseded attempt changes nothing.
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+/// Grows with every claim; whoever presents an older one no longer owns the job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(transparent)]
+pub struct LeaseToken(pub i64);
+
+/// Where a job is in its life. Data sits in the state that needs it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum JobState {
+    /// Accepted, to be queued at a later time.
+    Scheduled,
+    /// Waits for a worker.
+    Queued,
+    /// A worker holds the lease.
+    Running {
+        /// Proof of ownership.
+        token: LeaseToken,
+        /// When the lease lapses, by the database's clock.
+        lease_until: DateTime<Utc>,
+        /// The result is being made visible: from here on nobody but the publisher may end the job.
+        publishing: bool,
+    },
+    /// The result is published.
+    Succeeded,
+    /// Given up.
+    Failed,
+    /// Cancelled by its owner.
+    Cancelled,
+    /// Not started before its deadline.
+    Expired,
+}
+
+/// What happens to a job.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum JobEvent {
+    /// Its time has come.
+    Released,
+    /// A worker took it.
+    Claimed {
+        /// The new lease's token.
+        token: LeaseToken,
+        /// When the new lease lapses.
+        lease_until: DateTime<Utc>,
+    },
+    /// Its worker is still there.
+    Renewed {
+        /// The lease's token.
+        token: LeaseToken,
+        /// When the lease now lapses.
+        lease_until: DateTime<Utc>,
+    },
+    /// The coordinator starts to make the result visible.
+    PublicationBegun {
+        /// The lease's token.
+        token: LeaseToken,
+        /// When somebody else may look at what became of the publication.
+        lease_until: DateTime<Utc>,
+    },
+    /// The result did not become visible, and certainly will not by this publication.
+    PublicationEnded {
+        /// The lease's token.
+        token: LeaseToken,
+    },
+    /// The result is visible.
+    Completed {
+        /// The lease's token.
+        token: LeaseToken,
+    },
+    /// The attempt failed and another may follow.
+    Retried {
+        /// The lease's token.
+        token: LeaseToken,
+    },
+    /// The attempt failed and no other follows.
+    GivenUp {
+        /// The lease's token.
+        token: LeaseToken,
+    },
+    /// The worker returned the job unfinished; no attempt is spent.
+    HandedBack {
+        /// The lease's token.
+        token: LeaseToken,
+    },
+    /// The owner wants it no more.
+    Cancelled,
+    /// Its deadline passed before it started.
+    Expired,
+}
+
+/// An event that the state does not allow.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("a {from} job cannot be {event}")]
+pub struct InvalidTransition {
+    /// The state's name.
+    pub from: &'static str,
+    /// The event's name.
+    pub event: &'static str,
+}
+
+impl JobState {
+    /// Returns the state that follows `event`. Anything not written here is refused.
+    ///
+    /// # Errors
+    /// [`InvalidTransition`], for one when a completion carries a lease token that is no longer held.
+    pub fn apply(&self, event: &JobEvent) -> Result<Self, InvalidTransition> {
+        use {JobEvent as E, JobState as S};
+        Ok(match (self, event) {
+            (S::Scheduled, E::Released) => S::Queued,
+            (S::Queued, E::Claimed { token, lease_until }) => {
+                S::Running { token: *token, lease_until: *lease_until, publishing: false }
+            }
+            (S::Running { token: held, publishing, .. }, E::Renewed { token, lease_until })
+                if token == held =>
+            {
+                S::Running { token: *held, lease_until: *lease_until, publishing: *publishing }
+            }
+            (
+                S::Running { token: held, publishing: false, .. },
+                E::PublicationBegun { token, lease_until },
+            ) if token == held => {
+                S::Running { token: *held, lease_until: *lease_until, publishing: true }
+            }
+            (
+                S::Running { token: held, lease_until, publishing: true },
+                E::PublicationEnded { token },
+            ) if token == held => {
+                S::Running { token: *held, lease_until: *lease_until, publishing: false }
+            }
+            (S::Running { token: held, publishing: true, .. }, E::Completed { token })
+                if token == held =>
+            {
+                S::Succeeded
+            }
+            (
+                S::Running { token: held, publishing: false, .. },
+                E::Retried { token } | E::HandedBack { token },
+            ) if token == held => S::Queued,
+            (S::Running { token: held, publishing: false, .. }, E::GivenUp { token })
+                if token == held =>
+            {
+                S::Failed
+            }
+            (S::Scheduled | S::Queued | S::Running { publishing: false, .. }, E::Cancelled) => {
+                S::Cancelled
+            }
+            (S::Scheduled | S::Queued, E::Expired) => S::Expired,
+            (state, event) => {
+                return Err(InvalidTransition { from: state.name(), event: event.name() });
+            }
+        })
+    }
+
+    /// The state's name, as in JSON and in the database.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Scheduled => "scheduled",
+            Self::Queued => "queued",
+            Self::Running { .. } => "running",
+            Self::Succeeded => "succeeded",
+            Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
+            Self::Expired => "expired",
+        }
+    }
+
+    /// Whether the job's life is over.
+    #[must_use]
+    pub const fn is_terminal(&self) -> bool {
+        matches!(self, Self::Succeeded | Self::Failed | Self::Cancelled | Self::Expired)
+    }
+}
+
+/// The names of all states, for filters.
+pub const STATE_NAMES: [&str; 7] =
+    ["scheduled", "queued", "running", "succeeded", "failed", "cancelled", "expired"];
+
+impl JobEvent {
+    const fn name(&self) -> &'static str {
+        match self {
+            Self::Released => "released",
+            Self::Claimed { .. } => "claimed",
+            Self::Renewed { .. } => "renewed",
+            Self::PublicationBegun { .. } => "published",
+            Self::PublicationEnded { .. } => "unpublished",
+            Self::Completed { .. } => "completed",
+            Self::Retried { .. } => "retried",
+            Self::GivenUp { .. } => "given up",
+            Self::HandedBack { .. } => "handed back",
+            Self::Cancelled => "cancelled",
+            Self::Expired => "expired",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HELD: LeaseToken = LeaseToken(7);
+    const STALE: LeaseToken = LeaseToken(6);
+
+    fn running(publishing: bool) -> JobState {
+        JobState::Running { token: HELD, lease_until: DateTime::UNIX_EPOCH, publishing }
+    }
+
+    fn states() -> Vec<JobState> {
+        use JobState as S;
+        vec![
+            S::Scheduled,
+            S::Queued,
+            running(false),
+            running(true),
+            S::Succeeded,
+            S::Failed,
+            S::Cancelled,
+            S::Expired,
+        ]
+    }
+
+    fn events(token: LeaseToken) -> Vec<JobEvent> {
+        use JobEvent as E;
+        let lease_until = DateTime::UNIX_EPOCH;
+        vec![
+            E::Released,
+            E::Claimed { token, lease_until },
+            E::Renewed { token, lease_until },
+            E::PublicationBegun { token, lease_until },
+            E::PublicationEnded { token },
+            E::Completed { token },
+            E::Retried { token },
+            E::GivenUp { token },
+            E::HandedBack { token },
+            E::Cancelled,
+            E::Expired,
+        ]
+    }
+
+    /// The whole table, written a second time as words: `-` is a refusal.
+    #[test]
+    fn every_pair_of_state_and_event_does_what_the_table_says() {
+        let table = [
+            // released claimed renewed begun ended completed retried givenup handedback cancelled expired
+            ("scheduled", "queued - - - - - - - - cancelled expired"),
+            ("queued", "- running - - - - - - - cancelled expired"),
+            ("running", "- - running running - - queued failed queued cancelled -"),
+            ("running", "- - running - running succeeded - - - - -"),
+            ("succeeded", "- - - - - - - - - - -"),
+            ("failed", "- - - - - - - - - - -"),
+            ("cancelled", "- - - - - - - - - - -"),
+            ("expired", "- - - - - - - - - - -"),
+        ];
+        for (state, (name, row)) in states().into_iter().zip(table) {
+            assert_eq!(state.name(), name);
+            let expected: Vec<_> = row.split(' ').collect();
+            assert_eq!(expected.len(), events(HELD).len());
+            for (event, expected) in events(HELD).iter().zip(expected) {
+                let next = state.apply(event);
+                let seen = next.as_ref().map_or("-", JobState::name);
+                assert_eq!(seen, expected, "{state:?} × {event:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_stale_token_changes_nothing() {
+        for publishing in [false, true] {
+            for event in events(STALE) {
+                if matches!(event, JobEvent::Cancelled) {
+                    continue;
+                }
+                assert!(running(publishing).apply(&event).is_err(), "{event:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_terminal_state_is_final() {
+        for state in states().into_iter().filter(JobState::is_terminal) {
+            for event in events(HELD) {
+                assert!(state.apply(&event).is_err(), "{state:?} × {event:?}");
+            }
+        }
+    }
+}

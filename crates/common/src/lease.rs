@@ -1,0 +1,187 @@
+//! The workers' own door: requests and answers of `/v1/leases`.
+//!
+//! Requests carry lists, so that one call can serve many jobs and the coordinator can group the
+//! calls of many workers into one statement.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::job::state::LeaseToken;
+use crate::job::view::Progress;
+use crate::job::{IfExists, JobError, JobId, UpscaleSpec};
+
+/// Who asks: one worker process.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct WorkerIdent {
+    /// Unique to the process.
+    pub id: String,
+    /// `cpu`, `cuda:0`, …
+    pub device: String,
+    /// The loaded model's name.
+    pub model: String,
+}
+
+/// Asks for the leases of jobs that the worker was woken for.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct ClaimRequest {
+    /// Who asks.
+    pub worker: WorkerIdent,
+    /// At most 100 jobs.
+    pub job_ids: Vec<JobId>,
+}
+
+/// The jobs that were granted. One that is absent is held by somebody else, not due, or done: its
+/// wake-up is stale and can be dropped.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct ClaimAnswer {
+    /// What the worker now owns.
+    pub leases: Vec<Lease>,
+}
+
+/// One owned job.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct Lease {
+    /// Which job.
+    pub job_id: JobId,
+    /// The attempt that this lease stands for, from 1.
+    pub attempt: i32,
+    /// To be presented with everything that follows.
+    pub token: LeaseToken,
+    /// How long it lasts without a heartbeat, in seconds.
+    pub ttl_secs: u32,
+    /// Where the image is.
+    pub input: String,
+    /// Where the result goes.
+    pub output: String,
+    /// What to do when the output exists.
+    pub if_exists: IfExists,
+    /// How to upscale.
+    pub upscale: UpscaleSpec,
+    /// W3C trace context of the submission.
+    pub traceparent: Option<String>,
+}
+
+/// Names one held lease.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct LeaseRef {
+    /// Which job.
+    pub job_id: JobId,
+    /// The lease's token.
+    pub token: LeaseToken,
+}
+
+/// Keeps leases alive.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct HeartbeatRequest {
+    /// Who asks.
+    pub worker: WorkerIdent,
+    /// Every lease the worker holds; none is fine and says that the worker is alive.
+    pub leases: Vec<Beat>,
+}
+
+/// A sign of life for one lease.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct Beat {
+    /// Which lease.
+    #[serde(flatten)]
+    pub lease: LeaseRef,
+    /// How far the attempt is.
+    pub progress: Option<Progress>,
+    /// The multipart upload the attempt writes to, once begun, so that it can be cleaned up
+    /// should the worker vanish.
+    pub upload_id: Option<String>,
+}
+
+/// What became of each lease, in the order asked.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct HeartbeatAnswer {
+    /// One verdict a beat.
+    pub verdicts: Vec<Verdict>,
+}
+
+/// What a worker is to do with a lease.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Verdict {
+    /// Go on.
+    Held,
+    /// Stop: the owner cancelled the job.
+    Cancelled,
+    /// Stop: the lease lapsed, somebody else may have the job.
+    Lost,
+}
+
+/// One uploaded part.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct UploadedPart {
+    /// From 1.
+    pub number: i32,
+    /// As the store returned it.
+    pub etag: String,
+    /// Base64 of the part's SHA-256, as the store checked it.
+    pub sha256: String,
+}
+
+/// What a finished attempt made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Outcome {
+    /// The multipart upload that holds the result, invisible until the coordinator completes it.
+    pub upload_id: String,
+    /// Its parts in order.
+    pub parts: Vec<UploadedPart>,
+    /// Of the whole object, lower-case hex.
+    pub sha256: String,
+    /// Its size.
+    pub bytes: i64,
+    /// Pixels across.
+    pub width: i32,
+    /// Pixels down.
+    pub height: i32,
+    /// Tiles and tile-steps done.
+    pub progress: Progress,
+    /// Milliseconds by stage.
+    pub timings: BTreeMap<String, u64>,
+    /// Done, but worth a word.
+    pub warnings: Vec<String>,
+}
+
+/// Asks the coordinator to publish an attempt's result.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct CompleteRequest {
+    /// Which lease.
+    #[serde(flatten)]
+    pub lease: LeaseRef,
+    /// What was made.
+    pub outcome: Outcome,
+}
+
+/// Reports that an attempt failed.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct FailRequest {
+    /// Which lease.
+    #[serde(flatten)]
+    pub lease: LeaseRef,
+    /// Why.
+    pub error: JobError,
+}
+
+/// Returns a job unfinished; no attempt is spent.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct ReleaseRequest {
+    /// Which lease.
+    #[serde(flatten)]
+    pub lease: LeaseRef,
+    /// Why, for the attempt's story.
+    pub reason: String,
+}
+
+/// Where the job stands after a report.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct SettledAnswer {
+    /// The job's state.
+    pub state: String,
+    /// The report came from a superseded attempt and changed nothing; its upload is to be aborted.
+    pub superseded: bool,
+}

@@ -1,0 +1,9 @@
+//! The object store: addresses, and the few operations that the programs need.
+
+mod address;
+mod client;
+
+pub use address::{AddressError, ObjectUri, UriPrefix, upload_address};
+pub use client::{
+    Completion, Ownership, ObjectError, ObjectInfo, ObjectStore, S3Args, sha256_base64, sha256_hex,
+};

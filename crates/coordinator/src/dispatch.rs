@@ -1,0 +1,210 @@
+//! Dispatch: the relay turns outbox rows into wake-ups on the broker.
+//!
+//! Invariants: a row is marked sent only on the broker's confirm; no transaction is open while
+//! talking to the broker; at most [`DispatchConfig::release_limit`] unanswered wake-ups per class are
+//! on the broker, so that cancelling and reordering act in SQL on all the rest. Any number of relays
+//! run side by side.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use secrecy::{ExposeSecret, SecretString};
+use sqlx::PgPool;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+use upres_common::broker::{BrokerError, Publisher};
+use upres_common::job::{Class, JobEvent};
+
+use crate::config::DispatchConfig;
+use crate::store::jobs::{TransitionError, transition};
+use crate::store::{StoreError, outbox};
+
+/// Rows in one publish: one round trip to the broker serves them all.
+const BATCH: i64 = 500;
+/// Waits between tries to reach the broker, doubling.
+const RECONNECT: std::ops::RangeInclusive<Duration> =
+    Duration::from_millis(200)..=Duration::from_secs(5);
+
+/// Why a tick was not finished. Whatever it left is taken up by the next.
+#[derive(Debug, thiserror::Error)]
+pub enum DispatchError {
+    /// The database.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The broker; connect anew.
+    #[error(transparent)]
+    Broker(#[from] BrokerError),
+}
+
+impl From<sqlx::Error> for DispatchError {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Store(error.into())
+    }
+}
+
+/// Runs until `stop`: ticks when a job is submitted and at every interval, reconnecting to the
+/// broker as often as it takes.
+pub async fn run(
+    pool: PgPool,
+    amqp_url: SecretString,
+    config: DispatchConfig,
+    work: Arc<Notify>,
+    stop: CancellationToken,
+) {
+    let mut pause = *RECONNECT.start();
+    while !stop.is_cancelled() {
+        match Publisher::connect(amqp_url.expose_secret()).await {
+            Ok(publisher) => {
+                tracing::info!("relay connected to the broker");
+                pause = *RECONNECT.start();
+                let ended = relay(&pool, &publisher, &config, &work, &stop).await;
+                if let Err(error) = ended {
+                    tracing::warn!(error = &error as &dyn std::error::Error, "relay lost the broker");
+                }
+            }
+            Err(error) => {
+                tracing::warn!(error = &error as &dyn std::error::Error, "relay cannot reach the broker");
+            }
+        }
+        let _ = tokio::time::timeout(pause, stop.cancelled()).await;
+        pause = (pause * 2).min(*RECONNECT.end());
+    }
+}
+
+/// Ticks until `stop`, or until the broker fails.
+async fn relay(
+    pool: &PgPool,
+    publisher: &Publisher,
+    config: &DispatchConfig,
+    work: &Notify,
+    stop: &CancellationToken,
+) -> Result<(), BrokerError> {
+    let mut swept = Instant::now();
+    while !stop.is_cancelled() {
+        if swept.elapsed() >= config.resend_after / 2 {
+            swept = Instant::now();
+            broker_errors_only(sweep(pool, publisher, config).await)?;
+        }
+        let more = broker_errors_only(tick(pool, publisher, config).await)?.unwrap_or(false);
+        if more {
+            continue;
+        }
+        tokio::select! {
+            () = work.notified() => {}
+            () = tokio::time::sleep(config.interval) => {}
+            () = stop.cancelled() => {}
+        }
+    }
+    Ok(())
+}
+
+/// A database that is away ends only this tick; a broker that is away ends the connection.
+fn broker_errors_only<T>(result: Result<T, DispatchError>) -> Result<Option<T>, BrokerError> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(DispatchError::Broker(error)) => Err(error),
+        Err(DispatchError::Store(error)) => {
+            tracing::warn!(error = &error as &dyn std::error::Error, "dispatch waits for the database");
+            Ok(None)
+        }
+    }
+}
+
+/// Queues scheduled jobs that are due and publishes one batch per class. Returns whether there may
+/// be more to do at once.
+///
+/// # Errors
+/// [`DispatchError`].
+pub async fn tick(
+    pool: &PgPool,
+    publisher: &Publisher,
+    config: &DispatchConfig,
+) -> Result<bool, DispatchError> {
+    queue_due(pool).await?;
+    let mut more = false;
+    for class in Class::ALL {
+        let mut conn = pool.acquire().await?;
+        let room = config.release_limit - outbox::count_sent(&mut conn, class).await?;
+        if room <= 0 {
+            continue;
+        }
+        let limit = room.min(BATCH);
+        let taken = outbox::take(&mut conn, class, limit).await?;
+        drop(conn);
+        if taken.is_empty() {
+            continue;
+        }
+        more |= i64::try_from(taken.len()).is_ok_and(|count| count == limit);
+        publish(pool, publisher, &taken).await?;
+    }
+    Ok(more)
+}
+
+async fn publish(
+    pool: &PgPool,
+    publisher: &Publisher,
+    taken: &[outbox::Taken],
+) -> Result<(), DispatchError> {
+    let envelopes: Vec<_> = taken.iter().map(|row| row.envelope.clone()).collect();
+    let ids = |wanted: bool, confirmed: &[bool]| -> Vec<i64> {
+        let rows = taken.iter().zip(confirmed).filter(|(_, confirmed)| **confirmed == wanted);
+        rows.map(|(row, _)| row.outbox_id).collect()
+    };
+    match publisher.publish(&envelopes).await {
+        Ok(confirmed) => {
+            let mut conn = pool.acquire().await?;
+            outbox::mark_sent(&mut conn, &ids(true, &confirmed)).await?;
+            outbox::give_back(&mut conn, &ids(false, &confirmed)).await?;
+            metrics::counter!("upres_wakeups_sent_total").increment(confirmed.len() as u64);
+            Ok(())
+        }
+        Err(error) => {
+            // Some may have arrived: they are sent twice then, which is harmless.
+            let mut conn = pool.acquire().await?;
+            outbox::give_back(&mut conn, &ids(false, &vec![false; taken.len()])).await?;
+            Err(error.into())
+        }
+    }
+}
+
+async fn queue_due(pool: &PgPool) -> Result<(), DispatchError> {
+    let mut tx = pool.begin().await?;
+    for id in outbox::due_scheduled(&mut tx, BATCH).await? {
+        match transition(&mut tx, id, &JobEvent::Released).await {
+            Ok(_) | Err(TransitionError::Refused(_) | TransitionError::NoSuchJob(_)) => {}
+            Err(TransitionError::Store(error)) => return Err(error.into()),
+        }
+    }
+    tx.commit().await?;
+    Ok(())
+}
+
+/// Finds wake-ups that were confirmed and yet are gone (a queue was deleted, a broker lost its disk)
+/// and has them sent again: when the broker holds fewer than are unanswered, the oldest of them are
+/// the missing ones, or are in a busy worker's hands; a duplicate is harmless and is counted by the
+/// broker from then on, so duplicates do not pile up.
+///
+/// # Errors
+/// [`DispatchError`].
+pub async fn sweep(
+    pool: &PgPool,
+    publisher: &Publisher,
+    config: &DispatchConfig,
+) -> Result<(), DispatchError> {
+    for class in Class::ALL {
+        let mut conn = pool.acquire().await?;
+        let unanswered = outbox::count_sent(&mut conn, class).await?;
+        if unanswered == 0 {
+            continue;
+        }
+        let missing = unanswered - i64::from(publisher.depth(class).await?);
+        if missing > 0 {
+            let resent = outbox::resend(&mut conn, class, config.resend_after, missing).await?;
+            if resent > 0 {
+                tracing::warn!(class = class.as_str(), resent, "wake-ups seem lost, sending them again");
+                metrics::counter!("upres_wakeups_resent_total").increment(resent);
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,103 @@
+//! The `attempts` table: every attempt's story.
+
+use sqlx::PgConnection;
+use upres_common::job::state::LeaseToken;
+use upres_common::job::{JobError, JobId};
+
+use super::{StoreError, to_json};
+
+/// How an attempt ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AttemptOutcome {
+    /// Its result was published.
+    Succeeded,
+    /// It reported an error.
+    Failed,
+    /// Its lease lapsed.
+    Lost,
+    /// The worker returned the job unfinished.
+    HandedBack,
+    /// The job was cancelled meanwhile.
+    Cancelled,
+}
+
+impl AttemptOutcome {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Succeeded => "succeeded",
+            Self::Failed => "failed",
+            Self::Lost => "lost",
+            Self::HandedBack => "handed_back",
+            Self::Cancelled => "cancelled",
+        }
+    }
+}
+
+/// Opens the story of the attempt that was just claimed.
+///
+/// # Errors
+/// [`StoreError::Database`].
+pub async fn begin(
+    conn: &mut PgConnection,
+    id: JobId,
+    attempt: i32,
+    token: LeaseToken,
+    worker_id: &str,
+) -> Result<(), StoreError> {
+    sqlx::query!(
+        r#"
+        insert into attempts (job_id, attempt, lease_token, worker_id, outcome)
+        values ($1, $2, $3, $4, 'running')"#,
+        id.0,
+        attempt,
+        token.0,
+        worker_id,
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// Closes the story of the attempt that is running, if one is.
+///
+/// # Errors
+/// [`StoreError::Database`].
+pub async fn end(
+    conn: &mut PgConnection,
+    id: JobId,
+    outcome: AttemptOutcome,
+    error: Option<&JobError>,
+) -> Result<(), StoreError> {
+    sqlx::query!(
+        r#"
+        update attempts
+        set outcome = $2, error = $3, ended_at = now()
+        where job_id = $1 and outcome = 'running'"#,
+        id.0,
+        outcome.as_str(),
+        error.map(to_json),
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// Whether the attempt of this lease is the one whose result was published.
+///
+/// # Errors
+/// [`StoreError::Database`].
+pub async fn has_succeeded(
+    conn: &mut PgConnection,
+    id: JobId,
+    token: LeaseToken,
+) -> Result<bool, StoreError> {
+    let found = sqlx::query_scalar!(
+        r#"
+        select exists (
+            select 1 from attempts where job_id = $1 and lease_token = $2 and outcome = 'succeeded'
+        ) as "found!""#,
+        id.0,
+        token.0,
+    );
+    Ok(found.fetch_one(conn).await?)
+}

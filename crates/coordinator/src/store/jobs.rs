@@ -1,0 +1,293 @@
+//! The `jobs` table: insert, and the one door through which a job's state changes.
+
+use sqlx::PgConnection;
+use upres_common::job::request::ValidJob;
+use upres_common::job::state::{InvalidTransition, LeaseToken};
+use upres_common::job::view::Progress;
+use upres_common::job::{JobError, JobEvent, JobId, JobState};
+use upres_common::lease::Outcome;
+use upres_common::objects::ObjectUri;
+
+use super::{StoreError, from_json, to_json};
+
+/// Why a transition was not made.
+#[derive(Debug, thiserror::Error)]
+pub enum TransitionError {
+    /// The state does not allow it, or the token is not the one that is held.
+    #[error(transparent)]
+    Refused(#[from] InvalidTransition),
+    /// There is no such job.
+    #[error("there is no job {0}")]
+    NoSuchJob(JobId),
+    /// The database.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl From<sqlx::Error> for TransitionError {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Store(error.into())
+    }
+}
+
+/// Inserts an accepted job.
+///
+/// # Errors
+/// [`StoreError::Database`].
+pub async fn insert(
+    conn: &mut PgConnection,
+    id: JobId,
+    tenant: &str,
+    job: &ValidJob,
+    traceparent: Option<&str>,
+) -> Result<(), StoreError> {
+    // Whether it is due yet is decided by the database's clock, like every other time.
+    sqlx::query!(
+        r#"
+        insert into jobs (job_id, tenant, input, output, if_exists, upscale, class, priority,
+            max_attempts, not_before, finish_by, labels, warnings, traceparent, state)
+        values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14,
+            case when $10 > now() then 'scheduled' else 'queued' end)"#,
+        id.0,
+        tenant,
+        job.input.to_string(),
+        job.output.to_string(),
+        match job.if_exists {
+            upres_common::job::IfExists::Fail => "fail",
+            upres_common::job::IfExists::Overwrite => "overwrite",
+        },
+        to_json(&job.upscale),
+        job.class.as_str(),
+        job.priority,
+        i32::try_from(job.max_attempts).unwrap_or(i32::MAX),
+        job.not_before,
+        job.finish_by,
+        to_json(&job.labels),
+        to_json(&job.warnings),
+        traceparent,
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// Locks the job, applies `event` and saves the state that follows. The one caller that saves.
+///
+/// # Errors
+/// [`TransitionError::Refused`] when the state does not allow the event; nothing is changed then.
+pub async fn transition(
+    conn: &mut PgConnection,
+    id: JobId,
+    event: &JobEvent,
+) -> Result<JobState, TransitionError> {
+    let next = lock(conn, id).await?.apply(event)?;
+    let (token, lease_until, publishing) = match next {
+        JobState::Running { token, lease_until, publishing } => {
+            (Some(token.0), Some(lease_until), publishing)
+        }
+        _ => (None, None, false),
+    };
+    sqlx::query!(
+        r#"
+        update jobs
+        set state = $2, lease_token = $3, lease_until = $4, publishing = $5,
+            version = version + 1,
+            finished_at = case when $6 then now() end,
+            upload_id = case when $2 = 'running' then upload_id end
+        where job_id = $1"#,
+        id.0,
+        next.name(),
+        token,
+        lease_until,
+        publishing,
+        next.is_terminal(),
+    )
+    .execute(conn)
+    .await?;
+    Ok(next)
+}
+
+/// Locks the job's row and reads its state.
+///
+/// # Errors
+/// [`TransitionError::NoSuchJob`] or the database's.
+pub async fn lock(conn: &mut PgConnection, id: JobId) -> Result<JobState, TransitionError> {
+    let row = sqlx::query!(
+        "select state, lease_token, lease_until, publishing from jobs where job_id = $1 for update",
+        id.0
+    )
+    .fetch_optional(conn)
+    .await?
+    .ok_or(TransitionError::NoSuchJob(id))?;
+    Ok(match (row.state.as_str(), row.lease_token, row.lease_until) {
+        ("scheduled", ..) => JobState::Scheduled,
+        ("queued", ..) => JobState::Queued,
+        ("succeeded", ..) => JobState::Succeeded,
+        ("failed", ..) => JobState::Failed,
+        ("cancelled", ..) => JobState::Cancelled,
+        ("expired", ..) => JobState::Expired,
+        ("running", Some(token), Some(lease_until)) => {
+            JobState::Running { token: LeaseToken(token), lease_until, publishing: row.publishing }
+        }
+        (state, ..) => unreachable!("the table's checks do not allow a `{state}` job like this"),
+    })
+}
+
+/// Notes what an attempt reported while it runs.
+///
+/// # Errors
+/// [`StoreError::Database`].
+pub async fn record_progress(
+    conn: &mut PgConnection,
+    id: JobId,
+    progress: Option<&Progress>,
+    upload_id: Option<&str>,
+) -> Result<(), StoreError> {
+    sqlx::query!(
+        r#"
+        update jobs
+        set progress = coalesce($2, progress),
+            cost = coalesce($3, cost),
+            upload_id = coalesce($4, upload_id)
+        where job_id = $1"#,
+        id.0,
+        progress.map(to_json),
+        progress.map(|progress| i64::from(progress.tile_steps_total)),
+        upload_id,
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// Notes what is about to be published, before the event `PublicationBegun`.
+///
+/// # Errors
+/// [`StoreError::Database`].
+pub async fn record_publication(
+    conn: &mut PgConnection,
+    id: JobId,
+    outcome: &Outcome,
+) -> Result<(), StoreError> {
+    sqlx::query!(
+        "update jobs set publication = $2, upload_id = $3 where job_id = $1",
+        id.0,
+        to_json(outcome),
+        outcome.upload_id,
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// A publication under way: all that is needed to finish it, by whoever does.
+#[derive(Debug, Clone)]
+pub struct Publication {
+    /// The job.
+    pub job_id: JobId,
+    /// The attempt.
+    pub attempt: i32,
+    /// Its lease.
+    pub token: LeaseToken,
+    /// Where the result goes.
+    pub output: ObjectUri,
+    /// Whether an object that is there already may be replaced.
+    pub overwrite: bool,
+    /// What the attempt made.
+    pub outcome: Outcome,
+}
+
+/// The publication of a job, if one is under way.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn publication(
+    conn: &mut PgConnection,
+    id: JobId,
+) -> Result<Option<Publication>, StoreError> {
+    let row = sqlx::query!(
+        r#"
+        select attempt, lease_token as "lease_token!", output, if_exists, publication as "publication!"
+        from jobs
+        where job_id = $1 and publishing"#,
+        id.0
+    )
+    .fetch_optional(conn)
+    .await?;
+    row.map(|row| {
+        Ok(Publication {
+            job_id: id,
+            attempt: row.attempt,
+            token: LeaseToken(row.lease_token),
+            output: row.output.parse().expect("only valid addresses are stored"),
+            overwrite: row.if_exists == "overwrite",
+            outcome: from_json(id.0, "publication", row.publication)?,
+        })
+    })
+    .transpose()
+}
+
+/// Writes the result's columns from the publication, before the event `Completed`.
+///
+/// # Errors
+/// [`StoreError::Database`].
+pub async fn record_result(
+    conn: &mut PgConnection,
+    publication: &Publication,
+) -> Result<(), StoreError> {
+    let outcome = &publication.outcome;
+    let result = serde_json::json!({
+        "uri": publication.output.to_string(), "sha256": outcome.sha256, "bytes": outcome.bytes,
+        "width": outcome.width, "height": outcome.height,
+    });
+    sqlx::query!(
+        r#"
+        update jobs
+        set result = $2, timings = $3, progress = $4, cost = $5, warnings = warnings || $6
+        where job_id = $1"#,
+        publication.job_id.0,
+        result,
+        to_json(&outcome.timings),
+        to_json(&outcome.progress),
+        i64::from(outcome.progress.tile_steps_total),
+        to_json(&outcome.warnings),
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// Notes why an attempt failed and that it is spent. Returns how many have failed, and how many may.
+///
+/// # Errors
+/// [`StoreError::Database`].
+pub async fn record_failure(
+    conn: &mut PgConnection,
+    id: JobId,
+    error: &JobError,
+) -> Result<(i32, i32), StoreError> {
+    let row = sqlx::query!(
+        r#"
+        update jobs
+        set failures = failures + 1, error = $2
+        where job_id = $1
+        returning failures, max_attempts"#,
+        id.0,
+        to_json(error),
+    )
+    .fetch_one(conn)
+    .await?;
+    Ok((row.failures, row.max_attempts))
+}
+
+/// Whether `uri` is the input of any job, of whatever tenant and state.
+///
+/// # Errors
+/// [`StoreError::Database`].
+pub async fn is_input(conn: &mut PgConnection, uri: &ObjectUri) -> Result<bool, StoreError> {
+    let found = sqlx::query_scalar!(
+        r#"select exists (select 1 from jobs where input = $1) as "found!""#,
+        uri.to_string()
+    );
+    Ok(found.fetch_one(conn).await?)
+}

@@ -1,0 +1,188 @@
+//! Reading jobs for the API.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, Utc};
+use sqlx::{PgConnection, Postgres, QueryBuilder, Row};
+use upres_common::job::view::{AttemptView, ErrorView, JobView};
+use upres_common::job::{Class, IfExists, JobError, JobId};
+use uuid::Uuid;
+
+use super::{StoreError, from_json};
+
+/// Every column a [`JobView`] is made of.
+const COLUMNS: &str = "job_id, state, version, attempt, input, output, if_exists, upscale, class, \
+    priority, max_attempts, not_before, finish_by, labels, progress, cost, timings, result, error, \
+    warnings, created_at, started_at, finished_at";
+
+/// Which jobs a list shows.
+#[derive(Debug, Clone, Default)]
+pub struct Filter {
+    /// Only this state.
+    pub state: Option<String>,
+    /// Only jobs with all of these labels.
+    pub labels: BTreeMap<String, String>,
+    /// Only jobs submitted before this one.
+    pub before: Option<JobId>,
+}
+
+/// The version of a job, to see whether it changed without reading it.
+///
+/// # Errors
+/// [`StoreError::Database`].
+pub async fn version(
+    conn: &mut PgConnection,
+    tenant: &str,
+    id: JobId,
+) -> Result<Option<i64>, StoreError> {
+    let version =
+        sqlx::query_scalar!("select version from jobs where job_id = $1 and tenant = $2", id.0, tenant);
+    Ok(version.fetch_optional(conn).await?)
+}
+
+/// One job with its attempts.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn find(
+    conn: &mut PgConnection,
+    tenant: &str,
+    id: JobId,
+) -> Result<Option<JobView>, StoreError> {
+    let mut query = QueryBuilder::<Postgres>::new(format!("select {COLUMNS} from jobs where job_id = "));
+    query.push_bind(id.0).push(" and tenant = ").push_bind(tenant);
+    let Some(row) = query.build().fetch_optional(&mut *conn).await? else { return Ok(None) };
+    let mut job = view(&row)?;
+    job.attempts = attempts(conn, id).await?;
+    Ok(Some(job))
+}
+
+/// A page of jobs, newest first.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn page(
+    conn: &mut PgConnection,
+    tenant: &str,
+    filter: &Filter,
+    limit: i64,
+) -> Result<Vec<JobView>, StoreError> {
+    // Put together at run time because each filter changes the plan; all values are bound.
+    let mut query = QueryBuilder::<Postgres>::new(format!("select {COLUMNS} from jobs where tenant = "));
+    query.push_bind(tenant);
+    if let Some(state) = &filter.state {
+        query.push(" and state = ").push_bind(state);
+    }
+    if !filter.labels.is_empty() {
+        query.push(" and labels @> ").push_bind(super::to_json(&filter.labels));
+    }
+    if let Some(before) = filter.before {
+        query.push(" and job_id < ").push_bind(before.0);
+    }
+    query.push(" order by job_id desc limit ").push_bind(limit);
+    query.build().fetch_all(conn).await?.iter().map(view).collect()
+}
+
+/// The work that is not done yet.
+#[derive(Debug, Clone)]
+pub struct Backlog {
+    /// Jobs that wait, scheduled ones included.
+    pub waiting: i64,
+    /// Jobs under a lease.
+    pub running: i64,
+    /// For how many seconds the oldest due job has waited.
+    pub oldest_secs: f64,
+}
+
+/// Counts the backlog; the finished jobs, however many, are not read.
+///
+/// # Errors
+/// [`StoreError::Database`].
+pub async fn backlog(conn: &mut PgConnection) -> Result<Backlog, StoreError> {
+    let backlog = sqlx::query_as!(
+        Backlog,
+        r#"
+        select
+            (select count(*) from outbox) as "waiting!",
+            (select count(*) from jobs where state = 'running') as "running!",
+            (
+                select coalesce(extract(epoch from now() - min(due_at)), 0)::float8
+                from outbox
+                where due_at <= now()
+            ) as "oldest_secs!""#
+    );
+    Ok(backlog.fetch_one(conn).await?)
+}
+
+async fn attempts(conn: &mut PgConnection, id: JobId) -> Result<Vec<AttemptView>, StoreError> {
+    let rows = sqlx::query!(
+        r#"
+        select attempt, worker_id, outcome, started_at, ended_at, error
+        from attempts
+        where job_id = $1
+        order by attempt"#,
+        id.0
+    )
+    .fetch_all(conn)
+    .await?;
+    let view = |error| Ok::<_, StoreError>(error_view(from_json(id.0, "error", error)?));
+    rows.into_iter()
+        .map(|row| {
+            Ok(AttemptView {
+                attempt: row.attempt,
+                worker: row.worker_id,
+                outcome: row.outcome,
+                started_at: row.started_at,
+                ended_at: row.ended_at,
+                error: row.error.map(view).transpose()?,
+            })
+        })
+        .collect()
+}
+
+fn error_view(error: JobError) -> ErrorView {
+    ErrorView {
+        error_type: error.error_type,
+        retryable: error.error_type.retryable(),
+        detail: error.detail,
+    }
+}
+
+fn view(row: &sqlx::postgres::PgRow) -> Result<JobView, StoreError> {
+    let id: Uuid = row.try_get("job_id")?;
+    let state: String = row.try_get("state")?;
+    let json = |column: &'static str| -> Result<Option<serde_json::Value>, sqlx::Error> {
+        row.try_get(column)
+    };
+    let error: Option<JobError> =
+        json("error")?.map(|value| from_json(id, "error", value)).transpose()?;
+    let class: String = row.try_get("class")?;
+    let if_exists: String = row.try_get("if_exists")?;
+    Ok(JobView {
+        id: JobId(id),
+        version: row.try_get("version")?,
+        attempt: row.try_get("attempt")?,
+        input: row.try_get("input")?,
+        output: row.try_get("output")?,
+        if_exists: if if_exists == "fail" { IfExists::Fail } else { IfExists::Overwrite },
+        upscale: from_json(id, "upscale", row.try_get("upscale")?)?,
+        class: if class == "bulk" { Class::Bulk } else { Class::Interactive },
+        priority: row.try_get("priority")?,
+        max_attempts: row.try_get("max_attempts")?,
+        not_before: row.try_get("not_before")?,
+        finish_by: row.try_get("finish_by")?,
+        labels: from_json(id, "labels", row.try_get("labels")?)?,
+        progress: json("progress")?.map(|value| from_json(id, "progress", value)).transpose()?,
+        cost: row.try_get("cost")?,
+        timings: json("timings")?.map(|value| from_json(id, "timings", value)).transpose()?,
+        result: json("result")?.map(|value| from_json(id, "result", value)).transpose()?,
+        // A job that goes on after a failed attempt shows that failure among its attempts only.
+        error: error.filter(|_| state == "failed").map(error_view),
+        warnings: from_json(id, "warnings", row.try_get("warnings")?)?,
+        created_at: row.try_get::<DateTime<Utc>, _>("created_at")?,
+        started_at: row.try_get("started_at")?,
+        finished_at: row.try_get("finished_at")?,
+        attempts: Vec::new(),
+        state,
+    })
+}

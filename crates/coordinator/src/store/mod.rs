@@ -1,0 +1,79 @@
+//! All SQL, one file a table. Functions take a connection: the caller owns the transaction, and no
+//! transaction spans a call over the network.
+
+pub mod attempts;
+pub mod jobs;
+pub mod keys;
+pub mod leases;
+pub mod listing;
+pub mod outbox;
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use secrecy::{ExposeSecret, SecretString};
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::{PgConnection, PgPool};
+
+/// The schema, applied in order by `migrate` and at the start of `serve`.
+pub static MIGRATOR: sqlx::migrate::Migrator = sqlx::migrate!("../../migrations");
+
+/// A request waits this long for a free connection before it is answered with 503.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The database failed, or holds what this program cannot read.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The database, or the connection to it.
+    #[error("database")]
+    Database(#[from] sqlx::Error),
+    /// A stored value that does not parse.
+    #[error("job {job_id} holds an unreadable {column}")]
+    Unreadable {
+        /// Which job.
+        job_id: uuid::Uuid,
+        /// Which column.
+        column: &'static str,
+        /// Why.
+        #[source]
+        source: serde_json::Error,
+    },
+}
+
+/// Opens a pool. Connects on first use, so that a coordinator may start before its database.
+///
+/// # Errors
+/// A sentence when the address cannot be read.
+pub fn pool(url: &SecretString, max_connections: u32) -> Result<PgPool, String> {
+    let options: PgConnectOptions = url
+        .expose_secret()
+        .parse()
+        .map_err(|error| format!("--database-url cannot be read: {error}"))?;
+    Ok(PgPoolOptions::new()
+        .max_connections(max_connections)
+        .acquire_timeout(ACQUIRE_TIMEOUT)
+        .connect_lazy_with(options.application_name("upres-coordinator")))
+}
+
+/// The database's clock at the start of the transaction, `seconds` later.
+///
+/// # Errors
+/// [`StoreError::Database`].
+pub async fn in_seconds(conn: &mut PgConnection, seconds: f64) -> Result<DateTime<Utc>, StoreError> {
+    let time = sqlx::query_scalar!(r#"select now() + make_interval(secs => $1) as "time!""#, seconds);
+    Ok(time.fetch_one(conn).await?)
+}
+
+/// Reads a stored JSON value.
+fn from_json<T: serde::de::DeserializeOwned>(
+    job_id: uuid::Uuid,
+    column: &'static str,
+    value: serde_json::Value,
+) -> Result<T, StoreError> {
+    serde_json::from_value(value).map_err(|source| StoreError::Unreadable { job_id, column, source })
+}
+
+/// Plain data always becomes JSON.
+fn to_json<T: serde::Serialize>(value: &T) -> serde_json::Value {
+    serde_json::to_value(value).expect("only plain data with text keys is stored")
+}

@@ -1,0 +1,115 @@
+//! Submit: a request becomes a job and a row in the outbox, in one transaction.
+
+use sqlx::PgPool;
+use tokio::sync::Notify;
+use upres_common::job::request::{FieldError, ValidJob};
+use upres_common::job::{IfExists, JobId, JobRequest};
+use upres_common::objects::{ObjectError, ObjectStore};
+
+use crate::auth::Caller;
+use crate::store::{StoreError, jobs, outbox};
+
+/// Why a request was not accepted.
+#[derive(Debug, thiserror::Error)]
+pub enum SubmitError {
+    /// The request itself.
+    #[error("the request is not valid")]
+    Invalid(Vec<FieldError>),
+    /// The key may not touch those addresses.
+    #[error("the key may not touch these objects")]
+    Forbidden(Vec<FieldError>),
+    /// The output is there already, or is a master.
+    #[error("the output is taken")]
+    Conflict(Vec<FieldError>),
+    /// The object store did not answer, so nothing can be said about the input or the output.
+    #[error("the object store did not answer")]
+    Objects(#[source] ObjectError),
+    /// The database.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl From<sqlx::Error> for SubmitError {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Store(error.into())
+    }
+}
+
+/// Accepts a job, or says everything that is wrong with it. Once this returns an id, the job will
+/// reach an end.
+///
+/// # Errors
+/// [`SubmitError`]; nothing is stored then.
+pub async fn submit(
+    pool: &PgPool,
+    objects: &ObjectStore,
+    relay: &Notify,
+    caller: &Caller,
+    request: JobRequest,
+    traceparent: Option<&str>,
+) -> Result<JobId, SubmitError> {
+    let job = request.validate().map_err(SubmitError::Invalid)?;
+    check_prefixes(caller, &job)?;
+    check_objects(objects, &job).await?;
+
+    let mut tx = pool.begin().await?;
+    if jobs::is_input(&mut tx, &job.output).await? {
+        return Err(SubmitError::Conflict(vec![FieldError::new(
+            "/output",
+            "this address is the input of a job: a master is never overwritten, give another",
+        )]));
+    }
+    let id = JobId::fresh();
+    jobs::insert(&mut tx, id, &caller.tenant, &job, traceparent).await?;
+    outbox::insert(&mut tx, id, job.not_before).await?;
+    tx.commit().await?;
+
+    relay.notify_one();
+    tracing::info!(job.id = %id, class = job.class.as_str(), "job submitted");
+    Ok(id)
+}
+
+fn check_prefixes(caller: &Caller, job: &ValidJob) -> Result<(), SubmitError> {
+    let mut errors = Vec::new();
+    if !caller.may_read(&job.input) {
+        errors.push(FieldError::new("/input", "this key may not read objects under that address"));
+    }
+    if !caller.may_write(&job.output) {
+        errors.push(FieldError::new("/output", "this key may not write objects under that address"));
+    }
+    if errors.is_empty() { Ok(()) } else { Err(SubmitError::Forbidden(errors)) }
+}
+
+/// Looks before accepting. Both may change until the job runs, so both are looked at again then.
+async fn check_objects(objects: &ObjectStore, job: &ValidJob) -> Result<(), SubmitError> {
+    let output = async {
+        match job.if_exists {
+            IfExists::Fail => objects.head(&job.output).await,
+            IfExists::Overwrite => Ok(None),
+        }
+    };
+    let (input, output) = tokio::join!(objects.head(&job.input), output);
+    let refused = |pointer, error| match error {
+        ObjectError::Forbidden(_) => SubmitError::Invalid(vec![FieldError::new(
+            pointer,
+            "the object store refuses the coordinator access to this bucket",
+        )]),
+        error => SubmitError::Objects(error),
+    };
+    match input {
+        Ok(Some(_)) => {}
+        Ok(None) => {
+            let detail = "there is no object under this address: upload it first";
+            return Err(SubmitError::Invalid(vec![FieldError::new("/input", detail)]));
+        }
+        Err(error) => return Err(refused("/input", error)),
+    }
+    match output {
+        Ok(None) => Ok(()),
+        Ok(Some(_)) => Err(SubmitError::Conflict(vec![FieldError::new(
+            "/output",
+            "an object is there already: give another address, or \"if_exists\": \"overwrite\"",
+        )])),
+        Err(error) => Err(refused("/output", error)),
+    }
+}

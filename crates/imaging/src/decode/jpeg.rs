@@ -1,0 +1,131 @@
+//! JPEG: `zune-jpeg` in strict mode, behind the walk of [`super::jpeg_markers`].
+
+use image::metadata::Orientation;
+use zune_jpeg::{
+    JpegDecoder,
+    errors::DecodeErrors,
+    zune_core::{bytestream::ZCursor, colorspace::ColorSpace, options::DecoderOptions},
+};
+
+use super::{
+    Header,
+    jpeg_markers::{Frame, Markers, walk},
+};
+use crate::{DecodeError, Format, Limits};
+
+const FORMAT: Format = Format::Jpeg;
+
+pub(super) fn header(bytes: &[u8], limits: &Limits) -> Result<Header, DecodeError> {
+    let markers = walk(bytes);
+    let frame = checked_frame(&markers, limits)?;
+    let Some(end) = markers.end else {
+        return Err(DecodeError::Truncated { format: FORMAT });
+    };
+    let mut decoder = decoder(bytes, ColorSpace::RGB);
+    decoder.decode_headers().map_err(refused)?;
+    if let Some(ColorSpace::CMYK | ColorSpace::YCCK) = decoder.input_colorspace() {
+        return Err(cmyk());
+    }
+
+    let mut warnings = Vec::new();
+    if end < bytes.len() {
+        warnings.push(format!(
+            "{} bytes after the end of the picture ignored",
+            bytes.len() - end
+        ));
+    }
+    Ok(Header {
+        width: frame.width,
+        height: frame.height,
+        gray: frame.components == 1,
+        orientation: decoder
+            .exif()
+            .and_then(|exif| Orientation::from_exif_chunk(exif))
+            .unwrap_or(Orientation::NoTransforms),
+        icc: decoder.icc_profile(),
+        left_behind: markers.metadata,
+        warnings,
+    })
+}
+
+/// `width * height` gray or `width * height * 3` RGB samples, as stored.
+pub(super) fn samples(bytes: &[u8], header: &Header) -> Result<Vec<u8>, DecodeError> {
+    let space = if header.gray {
+        ColorSpace::Luma
+    } else {
+        ColorSpace::RGB
+    };
+    decoder(bytes, space).decode().map_err(refused)
+}
+
+fn decoder(bytes: &[u8], space: ColorSpace) -> JpegDecoder<ZCursor<&[u8]>> {
+    let options = DecoderOptions::default()
+        .set_strict_mode(true)
+        .set_max_width(usize::MAX)
+        .set_max_height(usize::MAX)
+        .jpeg_set_out_colorspace(space);
+    JpegDecoder::new_with_options(ZCursor::new(bytes), options)
+}
+
+fn checked_frame(markers: &Markers, limits: &Limits) -> Result<Frame, DecodeError> {
+    let Some(frame) = markers.frame else {
+        return Err(if markers.end.is_some() {
+            DecodeError::corrupt(FORMAT, "there is no frame header")
+        } else {
+            DecodeError::Truncated { format: FORMAT }
+        });
+    };
+    limits.check_size(frame.width, frame.height)?;
+    if markers.several_frames {
+        return Err(DecodeError::corrupt(
+            FORMAT,
+            "there are several frame headers",
+        ));
+    }
+    if frame.width == 0 || frame.height == 0 {
+        return Err(DecodeError::corrupt(FORMAT, "the picture has no pixels"));
+    }
+    if frame.precision != 8 {
+        let what = format!("{} bits per sample", frame.precision);
+        return Err(DecodeError::unsupported(
+            FORMAT,
+            what,
+            "save it with 8 bits",
+        ));
+    }
+    if !matches!(frame.kind, 0..=2) {
+        let what = "arithmetic or lossless coding";
+        return Err(DecodeError::unsupported(
+            FORMAT,
+            what,
+            "save it as baseline or progressive",
+        ));
+    }
+    match frame.components {
+        1 | 3 => Ok(frame),
+        4 => Err(cmyk()),
+        components => {
+            let what = format!("{components} colour components");
+            Err(DecodeError::unsupported(
+                FORMAT,
+                what,
+                "save it as gray or RGB",
+            ))
+        }
+    }
+}
+
+fn cmyk() -> DecodeError {
+    DecodeError::unsupported(FORMAT, "CMYK colour", "convert it to RGB")
+}
+
+fn refused(error: DecodeErrors) -> DecodeError {
+    match error {
+        DecodeErrors::Unsupported(_) => DecodeError::unsupported(
+            FORMAT,
+            "a rare coding scheme",
+            "save it as baseline or progressive",
+        ),
+        other => DecodeError::corrupt(FORMAT, other),
+    }
+}

@@ -1,0 +1,149 @@
+//! PNG: the `png` crate, with every checksum checked and text chunks left compressed.
+
+use std::io::{Cursor, ErrorKind};
+
+use ::png::{
+    BitDepth, ColorType, DecodeOptions, Decoder, DecodingError, Info, Reader, Transformations,
+};
+use image::metadata::Orientation;
+
+use super::Header;
+use crate::{DecodeError, Format, Limits};
+
+const FORMAT: Format = Format::Png;
+/// gAMA of sRGB, in 1/100,000; what differs by more than 1 % is another curve.
+const SRGB_GAMMA: u32 = 45_455;
+
+pub(super) fn header(bytes: &[u8], limits: &Limits) -> Result<Header, DecodeError> {
+    let mut decoder = decoder(bytes);
+    let early = decoder.read_header_info().map_err(refused)?;
+    limits.check_size(early.width, early.height)?;
+    let reader = decoder.read_info().map_err(refused)?;
+    let info = reader.info();
+    refuse_unhandled(info)?;
+
+    let gray = info.color_type == ColorType::Grayscale;
+    let mut warnings = Vec::new();
+    if gray && info.bit_depth == BitDepth::One {
+        warnings.push("the picture has only black and white".to_owned());
+    }
+    let exif = info.exif_metadata.as_deref();
+    Ok(Header {
+        width: info.width,
+        height: info.height,
+        gray,
+        orientation: exif
+            .and_then(Orientation::from_exif_chunk)
+            .unwrap_or(Orientation::NoTransforms),
+        icc: info.icc_profile.as_deref().map(<[u8]>::to_vec),
+        left_behind: metadata(bytes),
+        warnings,
+    })
+}
+
+/// `width * height` gray or `width * height * 3` RGB samples, as stored.
+pub(super) fn samples(bytes: &[u8]) -> Result<Vec<u8>, DecodeError> {
+    let mut reader = decoder(bytes).read_info().map_err(refused)?;
+    let size_bytes = reader
+        .output_buffer_size()
+        .ok_or_else(|| DecodeError::corrupt(FORMAT, "the size cannot be addressed"))?;
+    let mut samples = vec![0; size_bytes];
+    reader.next_frame(&mut samples).map_err(refused)?;
+    finish(&mut reader)?;
+    Ok(samples)
+}
+
+/// Reads up to the end chunk, so that a file cut off behind the pixels is noticed too.
+fn finish(reader: &mut Reader<Cursor<&[u8]>>) -> Result<(), DecodeError> {
+    reader.finish().map_err(refused)
+}
+
+fn decoder(bytes: &[u8]) -> Decoder<Cursor<&[u8]>> {
+    let mut options = DecodeOptions::default();
+    options.set_ignore_text_chunk(true);
+    options.set_skip_ancillary_crc_failures(false);
+    let mut decoder = Decoder::new_with_options(Cursor::new(bytes), options);
+    // Palette to RGB, 1, 2 and 4 bit gray to 8 bit.
+    decoder.set_transformations(Transformations::EXPAND);
+    decoder
+}
+
+fn refuse_unhandled(info: &Info<'_>) -> Result<(), DecodeError> {
+    let refuse = |what: &str, remedy| Err(DecodeError::unsupported(FORMAT, what, remedy));
+    if info.animation_control.is_some() {
+        return refuse("an animation", "save its frames as separate files");
+    }
+    if info.bit_depth == BitDepth::Sixteen {
+        return refuse("16 bits per sample", "save it with 8 bits");
+    }
+    let alpha = matches!(info.color_type, ColorType::Rgba | ColorType::GrayscaleAlpha);
+    if alpha || info.trns.is_some() {
+        return refuse("transparency", "flatten it onto a background");
+    }
+    // cICP outranks iCCP, which outranks sRGB, which outranks gAMA and cHRM.
+    if let Some(points) = info.coding_independent_code_points {
+        // BT.709 primaries with the sRGB or the BT.709 curve.
+        if points.color_primaries != 1 || !matches!(points.transfer_function, 1 | 13) {
+            return refuse("HDR or wide-gamut colour (cICP)", "convert it to sRGB");
+        }
+        return Ok(());
+    }
+    if info.icc_profile.is_some() || info.srgb.is_some() {
+        return Ok(());
+    }
+    if let Some(gamma) = info.gama_chunk
+        && gamma.into_scaled().abs_diff(SRGB_GAMMA) > SRGB_GAMMA / 100
+    {
+        return refuse("a gamma other than sRGB (gAMA)", "convert it to sRGB");
+    }
+    if let Some(primaries) = info.chrm_chunk
+        && info.color_type != ColorType::Grayscale
+        && !srgb_primaries(primaries)
+    {
+        return refuse("primaries other than sRGB (cHRM)", "convert it to sRGB");
+    }
+    Ok(())
+}
+
+fn srgb_primaries(found: ::png::SourceChromaticities) -> bool {
+    let srgb = [
+        (31_270, 32_900),
+        (64_000, 33_000),
+        (30_000, 60_000),
+        (15_000, 6_000),
+    ];
+    let found = [found.white, found.red, found.green, found.blue];
+    found.iter().zip(srgb).all(|(&(x, y), (srgb_x, srgb_y))| {
+        x.into_scaled().abs_diff(srgb_x) <= 1_000 && y.into_scaled().abs_diff(srgb_y) <= 1_000
+    })
+}
+
+/// Names of the metadata chunks, from the chunk headers alone: their content may be a bomb.
+fn metadata(bytes: &[u8]) -> Vec<&'static str> {
+    let mut names = Vec::new();
+    let mut at = 8;
+    while let Some(head) = bytes.get(at..at + 8) {
+        let length = u32::from_be_bytes([head[0], head[1], head[2], head[3]]);
+        let name = match &head[4..8] {
+            b"eXIf" => Some("EXIF"),
+            b"iTXt" | b"tEXt" | b"zTXt" => Some("text"),
+            b"pHYs" => Some("resolution"),
+            _ => None,
+        };
+        names.extend(name.filter(|name| !names.contains(name)));
+        let Ok(length) = usize::try_from(length) else {
+            break;
+        };
+        at = at.saturating_add(length).saturating_add(12);
+    }
+    names
+}
+
+fn refused(error: DecodingError) -> DecodeError {
+    match error {
+        DecodingError::IoError(error) if error.kind() == ErrorKind::UnexpectedEof => {
+            DecodeError::Truncated { format: FORMAT }
+        }
+        other => DecodeError::corrupt(FORMAT, other),
+    }
+}

@@ -1,0 +1,167 @@
+//! Which directory of a TIFF file is the page.
+//!
+//! A file may hold several directories: pages, reduced copies of a page (a pyramid, a thumbnail)
+//! and masks. Only a file with exactly one page is handled; page one is never taken silently.
+//! The walk reads four tags of each directory itself, so that a declared size is judged before
+//! a decoder looks at the rest.
+
+use std::collections::HashSet;
+
+use super::tiff::FORMAT;
+use crate::{DecodeError, Limits};
+
+/// More directories than any pyramid or thumbnail needs.
+const MAX_DIRECTORIES: usize = 1_000;
+
+const NEW_SUBFILE_TYPE: u16 = 254;
+const OLD_SUBFILE_TYPE: u16 = 255;
+const IMAGE_WIDTH: u16 = 256;
+const IMAGE_LENGTH: u16 = 257;
+
+/// Bit 0 of `NewSubfileType`: a reduced copy of another image in this file.
+const REDUCED: u64 = 1;
+/// Bit 2 of `NewSubfileType`: a transparency mask for another image in this file.
+const MASK: u64 = 4;
+
+/// What one directory says about itself.
+#[derive(Debug, Default, Clone, Copy)]
+struct Directory {
+    kind: u64,
+    width: u64,
+    height: u64,
+}
+
+/// Returns the index of the one page in the chain of directories.
+///
+/// # Errors
+/// [`DecodeError::Unsupported`] for several pages or a mask; [`DecodeError::Corrupt`] for a chain
+/// that loops; [`DecodeError::Truncated`] for one that leaves the file; a size over `limits`.
+pub(super) fn only_page(bytes: &[u8], limits: &Limits) -> Result<usize, DecodeError> {
+    let directories = chain(bytes)?;
+    for directory in &directories {
+        let side = |pixels| u32::try_from(pixels).unwrap_or(u32::MAX);
+        limits.check_size(side(directory.width), side(directory.height))?;
+    }
+    if directories
+        .iter()
+        .any(|directory| directory.kind & MASK != 0)
+    {
+        let remedy = "flatten it onto a background";
+        return Err(DecodeError::unsupported(
+            FORMAT,
+            "a transparency mask",
+            remedy,
+        ));
+    }
+    let pages: Vec<usize> = (0..directories.len())
+        .filter(|&index| directories.len() == 1 || directories[index].kind & REDUCED == 0)
+        .collect();
+    match *pages {
+        [page] => Ok(page),
+        [] => Err(DecodeError::corrupt(
+            FORMAT,
+            "there is no page in full resolution",
+        )),
+        _ => {
+            let what = format!("{} pages", pages.len());
+            Err(DecodeError::unsupported(
+                FORMAT,
+                what,
+                "split it into one file per page",
+            ))
+        }
+    }
+}
+
+fn chain(bytes: &[u8]) -> Result<Vec<Directory>, DecodeError> {
+    let cut_off = || DecodeError::Truncated { format: FORMAT };
+    let words = Words {
+        bytes,
+        little: bytes.starts_with(b"II"),
+        big: is_big(bytes),
+    };
+    let mut directories = Vec::new();
+    let mut seen = HashSet::new();
+    let mut next = words
+        .offset(if words.big { 8 } else { 4 })
+        .ok_or_else(cut_off)?;
+    while next != 0 {
+        if !seen.insert(next) || directories.len() == MAX_DIRECTORIES {
+            return Err(DecodeError::corrupt(
+                FORMAT,
+                "its chain of pages does not end",
+            ));
+        }
+        let (directory, after) = words.directory(next).ok_or_else(cut_off)?;
+        directories.push(directory);
+        next = after;
+    }
+    Ok(directories)
+}
+
+fn is_big(bytes: &[u8]) -> bool {
+    matches!(bytes.get(2..4), Some(b"+\0" | b"\0+"))
+}
+
+/// Numbers of the file, in its byte order and with its size of offsets.
+struct Words<'a> {
+    bytes: &'a [u8],
+    little: bool,
+    big: bool,
+}
+
+impl Words<'_> {
+    /// The unsigned number of `size` bytes at byte `at`.
+    fn number(&self, at: usize, size: usize) -> Option<u64> {
+        let field = self.bytes.get(at..at.checked_add(size)?)?;
+        let join = |number: u64, byte: &u8| (number << 8) | u64::from(*byte);
+        Some(if self.little {
+            field.iter().rev().fold(0, join)
+        } else {
+            field.iter().fold(0, join)
+        })
+    }
+
+    fn offset(&self, at: usize) -> Option<u64> {
+        self.number(at, if self.big { 8 } else { 4 })
+    }
+
+    /// The directory at byte `at`, and where the next one is (0: there is none).
+    fn directory(&self, at: u64) -> Option<(Directory, u64)> {
+        let at = usize::try_from(at).ok()?;
+        let (count_size, entry_size) = if self.big { (8, 20) } else { (2, 12) };
+        let count = usize::try_from(self.number(at, count_size)?).ok()?;
+        let entries = at.checked_add(count_size)?;
+        let end = entries.checked_add(count.checked_mul(entry_size)?)?;
+        let next = self.offset(end)?;
+
+        let mut directory = Directory::default();
+        for entry in (entries..end).step_by(entry_size) {
+            let tag = u16::try_from(self.number(entry, 2)?).ok()?;
+            let Some(value) = self.value(entry) else {
+                continue;
+            };
+            match tag {
+                NEW_SUBFILE_TYPE => directory.kind |= value,
+                // 2 is a reduced copy, 1 full resolution, 3 one page of several.
+                OLD_SUBFILE_TYPE if value == 2 => directory.kind |= REDUCED,
+                IMAGE_WIDTH => directory.width = value,
+                IMAGE_LENGTH => directory.height = value,
+                _ => {}
+            }
+        }
+        Some((directory, next))
+    }
+
+    /// The first number of an entry whose type is an unsigned integer stored in place.
+    fn value(&self, entry: usize) -> Option<u64> {
+        let size = match self.number(entry + 2, 2)? {
+            1 => 1,
+            3 => 2,
+            4 => 4,
+            16 if self.big => 8,
+            _ => return None,
+        };
+        self.number(entry + if self.big { 12 } else { 8 }, size)
+    }
+}

@@ -1,0 +1,36 @@
+//! Image files in and out: sniff, limit, decode, encode.
+//!
+//! Owns everything that is about a file format: which bytes are a picture, how large it may be,
+//! how its orientation is applied, and how a result is written. Knows no job and no tensor.
+//!
+//! What is not handled is refused with a sentence, never damaged silently. Handled are JPEG, PNG,
+//! TIFF (classic and `BigTIFF`) and WebP with 8 bit (or 1 bit) gray or RGB samples and one page.
+//! An ICC profile is kept and embedded again, so that the colours stay what they were.
+//!
+//! ```
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use imaging::{EncodeOptions, Format, Limits, Pixels};
+//!
+//! let file = imaging::encode(&Pixels::gray(2, 1, &[0, 255]), &EncodeOptions::new(Format::Png))?;
+//! let decoded = imaging::decode(&file, &Limits::default())?;
+//! assert_eq!((decoded.info.width, decoded.info.height), (2, 1));
+//! let again = imaging::encode(&decoded.pixels, &decoded.encode_like(None))?;
+//! assert!(!again.is_empty());
+//! # Ok(())
+//! # }
+//! ```
+
+mod decode;
+mod encode;
+mod error;
+mod format;
+mod limits;
+mod pixels;
+mod sniff;
+
+pub use decode::{Decoded, Info, decode, probe};
+pub use encode::{DEFAULT_JPEG_QUALITY, EncodeOptions, check_output, encode};
+pub use error::{DecodeError, EncodeError};
+pub use format::{Format, UnknownFormat};
+pub use limits::Limits;
+pub use pixels::Pixels;
