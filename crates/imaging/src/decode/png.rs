@@ -88,7 +88,9 @@ fn refuse_unhandled(info: &Info<'_>) -> Result<(), DecodeError> {
         }
         return Ok(());
     }
-    if info.icc_profile.is_some() || info.srgb.is_some() {
+    // Black and white stay what they are under any curve.
+    let bilevel = info.color_type == ColorType::Grayscale && info.bit_depth == BitDepth::One;
+    if info.icc_profile.is_some() || info.srgb.is_some() || bilevel {
         return Ok(());
     }
     if let Some(gamma) = info.gama_chunk
