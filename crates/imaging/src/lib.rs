@@ -34,3 +34,4 @@ pub use error::{DecodeError, EncodeError};
 pub use format::{Format, UnknownFormat};
 pub use limits::Limits;
 pub use pixels::Pixels;
+pub use sniff::sniff;

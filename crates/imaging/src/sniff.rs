@@ -2,12 +2,12 @@
 
 use crate::{DecodeError, Format};
 
-/// Finds the format of a file.
+/// Finds the format of a file from its first bytes (512 are enough); nothing else is checked.
 ///
 /// # Errors
 /// [`DecodeError::Empty`], [`DecodeError::UnsupportedFormat`] for a known format that is not read,
 /// [`DecodeError::NotAnImage`] with a guess for anything else.
-pub(crate) fn format_of(bytes: &[u8]) -> Result<Format, DecodeError> {
+pub fn sniff(bytes: &[u8]) -> Result<Format, DecodeError> {
     if bytes.is_empty() {
         return Err(DecodeError::Empty);
     }
@@ -143,7 +143,7 @@ mod tests {
             (b"\0\0\0\x1cftypavif\0\0\0\0", "unsupported", "AVIF"),
         ];
         for (bytes, reason, word) in cases {
-            let error = format_of(bytes).unwrap_err();
+            let error = sniff(bytes).unwrap_err();
             assert_eq!(error.reason(), reason, "{error}");
             assert!(error.to_string().contains(word), "{error}");
         }

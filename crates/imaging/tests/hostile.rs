@@ -271,6 +271,38 @@ fn a_bigtiff_is_read_like_any_other() {
 }
 
 #[test]
+fn a_tiff_strip_of_jpeg_reads_like_the_jpeg() {
+    let jpeg = small(Format::Jpeg);
+    let plain = decode(&jpeg, &Limits::default()).unwrap();
+    let tiff = decode(&jpeg_in_tiff(&jpeg, 24, 18), &Limits::default()).unwrap();
+    let pairs = plain.pixels.rgb.iter().zip(&tiff.pixels.rgb);
+    // Both convert from YCbCr themselves and round differently.
+    assert!(
+        pairs.clone().all(|(a, b)| a.abs_diff(*b) <= 1),
+        "{:?}",
+        pairs.max()
+    );
+}
+
+#[test]
+fn a_tiff_strip_of_jpeg_must_be_whole_and_of_the_promised_size() {
+    let jpeg = small(Format::Jpeg);
+    let mut huge = jpeg.clone();
+    let frame = huge
+        .windows(2)
+        .position(|pair| pair == [0xFF, 0xC0])
+        .unwrap();
+    huge[frame + 5..frame + 9].copy_from_slice(&[0x3F, 0xFF, 0x3F, 0xFF]);
+    assert_refused(&jpeg_in_tiff(&huge, 24, 18), "unreadable", "damaged");
+    assert_refused(
+        &jpeg_in_tiff(&jpeg[..jpeg.len() / 2], 24, 18),
+        "unreadable",
+        "damaged",
+    );
+    assert_refused(&jpeg_in_tiff(&jpeg, 32, 18), "unreadable", "damaged");
+}
+
+#[test]
 fn bytes_after_a_jpeg_are_a_warning() {
     let file = [small(Format::Jpeg), vec![0x42; 100]].concat();
     let decoded = decode(&file, &Limits::default()).unwrap();
@@ -295,6 +327,25 @@ fn tiff_of(write: impl FnOnce(&mut TiffEncoder<&mut Cursor<Vec<u8>>>)) -> Vec<u8
     let mut file = Cursor::new(Vec::new());
     write(&mut TiffEncoder::new(&mut file).expect("an empty file takes a header"));
     file.into_inner()
+}
+
+/// One strip, YCbCr, compressed as JPEG.
+fn jpeg_in_tiff(jpeg: &[u8], width: u32, height: u32) -> Vec<u8> {
+    let write = |encoder: &mut TiffEncoder<&mut Cursor<Vec<u8>>>| -> tiff::TiffResult<()> {
+        let mut page = encoder.image_directory()?;
+        let offset = u32::try_from(page.write_data(jpeg)?)?;
+        page.write_tag(Tag::ImageWidth, width)?;
+        page.write_tag(Tag::ImageLength, height)?;
+        page.write_tag(Tag::BitsPerSample, &[8_u16; 3][..])?;
+        page.write_tag(Tag::Compression, 7_u16)?;
+        page.write_tag(Tag::PhotometricInterpretation, 6_u16)?;
+        page.write_tag(Tag::StripOffsets, offset)?;
+        page.write_tag(Tag::SamplesPerPixel, 3_u16)?;
+        page.write_tag(Tag::RowsPerStrip, height)?;
+        page.write_tag(Tag::StripByteCounts, u32::try_from(jpeg.len())?)?;
+        page.finish()
+    };
+    tiff_of(|encoder| write(encoder).expect("a directory in memory"))
 }
 
 fn png_of(info: png::Info<'_>, samples: &[u8]) -> Vec<u8> {

@@ -114,7 +114,7 @@ pub fn decode(bytes: &[u8], limits: &Limits) -> Result<Decoded, DecodeError> {
 
 fn guarded_header(bytes: &[u8], limits: &Limits) -> Result<(Format, Header), DecodeError> {
     limits.check_bytes(bytes)?;
-    let format = sniff::format_of(bytes)?;
+    let format = sniff(bytes)?;
     let header = guarded(format, || match format {
         Format::Jpeg => jpeg::header(bytes, limits),
         Format::Png => png::header(bytes, limits),
