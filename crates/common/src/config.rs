@@ -77,9 +77,9 @@ fn default(
 ) -> Result<Command, String> {
     let text = match value {
         toml::Value::String(text) => text.clone(),
-        toml::Value::Integer(_) | toml::Value::Float(_) | toml::Value::Boolean(_) => {
-            value.to_string()
-        }
+        toml::Value::Integer(number) => number.to_string(),
+        toml::Value::Float(number) => number.to_string(),
+        toml::Value::Boolean(choice) => choice.to_string(),
         _ => return Err(format!("{}: `{key}` must be a text, a number or a boolean", path.display())),
     };
     let mut known = false;

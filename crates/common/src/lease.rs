@@ -12,22 +12,11 @@ use crate::job::state::LeaseToken;
 use crate::job::view::Progress;
 use crate::job::{IfExists, JobError, JobId, UpscaleSpec};
 
-/// Who asks: one worker process.
-#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
-pub struct WorkerIdent {
-    /// Unique to the process.
-    pub id: String,
-    /// `cpu`, `cuda:0`, …
-    pub device: String,
-    /// The loaded model's name.
-    pub model: String,
-}
-
 /// Asks for the leases of jobs that the worker was woken for.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct ClaimRequest {
-    /// Who asks.
-    pub worker: WorkerIdent,
+    /// Who asks; unique to the process.
+    pub worker_id: String,
     /// At most 100 jobs.
     pub job_ids: Vec<JobId>,
 }
@@ -75,8 +64,8 @@ pub struct LeaseRef {
 /// Keeps leases alive.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct HeartbeatRequest {
-    /// Who asks.
-    pub worker: WorkerIdent,
+    /// Who asks; unique to the process.
+    pub worker_id: String,
     /// Every lease the worker holds; none is fine and says that the worker is alive.
     pub leases: Vec<Beat>,
 }

@@ -291,3 +291,12 @@ pub async fn is_input(conn: &mut PgConnection, uri: &ObjectUri) -> Result<bool, 
     );
     Ok(found.fetch_one(conn).await?)
 }
+
+/// The job's state by name.
+///
+/// # Errors
+/// [`StoreError::Database`].
+pub async fn state_name(conn: &mut PgConnection, id: JobId) -> Result<Option<String>, StoreError> {
+    let state = sqlx::query_scalar!("select state from jobs where job_id = $1", id.0);
+    Ok(state.fetch_optional(conn).await?)
+}

@@ -40,6 +40,28 @@ pub async fn version(
     Ok(version.fetch_optional(conn).await?)
 }
 
+/// The version of a job, and whether its life is over.
+///
+/// # Errors
+/// [`StoreError::Database`].
+pub async fn version_and_end(
+    conn: &mut PgConnection,
+    tenant: &str,
+    id: JobId,
+) -> Result<Option<(i64, bool)>, StoreError> {
+    let row = sqlx::query!(
+        r#"
+        select version, finished_at is not null as "ended!"
+        from jobs
+        where job_id = $1 and tenant = $2"#,
+        id.0,
+        tenant,
+    )
+    .fetch_optional(conn)
+    .await?;
+    Ok(row.map(|row| (row.version, row.ended)))
+}
+
 /// One job with its attempts.
 ///
 /// # Errors

@@ -1,0 +1,260 @@
+//! Every answer that is not a success: RFC 9457 problem documents. The one place where errors become
+//! statuses; a cause is logged here and never shown.
+
+use std::any::Any;
+
+use axum::Json;
+use axum::extract::FromRequest;
+use axum::extract::rejection::JsonRejection;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use upres_common::job::request::FieldError;
+use utoipa::ToSchema;
+
+use crate::publish::PublishError;
+use crate::store::StoreError;
+use crate::store::jobs::TransitionError;
+use crate::submit::SubmitError;
+
+/// A problem, as the client reads it.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct Problem {
+    /// Stable; what programs look at.
+    #[serde(rename = "type")]
+    #[schema(example = "/problems/invalid-request")]
+    pub problem_type: String,
+    /// The same for every problem of the type.
+    pub title: String,
+    /// The HTTP status.
+    pub status: u16,
+    /// What is wrong here, and what to do.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub detail: String,
+    /// The fields it is about.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub errors: Vec<FieldError>,
+}
+
+/// Why a request was not answered with success.
+#[derive(Debug)]
+pub enum ApiError {
+    /// 400: not JSON, or not the expected shape.
+    Malformed(Vec<FieldError>, String),
+    /// 401: no key, or none in force.
+    Unauthenticated(&'static str),
+    /// 403: the key may not do this.
+    Forbidden(Vec<FieldError>, String),
+    /// 404.
+    NotFound(&'static str),
+    /// 405.
+    Method,
+    /// 409: the job's state, or an object that is there, stands against it.
+    Conflict(Vec<FieldError>, String),
+    /// 422: well-formed, but not acceptable.
+    Invalid(Vec<FieldError>),
+    /// 503: the database or the object store is away. Nothing was done; try again.
+    Unavailable(&'static str),
+    /// 500.
+    Internal,
+}
+
+impl ApiError {
+    /// A problem with one field of a well-formed request.
+    pub fn field(pointer: &str, detail: impl Into<String>) -> Self {
+        Self::Invalid(vec![FieldError::new(pointer, detail)])
+    }
+
+    fn problem(self) -> Problem {
+        use StatusCode as S;
+        let (status, slug, title, detail, errors) = match self {
+            Self::Malformed(errors, detail) => {
+                (S::BAD_REQUEST, "malformed-request", "The request cannot be read", detail, errors)
+            }
+            Self::Unauthenticated(detail) => {
+                (S::UNAUTHORIZED, "unauthenticated", "A valid API key is needed", detail.to_owned(), vec![])
+            }
+            Self::Forbidden(errors, detail) => {
+                (S::FORBIDDEN, "forbidden", "This key may not do that", detail, errors)
+            }
+            Self::NotFound(detail) => {
+                (S::NOT_FOUND, "not-found", "There is no such thing", detail.to_owned(), vec![])
+            }
+            Self::Method => (
+                S::METHOD_NOT_ALLOWED,
+                "method-not-allowed",
+                "This method is not for this address",
+                "see /docs for what each address takes".to_owned(),
+                vec![],
+            ),
+            Self::Conflict(errors, detail) => {
+                (S::CONFLICT, "conflict", "The present state does not allow it", detail, errors)
+            }
+            Self::Invalid(errors) => {
+                let detail = "see `errors` for each field".to_owned();
+                (S::UNPROCESSABLE_ENTITY, "invalid-request", "The request is not acceptable", detail, errors)
+            }
+            Self::Unavailable(detail) => {
+                (S::SERVICE_UNAVAILABLE, "unavailable", "A service is away for now", detail.to_owned(), vec![])
+            }
+            Self::Internal => (
+                S::INTERNAL_SERVER_ERROR,
+                "internal",
+                "The coordinator failed",
+                "the fault is ours and was logged; trying again is safe".to_owned(),
+                vec![],
+            ),
+        };
+        Problem {
+            problem_type: format!("/problems/{slug}"),
+            title: title.to_owned(),
+            status: status.as_u16(),
+            detail,
+            errors,
+        }
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let problem = self.problem();
+        let status =
+            StatusCode::from_u16(problem.status).expect("the status was made from a StatusCode");
+        let mut response = (status, Json(&problem)).into_response();
+        let headers = response.headers_mut();
+        headers
+            .insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        if status == StatusCode::SERVICE_UNAVAILABLE {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from_static("2"));
+        }
+        if status == StatusCode::UNAUTHORIZED {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        response
+    }
+}
+
+impl From<StoreError> for ApiError {
+    fn from(error: StoreError) -> Self {
+        match &error {
+            StoreError::Database(
+                sqlx::Error::PoolTimedOut
+                | sqlx::Error::PoolClosed
+                | sqlx::Error::Io(_)
+                | sqlx::Error::WorkerCrashed,
+            ) => {
+                tracing::warn!(error = &error as &dyn std::error::Error, "request refused: no database");
+                Self::Unavailable("the database does not answer; nothing was done, try again")
+            }
+            // Class 57: the server is starting, stopping, or was told to end the connection.
+            StoreError::Database(sqlx::Error::Database(cause))
+                if cause.code().is_some_and(|code| code.starts_with("57") || code.starts_with("08")) =>
+            {
+                Self::Unavailable("the database restarts; nothing was done, try again")
+            }
+            _ => {
+                tracing::error!(error = &error as &dyn std::error::Error, "request failed");
+                Self::Internal
+            }
+        }
+    }
+}
+
+impl From<sqlx::Error> for ApiError {
+    fn from(error: sqlx::Error) -> Self {
+        StoreError::Database(error).into()
+    }
+}
+
+impl From<SubmitError> for ApiError {
+    fn from(error: SubmitError) -> Self {
+        match error {
+            SubmitError::Invalid(errors) => Self::Invalid(errors),
+            SubmitError::Forbidden(errors) => {
+                Self::Forbidden(errors, "the key's prefixes do not cover these objects".to_owned())
+            }
+            SubmitError::Conflict(errors) => Self::Conflict(errors, String::new()),
+            SubmitError::Objects(cause) => {
+                tracing::warn!(error = &cause as &dyn std::error::Error, "submission refused");
+                Self::Unavailable("the object store does not answer; nothing was accepted, try again")
+            }
+            SubmitError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<PublishError> for ApiError {
+    fn from(error: PublishError) -> Self {
+        match error {
+            PublishError::Objects(cause) => {
+                tracing::warn!(error = &cause as &dyn std::error::Error, "publication interrupted");
+                Self::Unavailable("the object store does not answer; ask again, it is safe")
+            }
+            PublishError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<TransitionError> for ApiError {
+    fn from(error: TransitionError) -> Self {
+        match error {
+            TransitionError::Refused(refusal) => Self::Conflict(vec![], refusal.to_string()),
+            TransitionError::NoSuchJob(_) => Self::NotFound("there is no such job"),
+            TransitionError::Store(error) => error.into(),
+        }
+    }
+}
+
+/// A JSON body; what cannot be read becomes a problem that names the field.
+pub struct Body<T>(pub T);
+
+impl<S: Send + Sync, T: serde::de::DeserializeOwned> FromRequest<S> for Body<T> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: axum::extract::Request, state: &S) -> Result<Self, ApiError> {
+        match Json::<T>::from_request(request, state).await {
+            Ok(Json(body)) => Ok(Self(body)),
+            Err(JsonRejection::JsonDataError(error)) => {
+                Err(Self::unreadable_field(&source_chain_end(&error)))
+            }
+            Err(error) => Err(ApiError::Malformed(vec![], error.body_text())),
+        }
+    }
+}
+
+impl<T> Body<T> {
+    /// Serde's message begins with the path to the field, written with dots.
+    fn unreadable_field(message: &str) -> ApiError {
+        let (path, detail) = message.split_once(": ").unwrap_or(("", message));
+        let pointer = match path {
+            "" | "." => String::new(),
+            path => format!("/{}", path.replace('.', "/").replace('[', "/").replace(']', "")),
+        };
+        ApiError::Malformed(vec![FieldError { pointer, detail: detail.to_owned() }], String::new())
+    }
+}
+
+fn source_chain_end(error: &dyn std::error::Error) -> String {
+    let mut last = error;
+    while let Some(source) = last.source() {
+        if source.source().is_none() {
+            break;
+        }
+        last = source;
+    }
+    last.to_string().replace("Failed to deserialize the JSON body into the target type: ", "")
+}
+
+pub async fn no_such_page() -> ApiError {
+    ApiError::NotFound("there is nothing at this address; see /docs")
+}
+
+pub async fn no_such_method() -> ApiError {
+    ApiError::Method
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "the signature is the layer's")]
+pub fn panicked(_: Box<dyn Any + Send>) -> Response {
+    tracing::error!("a handler panicked");
+    ApiError::Internal.into_response()
+}

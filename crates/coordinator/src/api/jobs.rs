@@ -1,0 +1,272 @@
+//! `/v1/jobs`: submit, read, list, cancel, fetch the result.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::{Path, Query, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use tokio::time::Instant;
+use upres_common::job::state::STATE_NAMES;
+use upres_common::job::view::{JobPage, JobView};
+use upres_common::job::{JobId, JobRequest};
+
+use super::App;
+use super::caller::require;
+use super::error::{ApiError, Body, Problem};
+use crate::auth::{Caller, Scope};
+use crate::store::listing::{self, Filter};
+use crate::{lease, publish, submit};
+
+/// Longest `?wait=`.
+const MAX_WAIT: Duration = Duration::from_secs(60);
+/// How often a long poll looks whether the version changed.
+const WAIT_STEP: Duration = Duration::from_millis(200);
+/// What a client that polls plainly is told to wait, in seconds.
+const POLL_AFTER: HeaderValue = HeaderValue::from_static("1");
+const DEFAULT_PAGE: i64 = 50;
+const MAX_PAGE: i64 = 500;
+/// How long a link to a result works.
+const LINK_LIFETIME: Duration = Duration::from_secs(3600);
+
+/// Submit a job. Everything that is wrong with it is named at once.
+#[utoipa::path(post, path = "/v1/jobs", tag = "jobs", request_body = JobRequest,
+    responses((status = 202, description = "Accepted; it will reach an end", body = JobView),
+        (status = 409, description = "The output exists, or is a master", body = Problem),
+        (status = 422, description = "Not acceptable; `errors` names each field", body = Problem)),
+    security(("key" = ["submit"])))]
+pub async fn submit(
+    State(app): State<App>,
+    caller: Caller,
+    headers: HeaderMap,
+    Body(request): Body<JobRequest>,
+) -> Result<Response, ApiError> {
+    require(&caller, Scope::Submit)?;
+    let traceparent = headers.get("traceparent").and_then(|value| value.to_str().ok());
+    let traceparent = traceparent.filter(|text| is_traceparent(text));
+    let id =
+        submit::submit(&app.pool, &app.objects, &app.relay, &caller, request, traceparent).await?;
+    metrics::counter!("upres_jobs_submitted_total").increment(1);
+    let job = find(&app, &caller, id).await?;
+    let location = HeaderValue::from_str(&format!("/v1/jobs/{id}"))
+        .expect("an id is made of harmless characters");
+    let headers = [(header::LOCATION, location), (header::RETRY_AFTER, POLL_AFTER)];
+    Ok((StatusCode::ACCEPTED, headers, Json(job)).into_response())
+}
+
+/// Read a job. With `If-None-Match` an unchanged job is answered with 304; with `?wait=30` the answer
+/// comes when the version differs from `If-None-Match` (or from now), or when the time is over.
+#[utoipa::path(get, path = "/v1/jobs/{id}", tag = "jobs",
+    params(("id" = String, Path, description = "The job's id"),
+        ("wait" = Option<u64>, Query, description = "Seconds to wait for a change, at most 60")),
+    responses((status = 200, description = "The job; `ETag` is its version", body = JobView),
+        (status = 304, description = "Unchanged"), (status = 404, body = Problem, description = "No such job")),
+    security(("key" = ["read"])))]
+pub async fn read(
+    State(app): State<App>,
+    caller: Caller,
+    Path(id): Path<String>,
+    Query(query): Query<BTreeMap<String, String>>,
+    headers: HeaderMap,
+) -> Result<Response, ApiError> {
+    require(&caller, Scope::Read)?;
+    let id = job_id(&id)?;
+    let known = headers.get(header::IF_NONE_MATCH).and_then(|tag| version_of(tag));
+    if let Some(wait) = query.get("wait") {
+        let seconds: u64 = wait
+            .parse()
+            .map_err(|_| ApiError::field("/wait", "give whole seconds, at most 60"))?;
+        wait_for_change(&app, &caller, id, known, Duration::from_secs(seconds)).await?;
+    }
+    let mut conn = app.pool.acquire().await?;
+    if known.is_some() && known == listing::version(&mut conn, &caller.tenant, id).await? {
+        return Ok((StatusCode::NOT_MODIFIED, [(header::RETRY_AFTER, POLL_AFTER)]).into_response());
+    }
+    drop(conn);
+    let job = find(&app, &caller, id).await?;
+    let tag = HeaderValue::from_str(&format!("\"{}\"", job.version))
+        .expect("a number is made of harmless characters");
+    let terminal = job.is_terminal();
+    let mut response = ([(header::ETAG, tag)], Json(job)).into_response();
+    if !terminal {
+        response.headers_mut().insert(header::RETRY_AFTER, POLL_AFTER);
+    }
+    Ok(response)
+}
+
+async fn wait_for_change(
+    app: &App,
+    caller: &Caller,
+    id: JobId,
+    known: Option<i64>,
+    wait: Duration,
+) -> Result<(), ApiError> {
+    let deadline = Instant::now() + wait.min(MAX_WAIT);
+    let mut known = known;
+    loop {
+        let mut conn = app.pool.acquire().await?;
+        let Some((version, terminal)) =
+            listing::version_and_end(&mut conn, &caller.tenant, id).await?
+        else {
+            return Ok(());
+        };
+        // A connection is not held while nothing happens: there may be many who wait.
+        drop(conn);
+        if terminal || *known.get_or_insert(version) != version {
+            return Ok(());
+        }
+        tokio::select! {
+            () = tokio::time::sleep_until(deadline.min(Instant::now() + WAIT_STEP)) => {}
+            () = app.stop.cancelled() => return Ok(()),
+        }
+        if Instant::now() >= deadline {
+            return Ok(());
+        }
+    }
+}
+
+/// List jobs, newest first.
+#[utoipa::path(get, path = "/v1/jobs", tag = "jobs",
+    params(("state" = Option<String>, Query, description = "Only this state"),
+        ("label.NAME" = Option<String>, Query, description = "Only jobs whose label NAME has this value; may be repeated"),
+        ("limit" = Option<i64>, Query, description = "1 to 500, 50 unless given"),
+        ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before")),
+    responses((status = 200, description = "A page", body = JobPage)), security(("key" = ["read"])))]
+pub async fn list(
+    State(app): State<App>,
+    caller: Caller,
+    Query(query): Query<Vec<(String, String)>>,
+) -> Result<Json<JobPage>, ApiError> {
+    require(&caller, Scope::Read)?;
+    let (filter, limit) = page_request(query)?;
+    let mut conn = app.pool.acquire().await?;
+    // One more than asked for tells whether there is another page.
+    let mut jobs = listing::page(&mut conn, &caller.tenant, &filter, limit + 1).await?;
+    let wanted = usize::try_from(limit).unwrap_or(usize::MAX);
+    let more = jobs.len() > wanted;
+    jobs.truncate(wanted);
+    let next_cursor = jobs.last().filter(|_| more).map(|job| job.id.to_string());
+    Ok(Json(JobPage { jobs, next_cursor }))
+}
+
+fn page_request(query: Vec<(String, String)>) -> Result<(Filter, i64), ApiError> {
+    let mut filter = Filter::default();
+    let mut limit = DEFAULT_PAGE;
+    for (name, value) in query {
+        if let Some(label) = name.strip_prefix("label.") {
+            filter.labels.insert(label.to_owned(), value);
+            continue;
+        }
+        match name.as_str() {
+            "state" if STATE_NAMES.contains(&value.as_str()) => filter.state = Some(value),
+            "state" => {
+                let known = STATE_NAMES.join(", ");
+                return Err(ApiError::field("/state", format!("no such state; there are {known}")));
+            }
+            "cursor" => {
+                let before = value.parse();
+                filter.before = Some(before.map_err(|_| {
+                    ApiError::field("/cursor", "not a cursor: give back `next_cursor` as it was")
+                })?);
+            }
+            "limit" => {
+                limit = value.parse().ok().filter(|n| (1..=MAX_PAGE).contains(n)).ok_or_else(
+                    || ApiError::field("/limit", "give a whole number from 1 to 500"),
+                )?;
+            }
+            _ => return Err(ApiError::field(&format!("/{name}"), "there is no such filter")),
+        }
+    }
+    Ok((filter, limit))
+}
+
+/// Cancel a job, waiting or running. Final, and harmless to repeat.
+#[utoipa::path(post, path = "/v1/jobs/{id}/cancel", tag = "jobs",
+    params(("id" = String, Path, description = "The job's id")),
+    responses((status = 200, description = "Cancelled", body = JobView),
+        (status = 409, description = "It has ended otherwise, or its result is being published", body = Problem)),
+    security(("key" = ["cancel"])))]
+pub async fn cancel(
+    State(app): State<App>,
+    caller: Caller,
+    Path(id): Path<String>,
+) -> Result<Json<JobView>, ApiError> {
+    require(&caller, Scope::Cancel)?;
+    let id = find(&app, &caller, job_id(&id)?).await?.id;
+    if let Some(left) = lease::cancel(&app.pool, id).await? {
+        publish::abort(&app.objects, &left.output, &left.upload_id).await;
+    }
+    Ok(Json(find(&app, &caller, id).await?))
+}
+
+/// Fetch the result: a redirect to a link that works for an hour.
+#[utoipa::path(get, path = "/v1/jobs/{id}/result", tag = "jobs",
+    params(("id" = String, Path, description = "The job's id")),
+    responses((status = 302, description = "`Location` is the link"),
+        (status = 409, description = "It has not succeeded (yet)", body = Problem)),
+    security(("key" = ["read"])))]
+pub async fn result(
+    State(app): State<App>,
+    caller: Caller,
+    Path(id): Path<String>,
+) -> Result<Response, ApiError> {
+    require(&caller, Scope::Read)?;
+    let job = find(&app, &caller, job_id(&id)?).await?;
+    let Some(result) = job.result.filter(|_| job.state == "succeeded") else {
+        return Err(ApiError::Conflict(vec![], format!("the job is {}, it has no result", job.state)));
+    };
+    let uri = result.uri.parse().map_err(|_| ApiError::Internal)?;
+    let link = app.objects.presign_get(&uri, LINK_LIFETIME).await.map_err(|error| {
+        tracing::error!(error = &error as &dyn std::error::Error, "cannot sign a link");
+        ApiError::Unavailable("no link can be signed now, try again")
+    })?;
+    let location = HeaderValue::from_str(&link).map_err(|_| ApiError::Internal)?;
+    Ok((StatusCode::FOUND, [(header::LOCATION, location)]).into_response())
+}
+
+async fn find(app: &App, caller: &Caller, id: JobId) -> Result<JobView, ApiError> {
+    let mut conn = app.pool.acquire().await?;
+    listing::find(&mut conn, &caller.tenant, id)
+        .await?
+        .ok_or(ApiError::NotFound("there is no such job"))
+}
+
+/// An id that cannot be one names no job.
+fn job_id(text: &str) -> Result<JobId, ApiError> {
+    text.parse().map_err(|_| ApiError::NotFound("there is no such job"))
+}
+
+fn version_of(tag: &HeaderValue) -> Option<i64> {
+    tag.to_str().ok()?.trim_start_matches("W/").trim_matches('"').parse().ok()
+}
+
+/// `00-<32 hex>-<16 hex>-<2 hex>`; anything else is not passed on.
+fn is_traceparent(text: &str) -> bool {
+    let parts: Vec<_> = text.split('-').collect();
+    let hex = |part: &str, length| part.len() == length && part.chars().all(|c| c.is_ascii_hexdigit());
+    matches!(parts[..], [version, trace, parent, flags]
+        if hex(version, 2) && hex(trace, 32) && hex(parent, 16) && hex(flags, 2))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_well_formed_trace_is_passed_on() {
+        assert!(is_traceparent("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"));
+        for bad in ["", "00-x-y-01", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-"] {
+            assert!(!is_traceparent(bad), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_page_request_names_what_it_does_not_know() {
+        let query = |name: &str, value: &str| page_request(vec![(name.to_owned(), value.to_owned())]);
+        assert!(query("state", "queued").is_ok() && query("label.box", "12").is_ok());
+        for (name, value) in [("state", "lost"), ("limit", "0"), ("limit", "501"), ("cursor", "x"), ("statee", "queued")] {
+            assert!(matches!(query(name, value), Err(ApiError::Invalid(_))), "{name}={value}");
+        }
+    }
+}

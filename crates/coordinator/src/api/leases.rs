@@ -1,0 +1,115 @@
+//! `/v1/leases`: the workers' own door.
+
+use axum::Json;
+use axum::extract::State;
+use upres_common::lease::{
+    ClaimAnswer, ClaimRequest, CompleteRequest, FailRequest, HeartbeatAnswer, HeartbeatRequest,
+    LeaseRef, ReleaseRequest, SettledAnswer,
+};
+
+use super::App;
+use super::caller::require;
+use super::error::{ApiError, Body, Problem};
+use crate::auth::{Caller, Scope};
+use crate::store::attempts::AttemptOutcome;
+use crate::store::jobs::TransitionError;
+use crate::{lease, publish};
+
+/// Jobs or leases in one request.
+const MAX_LIST: usize = 100;
+
+/// Claim jobs. What is not in the answer was a stale wake-up.
+#[utoipa::path(post, path = "/v1/leases/claim", tag = "leases", request_body = ClaimRequest,
+    responses((status = 200, body = ClaimAnswer, description = "The leases granted")), security(("key" = ["worker"])))]
+pub async fn claim(
+    State(app): State<App>,
+    caller: Caller,
+    Body(request): Body<ClaimRequest>,
+) -> Result<Json<ClaimAnswer>, ApiError> {
+    require(&caller, Scope::Worker)?;
+    check_length("/job_ids", request.job_ids.len())?;
+    let leases =
+        lease::claim(&app.pool, &request.worker_id, &request.job_ids, app.lease_ttl_secs).await?;
+    Ok(Json(ClaimAnswer { leases }))
+}
+
+/// Renew leases and report progress.
+#[utoipa::path(post, path = "/v1/leases/heartbeat", tag = "leases", request_body = HeartbeatRequest,
+    responses((status = 200, body = HeartbeatAnswer, description = "A verdict for each")), security(("key" = ["worker"])))]
+pub async fn heartbeat(
+    State(app): State<App>,
+    caller: Caller,
+    Body(request): Body<HeartbeatRequest>,
+) -> Result<Json<HeartbeatAnswer>, ApiError> {
+    require(&caller, Scope::Worker)?;
+    check_length("/leases", request.leases.len())?;
+    let verdicts = lease::heartbeat(&app.pool, &request.leases, app.lease_ttl_secs).await?;
+    Ok(Json(HeartbeatAnswer { verdicts }))
+}
+
+/// Publish an attempt's result. Asking again after a lost answer is safe.
+#[utoipa::path(post, path = "/v1/leases/complete", tag = "leases", request_body = CompleteRequest,
+    responses((status = 200, body = SettledAnswer, description = "Settled"),
+        (status = 503, body = Problem, description = "Not settled yet: ask again")), security(("key" = ["worker"])))]
+pub async fn complete(
+    State(app): State<App>,
+    caller: Caller,
+    Body(request): Body<CompleteRequest>,
+) -> Result<Json<SettledAnswer>, ApiError> {
+    require(&caller, Scope::Worker)?;
+    let CompleteRequest { lease, outcome } = request;
+    Ok(Json(publish::publish(&app.pool, &app.objects, &app.retry, lease, &outcome).await?))
+}
+
+/// Report that an attempt failed.
+#[utoipa::path(post, path = "/v1/leases/fail", tag = "leases", request_body = FailRequest,
+    responses((status = 200, body = SettledAnswer, description = "Settled")), security(("key" = ["worker"])))]
+pub async fn fail(
+    State(app): State<App>,
+    caller: Caller,
+    Body(request): Body<FailRequest>,
+) -> Result<Json<SettledAnswer>, ApiError> {
+    require(&caller, Scope::Worker)?;
+    let failed = AttemptOutcome::Failed;
+    let state = lease::fail(&app.pool, request.lease, &request.error, failed, &app.retry).await;
+    settled(&app, request.lease, state.map(|state| state.name()))
+}
+
+/// Return a job unfinished; no attempt is spent.
+#[utoipa::path(post, path = "/v1/leases/release", tag = "leases", request_body = ReleaseRequest,
+    responses((status = 200, body = SettledAnswer, description = "Settled")), security(("key" = ["worker"])))]
+pub async fn release(
+    State(app): State<App>,
+    caller: Caller,
+    Body(request): Body<ReleaseRequest>,
+) -> Result<Json<SettledAnswer>, ApiError> {
+    require(&caller, Scope::Worker)?;
+    let state = lease::release(&app.pool, request.lease, &request.reason).await;
+    settled(&app, request.lease, state.map(|state| state.name()))
+}
+
+/// A refused settlement is an answer, not an error: the attempt was superseded.
+fn settled(
+    app: &App,
+    lease: LeaseRef,
+    state: Result<&'static str, TransitionError>,
+) -> Result<Json<SettledAnswer>, ApiError> {
+    match state {
+        Ok(state) => {
+            app.relay.notify_one();
+            Ok(Json(SettledAnswer { state: state.to_owned(), superseded: false }))
+        }
+        Err(TransitionError::Refused(refusal)) => {
+            tracing::info!(job.id = %lease.job_id, "a superseded attempt reported and changed nothing");
+            Ok(Json(SettledAnswer { state: refusal.from.to_owned(), superseded: true }))
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn check_length(pointer: &str, length: usize) -> Result<(), ApiError> {
+    if length <= MAX_LIST {
+        return Ok(());
+    }
+    Err(ApiError::field(pointer, format!("at most {MAX_LIST} in one request")))
+}

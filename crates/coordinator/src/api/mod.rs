@@ -1,0 +1,88 @@
+//! The HTTP edge: parse, call one function, render.
+
+mod caller;
+mod docs;
+mod error;
+mod health;
+mod jobs;
+mod keys;
+mod leases;
+mod uploads;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::FromRef;
+use axum::http::StatusCode;
+use axum::routing::{delete, get, post};
+use metrics_exporter_prometheus::PrometheusHandle;
+use sqlx::PgPool;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::limit::RequestBodyLimitLayer;
+use tower_http::timeout::TimeoutLayer;
+use upres_common::objects::{ObjectStore, UriPrefix};
+
+use crate::config::RetryConfig;
+
+/// A request with a larger body is refused.
+const MAX_BODY_BYTES: usize = 1024 * 1024;
+/// Longer than a long poll, and than a publication that waits for the object store.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(300);
+
+/// What handlers need.
+#[derive(Clone)]
+pub struct App {
+    /// The database.
+    pub pool: PgPool,
+    /// The object store.
+    pub objects: ObjectStore,
+    /// Wakes the relay.
+    pub relay: Arc<Notify>,
+    /// Renders `/metrics`.
+    pub metrics: PrometheusHandle,
+    /// The pause after a failed attempt.
+    pub retry: RetryConfig,
+    /// How long a claim lasts.
+    pub lease_ttl_secs: u32,
+    /// Where clients' own files go.
+    pub uploads: Option<UriPrefix>,
+    /// Ends long polls when the process stops.
+    pub stop: CancellationToken,
+}
+
+impl FromRef<App> for PgPool {
+    fn from_ref(app: &App) -> Self {
+        app.pool.clone()
+    }
+}
+
+/// All routes.
+pub fn router(app: App) -> Router {
+    Router::new()
+        .route("/v1/jobs", post(jobs::submit).get(jobs::list))
+        .route("/v1/jobs/{id}", get(jobs::read))
+        .route("/v1/jobs/{id}/result", get(jobs::result))
+        .route("/v1/jobs/{id}/cancel", post(jobs::cancel))
+        .route("/v1/uploads", post(uploads::create))
+        .route("/v1/keys", post(keys::create).get(keys::list))
+        .route("/v1/keys/{id}", delete(keys::revoke))
+        .route("/v1/leases/claim", post(leases::claim))
+        .route("/v1/leases/heartbeat", post(leases::heartbeat))
+        .route("/v1/leases/complete", post(leases::complete))
+        .route("/v1/leases/fail", post(leases::fail))
+        .route("/v1/leases/release", post(leases::release))
+        .route("/healthz", get(health::healthz))
+        .route("/readyz", get(health::readyz))
+        .route("/metrics", get(health::metrics))
+        .route("/openapi.json", get(docs::openapi))
+        .route("/docs", get(docs::page))
+        .fallback(error::no_such_page)
+        .method_not_allowed_fallback(error::no_such_method)
+        .layer(CatchPanicLayer::custom(error::panicked))
+        .layer(RequestBodyLimitLayer::new(MAX_BODY_BYTES))
+        .layer(TimeoutLayer::with_status_code(StatusCode::GATEWAY_TIMEOUT, REQUEST_TIMEOUT))
+        .with_state(app)
+}

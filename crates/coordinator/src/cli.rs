@@ -1,0 +1,80 @@
+//! The command line of `upres-coordinator`.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use upres_common::telemetry;
+
+use crate::config::{Config, DatabaseConfig};
+use crate::{auth, serve, store};
+
+/// Takes jobs in, sends them out to workers, watches over them and answers for them.
+#[derive(Debug, Parser)]
+#[command(name = "upres-coordinator", version, about)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Applies migrations, then serves the API and runs the relay and the reaper.
+    Serve(Box<Config>),
+    /// Applies migrations and ends. Prints a first admin key when there is no key yet.
+    Migrate(DatabaseConfig),
+    /// Prints every problem with the configuration and ends.
+    CheckConfig(Box<Config>),
+}
+
+/// Runs the program. Exit status 2: wrong usage or configuration.
+pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
+    match cli.command {
+        Command::CheckConfig(config) => Ok(report(&config.problems(), true)),
+        Command::Migrate(database) => migrate(&database).await,
+        Command::Serve(config) => {
+            let problems = config.problems();
+            if !problems.is_empty() {
+                return Ok(report(&problems, false));
+            }
+            telemetry::init(&config.log).map_err(anyhow::Error::msg)?;
+            serve::serve(*config).await?;
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+fn report(problems: &[String], say_if_none: bool) -> ExitCode {
+    for problem in problems {
+        eprintln!("error: {problem}");
+    }
+    if problems.is_empty() {
+        if say_if_none {
+            println!("the configuration is valid");
+        }
+        return ExitCode::SUCCESS;
+    }
+    ExitCode::from(2)
+}
+
+async fn migrate(config: &DatabaseConfig) -> anyhow::Result<ExitCode> {
+    let pool = match store::pool(&config.database_url, config.database_connections) {
+        Ok(pool) => pool,
+        Err(problem) => return Ok(report(&[problem], false)),
+    };
+    store::MIGRATOR.run(&pool).await?;
+    print_first_key(&pool).await?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Makes the first admin key if there is none. The key alone goes to standard output, so that a
+/// script can keep it; it is never shown again and never logged.
+pub(crate) async fn print_first_key(pool: &sqlx::PgPool) -> anyhow::Result<()> {
+    let mut tx = pool.begin().await?;
+    let key = auth::create_first(&mut tx).await?;
+    tx.commit().await?;
+    if let Some(key) = key {
+        eprintln!("first start: this admin key is shown once, keep it:");
+        println!("{key}");
+    }
+    Ok(())
+}

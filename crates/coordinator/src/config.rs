@@ -1,0 +1,134 @@
+//! Configuration, one struct a concern. `--help` is the reference.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use secrecy::{ExposeSecret, SecretString};
+use upres_common::objects::{S3Args, UriPrefix};
+use upres_common::telemetry::LogArgs;
+
+/// Everything `serve` needs.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Config {
+    /// Where the API listens.
+    #[arg(long, env = "UPRES_LISTEN", default_value = "127.0.0.1:8080", value_name = "ADDR")]
+    pub listen: SocketAddr,
+    /// The database.
+    #[command(flatten)]
+    pub database: DatabaseConfig,
+    /// RabbitMQ, as amqp:// or amqps:// URL.
+    #[arg(long, env = "UPRES_AMQP_URL", hide_env_values = true, value_name = "URL")]
+    pub amqp_url: SecretString,
+    /// The object store.
+    #[command(flatten)]
+    pub s3: S3Args,
+    /// Bucket (and prefix) for the files of clients that hold no S3 keys, e.g. s3://upres/. Without
+    /// it `POST /v1/uploads` is refused.
+    #[arg(long, env = "UPRES_UPLOADS", value_name = "S3 PREFIX")]
+    pub uploads: Option<String>,
+    /// Leases.
+    #[command(flatten)]
+    pub lease: LeaseConfig,
+    /// Dispatch.
+    #[command(flatten)]
+    pub dispatch: DispatchConfig,
+    /// Retries.
+    #[command(flatten)]
+    pub retry: RetryConfig,
+    /// Logs.
+    #[command(flatten)]
+    pub log: LogArgs,
+}
+
+/// The database.
+#[derive(Debug, Clone, clap::Args)]
+pub struct DatabaseConfig {
+    /// Postgres, as postgres:// URL.
+    #[arg(long, env = "UPRES_DATABASE_URL", hide_env_values = true, value_name = "URL")]
+    pub database_url: SecretString,
+    /// Most connections this process opens.
+    #[arg(long, env = "UPRES_DATABASE_CONNECTIONS", default_value_t = 16, value_name = "N")]
+    pub database_connections: u32,
+}
+
+/// How long a claim lasts.
+#[derive(Debug, Clone, clap::Args)]
+pub struct LeaseConfig {
+    /// Seconds a claim stays valid without a heartbeat. Workers renew three times in that time.
+    #[arg(long, env = "UPRES_LEASE_TTL_SECS", default_value_t = 60, value_name = "SECS")]
+    pub lease_ttl_secs: u32,
+    /// Seconds between looks for lapsed leases.
+    #[arg(long = "reap-secs", env = "UPRES_REAP_SECS", default_value = "5", value_parser = seconds, value_name = "SECS")]
+    pub reap_interval: Duration,
+}
+
+/// How wake-ups reach the broker.
+#[derive(Debug, Clone, clap::Args)]
+pub struct DispatchConfig {
+    /// Most unanswered wake-ups per class on the broker. Everything beyond waits in Postgres, where
+    /// cancelling and priorities act at once.
+    #[arg(long = "release-limit", env = "UPRES_RELEASE_LIMIT", default_value_t = 1000, value_name = "N")]
+    pub release_limit: i64,
+    /// Seconds between looks for due jobs that another coordinator accepted.
+    #[arg(long = "dispatch-secs", env = "UPRES_DISPATCH_SECS", default_value = "0.5", value_parser = seconds, value_name = "SECS")]
+    pub interval: Duration,
+    /// Seconds after which an unanswered wake-up that the broker no longer holds is sent again.
+    #[arg(long = "resend-secs", env = "UPRES_RESEND_SECS", default_value = "30", value_parser = seconds, value_name = "SECS")]
+    pub resend_after: Duration,
+}
+
+/// The pause after a failed attempt: exponential with full jitter.
+#[derive(Debug, Clone, Copy, clap::Args)]
+pub struct RetryConfig {
+    /// Seconds: the longest pause after the first failure; doubles with each.
+    #[arg(long = "retry-base-secs", env = "UPRES_RETRY_BASE_SECS", default_value = "2", value_parser = seconds, value_name = "SECS")]
+    pub base: Duration,
+    /// Seconds: the longest pause ever.
+    #[arg(long = "retry-cap-secs", env = "UPRES_RETRY_CAP_SECS", default_value = "300", value_parser = seconds, value_name = "SECS")]
+    pub cap: Duration,
+}
+
+impl Config {
+    /// Every problem with these settings, a sentence each.
+    #[must_use]
+    pub fn problems(&self) -> Vec<String> {
+        let mut problems = self.s3.problems();
+        if let Err(problem) = crate::store::pool(&self.database.database_url, 1) {
+            problems.push(problem);
+        }
+        if self.database.database_connections < 2 {
+            problems.push("--database-connections must be at least 2".to_owned());
+        }
+        let amqp = self.amqp_url.expose_secret();
+        if !amqp.starts_with("amqp://") && !amqp.starts_with("amqps://") {
+            problems.push("--amqp-url must begin with amqp:// or amqps://".to_owned());
+        }
+        if let Some(uploads) = &self.uploads
+            && uploads.parse::<UriPrefix>().is_err()
+        {
+            problems.push(format!("--uploads `{uploads}` is no S3 prefix: write s3://bucket/ or s3://bucket/folder/"));
+        }
+        if self.lease.lease_ttl_secs < 3 {
+            problems.push("--lease-ttl-secs must be at least 3, or one slow answer loses a lease".to_owned());
+        }
+        if self.dispatch.release_limit < 1 {
+            problems.push("--release-limit must be at least 1".to_owned());
+        }
+        if self.retry.cap < self.retry.base {
+            problems.push("--retry-cap-secs must not be below --retry-base-secs".to_owned());
+        }
+        problems
+    }
+
+    /// The place for clients' uploads, if there is one.
+    #[must_use]
+    pub fn uploads(&self) -> Option<UriPrefix> {
+        self.uploads.as_ref().and_then(|uploads| uploads.parse().ok())
+    }
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let problem = || format!("`{text}` is not a number of seconds above zero");
+    let seconds: f64 = text.parse().map_err(|_| problem())?;
+    Duration::try_from_secs_f64(seconds).ok().filter(|d| !d.is_zero()).ok_or_else(problem)
+}

@@ -1,0 +1,91 @@
+//! `serve`: the API, the relay and the reaper in one process, until SIGTERM.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use sqlx::PgPool;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use upres_common::objects::ObjectStore;
+
+use crate::api::{self, App};
+use crate::config::Config;
+use crate::{cli, dispatch, metrics, reap, store};
+
+/// Requests that are being answered get this long at the end.
+const GRACE: Duration = Duration::from_secs(10);
+/// A database that is away at the start is awaited this long.
+const DATABASE_WAIT: Duration = Duration::from_secs(60);
+
+pub(crate) async fn serve(config: Config) -> anyhow::Result<()> {
+    let metrics = metrics::install()?;
+    let pool = store::pool(&config.database.database_url, config.database.database_connections)
+        .map_err(anyhow::Error::msg)?;
+    migrate(&pool).await?;
+    cli::print_first_key(&pool).await?;
+    let objects = ObjectStore::new(&config.s3).await;
+    let relay = Arc::new(Notify::new());
+    let stop = CancellationToken::new();
+    let tasks = TaskTracker::new();
+
+    tasks.spawn(dispatch::run(
+        pool.clone(),
+        config.amqp_url.clone(),
+        config.dispatch.clone(),
+        Arc::clone(&relay),
+        stop.clone(),
+    ));
+    tasks.spawn(reap::run(
+        pool.clone(),
+        objects.clone(),
+        config.retry,
+        config.lease.reap_interval,
+        stop.clone(),
+    ));
+    let app = App {
+        pool,
+        objects,
+        relay,
+        metrics,
+        retry: config.retry,
+        lease_ttl_secs: config.lease.lease_ttl_secs,
+        uploads: config.uploads(),
+        stop: stop.clone(),
+    };
+    let listener = tokio::net::TcpListener::bind(config.listen)
+        .await
+        .with_context(|| format!("cannot listen on {}", config.listen))?;
+    tracing::info!(address = %listener.local_addr()?, "coordinator listens");
+    let server = axum::serve(listener, api::router(app));
+    let server = server.with_graceful_shutdown(stop.clone().cancelled_owned());
+    tasks.spawn(async move { server.await });
+
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    tracing::info!("coordinator stops");
+    stop.cancel();
+    tasks.close();
+    if tokio::time::timeout(GRACE, tasks.wait()).await.is_err() {
+        tracing::warn!("some requests were cut off");
+    }
+    Ok(())
+}
+
+async fn migrate(pool: &PgPool) -> anyhow::Result<()> {
+    let migrate = async {
+        while let Err(error) = sqlx::query("select 1").execute(pool).await {
+            tracing::warn!(error = &error as &dyn std::error::Error, "waiting for the database");
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+        store::MIGRATOR.run(pool).await
+    };
+    let done = tokio::time::timeout(DATABASE_WAIT, migrate).await;
+    done.context("the database did not answer for a minute")?.context("cannot apply migrations")
+}
