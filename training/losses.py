@@ -1,0 +1,55 @@
+"""What the stages minimise. No pretrained feature network is used anywhere."""
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.nn.utils.parametrizations import spectral_norm
+
+
+def charbonnier(a, b):
+    return ((a - b) ** 2 + 1e-6).sqrt().mean()
+
+
+def gradient_l1(a, b):
+    """L1 between horizontal and vertical differences at full and half size."""
+    total = 0.0
+    for _ in range(2):
+        total = total + (a.diff(dim=-1) - b.diff(dim=-1)).abs().mean() + (a.diff(dim=-2) - b.diff(dim=-2)).abs().mean()
+        a, b = F.avg_pool2d(a, 2), F.avg_pool2d(b, 2)
+    return total / 2
+
+
+def kl(posterior):
+    return 0.5 * (posterior.mean ** 2 + posterior.var - 1 - posterior.logvar).mean()
+
+
+def luma_psnr(a, b):
+    """PSNR in dB of BT.601 luma, for pictures in [0, 1] rounded to 8 bit."""
+    weights = torch.tensor([65.481, 128.553, 24.966]).view(1, 3, 1, 1)
+    a, b = ((x.clamp(0, 1) * 255).round() / 255 for x in (a, b))
+    error = (((a - b) * weights).sum(1) ** 2).mean((1, 2))
+    return 10 * torch.log10(255.0 ** 2 / error.clamp_min(1e-6))
+
+
+class Discriminator(nn.Module):
+    """A small patch discriminator; its inner activations serve as features to be matched."""
+
+    def __init__(self):
+        super().__init__()
+        sizes = [(3, 32, 1), (32, 48, 2), (48, 64, 2), (64, 64, 1)]
+        self.layers = nn.ModuleList(spectral_norm(nn.Conv2d(a, b, 3, stride=s, padding=1)) for a, b, s in sizes)
+        self.score = spectral_norm(nn.Conv2d(64, 1, 3, padding=1))
+
+    def forward(self, x):
+        features = []
+        for layer in self.layers:
+            x = F.leaky_relu(layer(x), 0.2)
+            features.append(x)
+        return self.score(x).float(), features
+
+
+def hinge(real, fake):
+    return F.relu(1 - real).mean() + F.relu(1 + fake).mean()
+
+
+def feature_matching(fake, real):
+    return sum(F.l1_loss(f.float(), r.detach().float()) for f, r in zip(fake, real)) / len(fake)

@@ -1,0 +1,76 @@
+"""Crops for training: pictures held in memory, chosen by kind, cut where something happens."""
+import numpy as np
+import torch
+from PIL import Image
+
+import degrade
+from data import DATA
+
+SHARES = {"photo": 0.70, "leaves": 0.14, "text": 0.08, "engraving": 0.08}
+
+
+def load(path):
+    return np.asarray(Image.open(path).convert("RGB"))
+
+
+class Pictures:
+    """Draws crops; the same seed draws the same crops."""
+
+    def __init__(self, seed):
+        self.rng = np.random.default_rng(seed)
+        self.kinds = {"photo": [load(p) for p in sorted((DATA / "train").glob("*.png"))]}
+        for path in sorted((DATA / "made").glob("*.png")):
+            self.kinds.setdefault(path.name.split("_")[0], []).append(load(path))
+        self.kinds = {k: v for k, v in self.kinds.items() if v}
+        share = np.array([SHARES[k] for k in self.kinds])
+        self.share = share / share.sum()
+        self.weights = {k: self.weigh(v) for k, v in self.kinds.items()}
+
+    @staticmethod
+    def weigh(pictures):
+        """Larger pictures more often, but not in proportion: the few large ones must not be all."""
+        w = np.array([p.shape[0] * p.shape[1] for p in pictures]) ** 0.5
+        return w / w.sum()
+
+    def crop(self, side):
+        """The busier of two random crops, turned at random: [3, side, side] in [0, 1]."""
+        kind = self.rng.choice(list(self.kinds), p=self.share)
+        pictures = self.kinds[kind]
+        picture = pictures[self.rng.choice(len(pictures), p=self.weights[kind])]
+        best = max((self.cut(picture, side) for _ in range(2)), key=busyness)
+        best = np.rot90(best, self.rng.integers(4))
+        if self.rng.random() < 0.5:
+            best = best[:, ::-1]
+        if kind == "photo" and self.rng.random() < 0.08:
+            best = np.repeat(best.mean(2, keepdims=True), 3, 2).round()  # grey must stay grey
+        return torch.from_numpy(np.ascontiguousarray(best)).permute(2, 0, 1).float() / 255
+
+    def cut(self, picture, side):
+        y = self.rng.integers(0, picture.shape[0] - side + 1)
+        x = self.rng.integers(0, picture.shape[1] - side + 1)
+        return picture[y:y + side, x:x + side]
+
+    def batch(self, size, side=128):
+        return torch.stack([self.crop(side) for _ in range(size)])
+
+    def pairs(self, size, side=128):
+        """Sharp and low-resolution crops, in [0, 1]: half of them only reduced, half degraded."""
+        hr = self.batch(size, side)
+        lr = [degrade.clean(x) if i % 2 == 0 else degrade.real(x, self.rng) for i, x in enumerate(hr)]
+        return hr, torch.stack(lr)
+
+
+def busyness(crop):
+    grey = crop[..., 1].astype(np.float32)
+    return np.abs(np.diff(grey, axis=0)).mean() + np.abs(np.diff(grey, axis=1)).mean()
+
+
+def tuning_crops(side=256):
+    """The middle of each held-out picture, sharp and in both kinds of low resolution."""
+    sharp = []
+    for path in sorted((DATA / "tune").glob("*.png")) or sorted((DATA / "made").glob("*.png"))[:2]:
+        p = load(path)
+        y, x = (p.shape[0] - side) // 2, (p.shape[1] - side) // 2
+        sharp.append(torch.from_numpy(p[y:y + side, x:x + side].copy()).permute(2, 0, 1).float() / 255)
+    hr = torch.stack(sharp)
+    return hr, torch.stack([degrade.clean(x) for x in hr]), torch.stack([degrade.mild(x) for x in hr])

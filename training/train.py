@@ -1,0 +1,285 @@
+"""The stages: `python train.py vae|unet|predictor|joint|detail [--minutes M | --steps N]`.
+
+Each begins from the averaged weights the one before it left in work/run/, and leaves its own there.
+"""
+import argparse
+import os
+import zlib
+from contextlib import contextmanager
+
+import torch
+import torch.nn.functional as F
+
+import degrade
+from data import ROOT
+from losses import Discriminator, charbonnier, feature_matching, gradient_l1, hinge, kl, luma_psnr
+from loop import Loop, average
+from model import TRAINED, Upres
+from pictures import Pictures, tuning_crops
+
+ONE_STEP = [(200,), (200,), (200,), (250,), (150,), (100,)]
+MORE_STEPS = [(200, 100), (250, 150, 50), (200, 100, 50), (200, 100, 50), (200, 150, 100, 50),
+              (250, 200, 150, 100, 50), (250, 200, 150, 100, 50)]
+NOISE_FLOOR = 0.1   # of the predictor's standard deviation, in the root mean square over channels
+
+
+def half():
+    return torch.autocast("cpu", dtype=torch.bfloat16)
+
+
+@contextmanager
+def fixed(*modules):
+    """Passes gradients through `modules` without collecting any for their weights."""
+    touched = [p for m in modules for p in m.parameters() if p.requires_grad]
+    for p in touched:
+        p.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for p in touched:
+            p.requires_grad_(True)
+
+
+def measure_upscaling(model, schedules):
+    """Luma PSNR gained over bicubic on the held-out pictures."""
+    hr, clean, mild = tuning_crops()
+
+    def after():
+        torch.manual_seed(7)
+        values = {}
+        for kind, lr in (("clean", clean), ("mild", mild)):
+            bicubic = F.interpolate(lr, scale_factor=4, mode="bicubic", antialias=True)
+            base = luma_psnr(bicubic, hr).mean()
+            for schedule in schedules:
+                sr = model.upscale(lr, schedule) / 2 + 0.5
+                name = f"{kind}_{'-'.join(map(str, schedule))}"
+                values[name] = float(luma_psnr(sr, hr).mean() - base)
+                if kind == "clean":
+                    back = torch.stack([degrade.reduce(x) for x in sr.clamp(0, 1)])
+                    values[f"{name}_consistency"] = float(-10 * torch.log10(((back - lr) ** 2).mean((1, 2, 3))).mean())
+        return values
+    return after
+
+
+def vae(model, pictures, loop_for):
+    """The autoencoder alone; some crops are soft, since inference encodes enlarged pictures."""
+    loop = loop_for([{"params": model.vae.parameters(), "lr": 3e-4}])
+    hr, _, _ = tuning_crops()
+
+    def after():
+        out = model.decode(model.encode(hr * 2 - 1, sample=False)) / 2 + 0.5
+        return {"reconstruction": float(luma_psnr(out, hr).mean())}
+
+    def step(loop):
+        x = pictures.batch(4)
+        for i in range(len(x)):
+            if pictures.rng.random() < 0.3:
+                x[i] = F.interpolate(degrade.clean(x[i])[None], scale_factor=4, mode="bicubic")[0].clamp(0, 1)
+        x = x * 2 - 1
+        with half():
+            posterior = model.vae.encode(x).latent_dist
+            out = model.vae.decode(posterior.sample()).sample
+        out = out.float()
+        pixels, edges = charbonnier(out, x), gradient_l1(out, x)
+        loop.update(pixels + 0.5 * edges + 1e-5 * kl(posterior))
+        return {"loss": pixels + 0.5 * edges, "pixels": pixels}
+
+    loop.after = after
+    loop.run(step)
+
+
+@torch.no_grad()
+def set_scaling(model):
+    """Chooses the VAE's scaling factor so that latents have standard deviation one."""
+    fresh = Pictures(0)  # the same crops in every process
+    z = torch.cat([model.encode(fresh.batch(8) * 2 - 1, sample=False) for _ in range(8)])
+    model.scaling.fill_(round(float(1 / (z - z.mean((0, 2, 3), keepdim=True)).std()), 4) * float(model.scaling))
+
+
+def noise_loss(model, z, rng):
+    """Error of the UNet's noise estimate at random timesteps; inference uses the first 300."""
+    t = [int(rng.integers(0, 300)) if rng.random() < 0.85 else int(rng.integers(0, 1000)) for _ in range(len(z))]
+    sigma = model.sigmas[t].view(-1, 1, 1, 1)
+    noise = torch.randn_like(z)
+    with half():
+        estimate = model.epsilon(z + sigma * noise, torch.tensor(t), sigma)
+    return F.mse_loss(estimate, noise)
+
+
+@torch.no_grad()
+def latents(model, hr):
+    with half():
+        return model.encode(hr * 2 - 1)
+
+
+def unet(model, pictures, loop_for):
+    """A denoiser of sharp pictures' latents, by noise prediction on the usual schedule.
+
+    Latents are kept and used again, cut and mixed anew: encoding costs more than a denoising step.
+    """
+    set_scaling(model)
+    loop = loop_for([{"params": [*model.unet.parameters(), model.prompt], "lr": 1e-3}])
+    pool = []
+
+    def step(loop):
+        if loop.step % 3 == 0 or len(pool) < 16:
+            pool.extend(latents(model, pictures.batch(16, 128)))
+            del pool[:-2048]
+        picked = pictures.rng.integers(0, len(pool), 16)
+        loss = noise_loss(model, torch.stack([pool[i] for i in picked]), pictures.rng)
+        loop.update(loss)
+        return {"noise": loss}
+
+    loop.run(step)
+
+
+def noise_floor(std):
+    """Above zero where the predicted noise is about to vanish; keeps the start of the walk random."""
+    return F.relu(NOISE_FLOOR - std.pow(2).mean((1, 2, 3)).sqrt()).mean() / NOISE_FLOOR
+
+
+def predictor(model, pictures, loop_for):
+    """The noise predictor alone, through the frozen denoiser and decoder."""
+    loop = loop_for([{"params": model.predictor.parameters(), "lr": 1e-3}])
+
+    def step(loop):
+        hr, lr = pictures.pairs(4)
+        first = int(pictures.rng.choice(TRAINED))
+        target = latents(model, hr)
+        with fixed(model.unet, model.vae), half():
+            start, std = model.start(lr, first)
+            z = model.walk(start, (first,))
+            out = model.decode(z)
+        pixels, latent = charbonnier(out, hr * 2 - 1), F.mse_loss(z, target)
+        loop.update(pixels + 0.1 * latent + 0.02 * noise_floor(std))
+        return {"loss": pixels + 0.1 * latent, "pixels": pixels, "std": std.mean()}
+
+    loop.after = measure_upscaling(model, [(200,)])
+    loop.run(step)
+
+
+def joint(model, pictures, loop_for):
+    """Predictor and decoder for pixels; the UNet at a low rate, held to its trade by the noise loss."""
+    loop = loop_for([
+        {"params": [*model.predictor.parameters(), *model.vae.decoder.parameters(),
+                    *model.vae.post_quant_conv.parameters()], "lr": 4e-4},
+        {"params": [*model.unet.parameters(), model.prompt], "lr": 2e-4}])
+
+    def step(loop):
+        hr, lr = pictures.pairs(4)
+        several = pictures.rng.random() < 0.15
+        choices = MORE_STEPS if several else ONE_STEP
+        schedule = choices[pictures.rng.integers(len(choices))]
+        with half():
+            start, std = model.start(lr, schedule[0])
+            out = model.decode(model.walk(start, schedule))
+        pixels = charbonnier(out, hr * 2 - 1)
+        loss, noise = pixels + 0.02 * noise_floor(std), None
+        if loop.step % 2 == 0:
+            noise = noise_loss(model, latents(model, hr), pictures.rng)
+            loss = loss + 0.1 * noise
+        loop.update(loss)
+        return {"pixels": pixels, "std": std.mean(), "noise_x2": 0.0 if noise is None else 2 * noise}
+
+    loop.after = measure_upscaling(model, [(200,), (200, 100, 50), (250, 200, 150, 100, 50)])
+    loop.run(step)
+
+
+def detail(model, pictures, loop_for):
+    """Teaches the later steps to add detail: adversarial loss on walks of several steps, UNet only,
+    in turn with the plain loss on one step, which all parts share and which must not suffer."""
+    critic = Discriminator()
+    judge = torch.optim.AdamW(critic.parameters(), lr=4e-4, betas=(0.5, 0.99), weight_decay=0)
+    parts = [*model.predictor.parameters(), *model.vae.decoder.parameters(), *model.vae.post_quant_conv.parameters()]
+    loop = loop_for([{"params": parts, "lr": 1.5e-4}, {"params": [*model.unet.parameters(), model.prompt], "lr": 3e-4}])
+    loop.extra = {"critic": critic}
+
+    def one_step(hr, lr):
+        schedule = ONE_STEP[pictures.rng.integers(len(ONE_STEP))]
+        with half():
+            start, std = model.start(lr, schedule[0])
+            out = model.decode(model.walk(start, schedule))
+        pixels = charbonnier(out, hr * 2 - 1)
+        noise = noise_loss(model, latents(model, hr), pictures.rng)
+        loop.update(pixels + 0.02 * noise_floor(std) + 0.05 * noise)
+        return {"pixels_1": 2 * pixels, "pixels_n": 0.0, "critic": 0.0}
+
+    def several_steps(hr, lr):
+        schedule = MORE_STEPS[pictures.rng.integers(len(MORE_STEPS))]
+        target = hr * 2 - 1
+        with fixed(model.vae, model.predictor), half():
+            start, _ = model.start(lr, schedule[0])
+            out = model.decode(model.walk(start.detach(), schedule))
+        with half():
+            real, real_features = critic(target)
+            fake, _ = critic(out.detach())
+        disputed = hinge(real, fake)
+        judge.zero_grad(set_to_none=True)
+        disputed.backward()
+        average(critic.parameters())
+        judge.step()
+        with fixed(critic), half():
+            fake, features = critic(out)
+        ramp = min(1.0, loop.step / 300) * (len(schedule) / 3)
+        low = (F.avg_pool2d(out, 4) - F.avg_pool2d(target, 4)).abs().mean()
+        pixels = charbonnier(out, target)
+        loop.update(pixels + low + ramp * (0.03 * -fake.mean() + 0.2 * feature_matching(features, real_features)))
+        return {"pixels_1": 0.0, "pixels_n": 2 * pixels, "critic": 2 * disputed}
+
+    def step(loop):
+        hr, lr = pictures.pairs(4)
+        return one_step(hr, lr) if loop.step % 2 == 0 else several_steps(hr, lr)
+
+    loop.after = measure_upscaling(model, [(200,), (200, 100, 50), (250, 200, 150, 100, 50)])
+    loop.run(step)
+
+
+# name: (function, stage it starts from, default minutes)
+STAGES = {"vae": (vae, None, 20), "unet": (unet, "vae", 15), "predictor": (predictor, "unet", 10),
+          "joint": (joint, "predictor", 45), "detail": (detail, "joint", 20)}
+
+
+def main():
+    ap = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    ap.add_argument("stage", choices=STAGES)
+    ap.add_argument("--minutes", type=float)
+    ap.add_argument("--steps", type=int)
+    ap.add_argument("--seed", type=int, default=1)
+    ap.add_argument("--ranks", type=int, default=2, help="processes of one thread each that train together")
+    ap.add_argument("--run", default="run", help="folder under work/")
+    ap.add_argument("--decay", type=float, default=0.998, help="of the averaged weights")
+    args = ap.parse_args()
+    if (ROOT / "work" / args.run / f"{args.stage}.pt").exists():
+        print(f"{args.stage}: done already (work/{args.run}/{args.stage}.pt)")
+    elif args.ranks > 1:
+        torch.multiprocessing.spawn(work, (args,), nprocs=args.ranks)
+    else:
+        work(0, args)
+
+
+def work(rank, args):
+    """One training process. Two of one thread beat one of two threads, and bear a busy machine."""
+    torch.set_num_threads(1)
+    stage, before, minutes = STAGES[args.stage]
+    folder = ROOT / "work" / args.run
+    folder.mkdir(parents=True, exist_ok=True)
+    if args.ranks > 1:
+        meeting = folder / f"{args.stage}.meeting-{os.getppid()}"
+        torch.distributed.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=args.ranks)
+    seed = args.seed + zlib.crc32(args.stage.encode()) % 1000
+    torch.manual_seed(seed)
+    model = Upres()
+    if before:
+        model.load_state_dict(torch.load(folder / f"{before}.pt", weights_only=True))
+    torch.manual_seed(seed + 1000 * rank)
+    model.vae.encoder.requires_grad_(args.stage == "vae")
+    model.vae.quant_conv.requires_grad_(args.stage == "vae")
+
+    def loop_for(groups):
+        length = {"steps": args.steps} if args.steps else {"minutes": args.minutes or minutes}
+        return Loop(args.stage, folder, model, groups, decay=args.decay, frozen=model.frozen, **length)
+    stage(model, Pictures(seed + 1000 * rank), loop_for)
+
+
+if __name__ == "__main__":
+    main()
