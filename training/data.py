@@ -10,6 +10,7 @@ import argparse
 import bz2
 import hashlib
 import io
+import os
 import subprocess
 import sys
 import tarfile
@@ -24,7 +25,7 @@ from PIL import Image
 import synth
 
 ROOT = Path(__file__).resolve().parent
-DATA = ROOT / "work" / "data"
+DATA = Path(os.environ.get("UPRES_TRAINING_DATA", ROOT / "work" / "data"))
 
 WHEEL = ["--platform", "manylinux2014_x86_64", "--python-version", "3.11", "--only-binary=:all:"]
 
@@ -240,7 +241,7 @@ def main():
     if args.made is None:
         prepare_photos()
     prepare_made(args.made or 48)
-    print(f"{len(list(DATA.rglob('*.png')))} pictures under {DATA.relative_to(ROOT)}")
+    print(f"{len(list(DATA.rglob('*.png')))} pictures under {DATA}")
 
 
 if __name__ == "__main__":
