@@ -54,6 +54,33 @@ fn a_file_cut_anywhere_is_refused() {
 }
 
 #[test]
+fn a_jpeg_whose_data_end_too_early_is_damaged_although_it_has_an_end() {
+    let rgb = (0..200 * 160 * 3)
+        .map(|i: u32| (i * 37 % 251).to_le_bytes()[0])
+        .collect();
+    let pixels = Pixels {
+        width: 200,
+        height: 160,
+        rgb,
+    };
+    let file = encode(&pixels, &EncodeOptions::new(Format::Jpeg)).unwrap();
+    let header = file
+        .windows(2)
+        .position(|pair| pair == [0xFF, 0xDA])
+        .unwrap()
+        + 14;
+    for percent in [1, 10, 50, 80] {
+        let kept = header + (file.len() - header) * percent / 100;
+        assert_refused(
+            &[&file[..kept], &[0xFF, 0xD9]].concat(),
+            "unreadable",
+            "damaged",
+        );
+    }
+    assert!(decode(&file, &Limits::default()).is_ok());
+}
+
+#[test]
 fn a_declared_size_is_judged_from_the_header() {
     let huge = [0x7F, 0xFF, 0xFF, 0xFF];
     let mut png = small(Format::Png);

@@ -9,7 +9,7 @@ use zune_jpeg::{
 
 use super::{
     Header,
-    jpeg_markers::{Frame, Markers, walk},
+    jpeg_markers::{EOI_BYTES, Frame, Markers, walk},
 };
 use crate::{DecodeError, Format, Limits};
 
@@ -55,7 +55,22 @@ pub(super) fn samples(bytes: &[u8], header: &Header) -> Result<Vec<u8>, DecodeEr
     } else {
         ColorSpace::RGB
     };
-    decoder(bytes, space).decode().map_err(refused)
+    let markers = walk(bytes);
+    match (markers.frame, markers.end) {
+        (Some(frame), Some(end)) if frame.kind < 2 && markers.scans == 1 => {
+            let open_ended = without_end(&bytes[..end]);
+            decoder(&open_ended, space).decode().map_err(refused)
+        }
+        _ => decoder(bytes, space).decode().map_err(refused),
+    }
+}
+
+/// The stream with zeros in place of its end marker. Where the data end too early the decoder
+/// fills up with gray as soon as it meets the marker; zeros it runs through, and says so.
+fn without_end(stream: &[u8]) -> Vec<u8> {
+    /// More than the decoder reads ahead, so that a complete stream never reaches their end.
+    const ZEROS: [u8; 32] = [0; 32];
+    [&stream[..stream.len() - EOI_BYTES], &ZEROS].concat()
 }
 
 fn decoder(bytes: &[u8], space: ColorSpace) -> JpegDecoder<ZCursor<&[u8]>> {

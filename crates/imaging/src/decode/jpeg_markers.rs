@@ -12,6 +12,8 @@ pub(super) struct Markers {
     pub end: Option<usize>,
     /// Names of the metadata segments found.
     pub metadata: Vec<&'static str>,
+    /// Number of scans; one that is not the last of several ends at a marker.
+    pub scans: usize,
     /// More than one frame header: not one picture.
     pub several_frames: bool,
 }
@@ -31,6 +33,8 @@ pub(super) struct Frame {
     pub components: u8,
 }
 
+/// The end-of-image marker is two bytes.
+pub(super) const EOI_BYTES: usize = 2;
 const EOI: u8 = 0xD9;
 const SOS: u8 = 0xDA;
 
@@ -57,6 +61,7 @@ pub(super) fn walk(bytes: &[u8]) -> Markers {
         at += 2 + payload.len();
         note(&mut found, marker, payload);
         if marker == SOS {
+            found.scans += 1;
             at = after_scan(bytes, at);
         }
     }
