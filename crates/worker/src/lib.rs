@@ -1,1 +1,17 @@
-//! worker
+//! The worker: takes jobs through the engine. Holds no database password.
+//!
+//! A job passes through `pull` (woken, lease claimed), `process` (fetch, decode, upscale, encode),
+//! `write_back` (an upload that nobody can see yet) and `report`; meanwhile `lease` keeps the claim.
+//! `engine` is the one thread that owns the device.
+
+pub mod cli;
+pub mod config;
+mod coordinator;
+pub mod engine;
+mod lease;
+mod process;
+mod pull;
+mod report;
+mod write_back;
+
+pub use pull::run;

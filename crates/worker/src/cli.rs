@@ -1,0 +1,69 @@
+//! The command line of `upres-worker`.
+
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::{Parser, Subcommand};
+use invsr::{InvSr, Upscale};
+use upres_common::telemetry;
+
+use crate::config::{Config, EngineConfig};
+use crate::engine::Engine;
+
+/// Takes jobs through the engine: one process per GPU.
+#[derive(Debug, Parser)]
+#[command(name = "upres-worker", version, about)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Pulls jobs until SIGTERM, then finishes or hands back what it holds.
+    Run(Box<Config>),
+    /// Prints every problem with the configuration and ends.
+    CheckConfig(Box<Config>),
+}
+
+/// Runs the program. Exit status 2: wrong usage or configuration.
+///
+/// # Errors
+/// What cannot be mended by waiting: a model that does not load, a device that is lost.
+pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
+    let (config, only_check) = match cli.command {
+        Command::Run(config) => (config, false),
+        Command::CheckConfig(config) => (config, true),
+    };
+    let mut problems = config.services.problems();
+    problems.extend(config.engine.problems());
+    for problem in &problems {
+        eprintln!("error: {problem}");
+    }
+    if !problems.is_empty() {
+        return Ok(ExitCode::from(2));
+    }
+    if only_check {
+        println!("the configuration is valid");
+        return Ok(ExitCode::SUCCESS);
+    }
+    telemetry::init(&config.log).map_err(anyhow::Error::msg)?;
+    let engine = Engine::start(load(config.engine.clone())).await?;
+    crate::run(config.services, engine, config.engine.tile_batch).await
+}
+
+/// Loads the model on the thread that will own it.
+fn load(config: EngineConfig) -> impl FnOnce() -> anyhow::Result<Box<dyn Upscale>> + Send {
+    move || {
+        let device = config.device.parse().context("--device")?;
+        let dtype = config.dtype.parse().context("--dtype")?;
+        let model = InvSr::load(&config.model_dir, &device, dtype)
+            .with_context(|| format!("cannot load the model {}", config.model_dir.display()))?;
+        let info = model.info();
+        tracing::info!(model = info.name, trained = info.trained, device = config.device, "model loaded");
+        if !info.trained {
+            tracing::warn!(model = info.name, "this network is untrained: its pictures are noise");
+        }
+        Ok(Box::new(model))
+    }
+}

@@ -1,0 +1,250 @@
+//! Pull: consume wake-ups, claim leases, ack, and work off what was granted; until SIGTERM, or until
+//! the device is lost.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use imaging::Limits;
+use secrecy::ExposeSecret;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::Instrument;
+use upres_common::broker::{BrokerError, Consumer, WakeUpDelivery};
+use upres_common::lease::{Lease, Verdict};
+use upres_common::objects::ObjectStore;
+use uuid::Uuid;
+
+use crate::config::ServiceConfig;
+use crate::coordinator::{CallError, Coordinator};
+use crate::engine::Engine;
+use crate::lease::{self, Held};
+use crate::process::{Workshop, process};
+use crate::{report, write_back};
+
+/// Wake-ups held unclaimed, per class. One: a worker that is busy should not sit on others' work.
+const PREFETCH: u16 = 1;
+const RECONNECT: std::ops::RangeInclusive<Duration> =
+    Duration::from_millis(200)..=Duration::from_secs(5);
+/// After a job was told to stop, time to hand it back.
+const HAND_BACK: Duration = Duration::from_secs(5);
+
+/// One running worker.
+struct Worker {
+    shop: Workshop,
+    coordinator: Coordinator,
+    id: String,
+    /// No new work from here on.
+    stop: CancellationToken,
+    /// Running work is to be handed back.
+    drain: CancellationToken,
+    /// The device is gone: the process must end with an error.
+    device_lost: CancellationToken,
+    slots: Arc<Semaphore>,
+    tasks: TaskTracker,
+}
+
+/// Runs a worker until SIGTERM or SIGINT, with whatever engine it is given.
+///
+/// # Errors
+/// What cannot be mended by waiting.
+pub async fn run(
+    config: ServiceConfig,
+    engine: Engine,
+    tile_batch: usize,
+) -> anyhow::Result<ExitCode> {
+    // Fails only when the process has a provider already.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let id = Uuid::now_v7().to_string();
+    let coordinator = Coordinator::new(&config.api_url, config.api_key.clone(), id.clone())?;
+    let limits = Limits { max_bytes: config.max_input_bytes, ..Limits::default() };
+    let objects = ObjectStore::new(&config.s3).await;
+    let worker = Arc::new(Worker {
+        shop: Workshop { objects, engine, limits, tile_batch },
+        coordinator,
+        id,
+        stop: CancellationToken::new(),
+        drain: CancellationToken::new(),
+        device_lost: CancellationToken::new(),
+        slots: Arc::new(Semaphore::new(config.jobs_in_flight)),
+        tasks: TaskTracker::new(),
+    });
+    tracing::info!(worker.id = worker.id, "worker starts");
+    let pulling = worker.tasks.spawn({
+        let worker = Arc::clone(&worker);
+        async move { worker.pull(config.amqp_url.expose_secret()).await }
+    });
+    wait_for_the_end(&worker).await?;
+    tracing::info!(worker.id = worker.id, "worker drains");
+    worker.stop.cancel();
+    worker.tasks.close();
+    if tokio::time::timeout(config.drain, worker.tasks.wait()).await.is_err() {
+        worker.drain.cancel();
+        let _ = tokio::time::timeout(HAND_BACK, worker.tasks.wait()).await;
+    }
+    drop(pulling);
+    if worker.device_lost.is_cancelled() {
+        tracing::error!(worker.id = worker.id, "the device is lost, this worker ends");
+        return Ok(ExitCode::FAILURE);
+    }
+    tracing::info!(worker.id = worker.id, "worker stopped");
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn wait_for_the_end(worker: &Worker) -> std::io::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+        () = worker.device_lost.cancelled() => {}
+    }
+    Ok(())
+}
+
+impl Worker {
+    /// Consumes until `stop`, reconnecting to the broker as often as it takes.
+    async fn pull(self: Arc<Self>, amqp_url: &str) {
+        let mut pause = *RECONNECT.start();
+        while !self.stop.is_cancelled() {
+            match Consumer::connect(amqp_url, &self.id, PREFETCH).await {
+                Ok(consumer) => {
+                    tracing::info!(worker.id = self.id, "worker connected to the broker");
+                    pause = *RECONNECT.start();
+                    match self.consume(consumer).await {
+                        Ok(()) if self.stop.is_cancelled() => return,
+                        Ok(()) => tracing::warn!("the broker cancelled the consumer"),
+                        Err(error) => {
+                            tracing::warn!(error = &error as &dyn std::error::Error, "worker lost the broker");
+                        }
+                    }
+                }
+                Err(error) => {
+                    tracing::warn!(error = &error as &dyn std::error::Error, "worker cannot reach the broker");
+                }
+            }
+            let _ = tokio::time::timeout(pause, self.stop.cancelled()).await;
+            pause = (pause * 2).min(*RECONNECT.end());
+        }
+    }
+
+    async fn consume(self: &Arc<Self>, mut consumer: Consumer) -> Result<(), BrokerError> {
+        loop {
+            let slot = tokio::select! {
+                slot = Arc::clone(&self.slots).acquire_owned() => slot,
+                () = self.stop.cancelled() => break,
+            };
+            let slot = slot.expect("the semaphore is never closed");
+            let delivery = tokio::select! {
+                delivery = consumer.next() => delivery?,
+                () = self.stop.cancelled() => break,
+            };
+            let Some(delivery) = delivery else { return Ok(()) };
+            self.answer(&delivery, slot).await?;
+        }
+        consumer.close().await;
+        Ok(())
+    }
+
+    /// Claims what the wake-up speaks of, settles the message, and starts the work.
+    async fn answer(
+        self: &Arc<Self>,
+        delivery: &WakeUpDelivery,
+        slot: OwnedSemaphorePermit,
+    ) -> Result<(), BrokerError> {
+        let envelope = match delivery.envelope() {
+            Ok(envelope) => envelope,
+            Err(error) => {
+                tracing::error!(error = &error as &dyn std::error::Error, "message parked in the dead-letter queue");
+                return delivery.park().await;
+            }
+        };
+        let mut pause = *RECONNECT.start();
+        let lease = loop {
+            match self.coordinator.claim(envelope.wake_up.job_id).await {
+                Ok(lease) => break lease,
+                Err(error) => {
+                    // Also when the key is refused: an operator may be about to mend it, and the
+                    // wake-up must not be lost meanwhile.
+                    log_refusal(&error);
+                    if tokio::time::timeout(pause, self.stop.cancelled()).await.is_ok() {
+                        return delivery.put_back().await;
+                    }
+                    pause = (pause * 2).min(*RECONNECT.end());
+                }
+            }
+        };
+        // The lease is committed: the message has done its duty. Should the ack be lost, the message
+        // comes again and its claim is refused.
+        let acked = delivery.ack().await;
+        if let Some(lease) = lease {
+            let trace = lease.traceparent.clone().unwrap_or_default();
+            let span = tracing::info_span!("attempt", job.id = %lease.job_id, job.attempt = lease.attempt, trace);
+            let worker = Arc::clone(self);
+            let work = async move {
+                worker.work(lease).await;
+                drop(slot);
+            };
+            self.tasks.spawn(work.instrument(span));
+        }
+        acked
+    }
+
+    /// Works on one job and reports how it ended, renewing its lease meanwhile.
+    async fn work(&self, lease: Lease) {
+        tracing::info!(object.key = lease.input, "attempt begins");
+        let held = Held::new(lease, &self.drain);
+        let mut verdict = None;
+        let settle = self.settle(&held);
+        tokio::pin!(settle);
+        tokio::select! {
+            () = &mut settle => return,
+            lost = lease::keep(&held, &self.coordinator) => verdict = Some(lost),
+        }
+        match verdict {
+            Some(Verdict::Cancelled) => tracing::info!("job cancelled, attempt stops"),
+            _ => tracing::warn!("lease lost, attempt stops"),
+        }
+        // The work sees its stop signal and cleans up after itself.
+        settle.await;
+    }
+
+    async fn settle(&self, held: &Held) {
+        let lease = held.reference();
+        match process(&self.shop, held).await {
+            Ok(outcome) => {
+                let upload_id = outcome.upload_id.clone();
+                let answer = report::completed(&self.coordinator, lease, outcome).await;
+                if answer.as_ref().is_some_and(|answer| answer.superseded) {
+                    tracing::warn!("attempt was superseded, its result is dropped");
+                    if let Ok(output) = held.lease.output.parse() {
+                        write_back::abort(&self.shop.objects, &output, &upload_id).await;
+                    }
+                } else if let Some(answer) = answer {
+                    tracing::info!(state = answer.state, "attempt ends");
+                }
+            }
+            Err(error) => {
+                if error.is_device_lost() {
+                    self.device_lost.cancel();
+                }
+                if let Some(report) = error.report() {
+                    tracing::warn!(error.type_ = %report.error_type, detail = report.detail, "attempt failed");
+                    report::failed(&self.coordinator, lease, report).await;
+                } else if self.drain.is_cancelled() {
+                    report::released(&self.coordinator, lease, "the worker drains").await;
+                }
+            }
+        }
+    }
+}
+
+fn log_refusal(error: &CallError) {
+    if matches!(error, CallError::Refused { .. }) {
+        tracing::error!(error = error as &dyn std::error::Error, "the coordinator refuses this worker's key");
+    } else {
+        tracing::warn!(error = error as &dyn std::error::Error, "claim waits for the coordinator");
+    }
+}

@@ -1,0 +1,64 @@
+//! Report: tells the coordinator how an attempt ended, as often as it takes to be heard.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+use upres_common::job::JobError;
+use upres_common::lease::{CompleteRequest, FailRequest, LeaseRef, Outcome, ReleaseRequest, SettledAnswer};
+
+use crate::coordinator::{CallError, Coordinator};
+
+/// After this long unheard the attempt is left to the reaper.
+const GIVE_UP_AFTER: Duration = Duration::from_secs(600);
+const PAUSE: std::ops::RangeInclusive<Duration> = Duration::from_millis(200)..=Duration::from_secs(5);
+
+/// Asks for publication. `None` when nobody would hear it.
+pub(crate) async fn completed(
+    coordinator: &Coordinator,
+    lease: LeaseRef,
+    outcome: Outcome,
+) -> Option<SettledAnswer> {
+    let request = CompleteRequest { lease, outcome };
+    until_heard(lease, || coordinator.complete(&request)).await
+}
+
+/// Reports an error.
+pub(crate) async fn failed(
+    coordinator: &Coordinator,
+    lease: LeaseRef,
+    error: JobError,
+) -> Option<SettledAnswer> {
+    let request = FailRequest { lease, error };
+    until_heard(lease, || coordinator.fail(&request)).await
+}
+
+/// Hands the job back.
+pub(crate) async fn released(
+    coordinator: &Coordinator,
+    lease: LeaseRef,
+    reason: &str,
+) -> Option<SettledAnswer> {
+    let request = ReleaseRequest { lease, reason: reason.to_owned() };
+    until_heard(lease, || coordinator.release(&request)).await
+}
+
+async fn until_heard<F>(lease: LeaseRef, call: impl Fn() -> F) -> Option<SettledAnswer>
+where
+    F: Future<Output = Result<SettledAnswer, CallError>>,
+{
+    let deadline = Instant::now() + GIVE_UP_AFTER;
+    let mut pause = *PAUSE.start();
+    loop {
+        let error = match call().await {
+            Ok(answer) => return Some(answer),
+            Err(error) => error,
+        };
+        let hopeless = matches!(error, CallError::Refused { .. });
+        tracing::warn!(job.id = %lease.job_id, error = &error as &dyn std::error::Error, "report not heard");
+        if hopeless || Instant::now() >= deadline {
+            return None;
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(*PAUSE.end());
+    }
+}

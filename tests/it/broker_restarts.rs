@@ -1,0 +1,66 @@
+//! RabbitMQ dies, or loses its queues, in the middle.
+
+use journey_tests::{DEADLINE, FakeWorker, OwnBroker, World, WorldOptions, until};
+use reqwest::Method;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn jobs_submitted_before_during_and_after_a_crash_of_the_broker_succeed() -> anyhow::Result<()> {
+    let broker = tokio::task::spawn_blocking(OwnBroker::start).await??;
+    let options = WorldOptions { amqp_url: Some(broker.url()), ..WorldOptions::default() };
+    let mut world = World::new("broker_restarts", options).await?;
+    let manners = FakeWorker { tiles: 5, tile_ms: 100, ..FakeWorker::default() };
+    let mut worker = world.start_fake_worker(manners).await?;
+    let mut ids = Vec::new();
+    for index in 0..4 {
+        ids.push(world.submit_photo(&format!("before-{index}")).await?);
+    }
+    world.wait_for(&ids[0], &["running", "succeeded"]).await?;
+    let restart = tokio::task::spawn_blocking(move || broker.crash_and_restart().map(|()| broker));
+    for index in 0..4 {
+        ids.push(world.submit_photo(&format!("during-{index}")).await?);
+    }
+    let _broker = restart.await??;
+    ids.push(world.submit_photo("after").await?);
+    for id in &ids {
+        world.succeeds(id).await?;
+    }
+    assert!(worker.is_running(), "a worker outlives its broker");
+    assert_eq!(world.store.open_uploads().await?, 0);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn wake_ups_are_sent_again_when_all_queues_are_deleted() -> anyhow::Result<()> {
+    let mut world = World::plain("queues_deleted").await?;
+    let id = world.submit_photo("a").await?;
+    let mut database = world.database().await?;
+    until("the wake-up is sent", DEADLINE, async || {
+        let sent = sqlx::query_scalar::<_, bool>("select bool_and(sent_at is not null) from outbox");
+        Ok(sent.fetch_one(&mut database).await?)
+    })
+    .await?;
+    world.delete_queues().await?;
+    let _worker = world.start_fake_worker_default().await?;
+    world.succeeds(&id).await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_nobody_understands_is_parked_and_harms_nobody() -> anyhow::Result<()> {
+    let mut world = World::plain("parked").await?;
+    let worker = world.start_fake_worker_default().await?;
+    let first = world.submit_photo("a").await?;
+    world.succeeds(&first).await?;
+    for payload in ["not a wake-up", r#"{"v":99,"job_id":"x"}"#] {
+        world.publish_raw(payload).await?;
+    }
+    let second = world.submit_photo("b").await?;
+    world.succeeds(&second).await?;
+    until("both are parked", DEADLINE, async || {
+        Ok(worker.log().matches("dead-letter").count() == 2)
+    })
+    .await?;
+    let ready = world.request(Method::GET, "/readyz").send().await?;
+    assert!(ready.status().is_success());
+    Ok(())
+}

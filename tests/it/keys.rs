@@ -1,0 +1,69 @@
+//! API keys: scopes, prefixes, tenants' eyes.
+
+use journey_tests::{World, photo};
+use reqwest::{Method, StatusCode};
+use serde_json::{Value, json};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_does_what_it_may_and_nothing_else() -> anyhow::Result<()> {
+    let world = World::plain("keys").await?;
+    world.store.put("masters/a.png", photo(24, 16)).await?;
+    world.store.put("private/a.png", photo(24, 16)).await?;
+    let request = json!({
+        "scopes": ["submit", "read"], "label": "archive",
+        "read_prefixes": [world.store.uri("masters/")], "write_prefixes": [world.store.uri("out/")],
+    });
+    let made: Value =
+        world.request(Method::POST, "/v1/keys").json(&request).send().await?.json().await?;
+    let key = made["key"].as_str().unwrap_or_default().to_owned();
+    let client = reqwest::Client::new();
+    let post = async |key: &str, input: &str, output: &str| -> anyhow::Result<(StatusCode, Value)> {
+        let job = json!({"input": world.store.uri(input), "output": world.store.uri(output)});
+        let request = client.post(format!("{}/v1/jobs", world.url(0))).bearer_auth(key).json(&job);
+        let answer = request.send().await?;
+        Ok((answer.status(), answer.json().await?))
+    };
+    assert_eq!(post(&key, "masters/a.png", "out/a.png").await?.0, StatusCode::ACCEPTED);
+    for (input, output, pointer) in [
+        ("private/a.png", "out/b.png", "/input"),
+        ("masters/a.png", "masters/b.png", "/output"),
+        ("masters/a.png", "out2/b.png", "/output"),
+    ] {
+        let (status, body) = post(&key, input, output).await?;
+        assert_eq!(status, StatusCode::FORBIDDEN, "{body}");
+        assert_eq!(body["errors"][0]["pointer"], pointer);
+    }
+    let forbidden = [
+        client.get(format!("{}/v1/keys", world.url(0))),
+        client.post(format!("{}/v1/leases/claim", world.url(0))).json(&json!({"worker_id": "x", "job_ids": []})),
+    ];
+    for request in forbidden {
+        assert_eq!(request.bearer_auth(&key).send().await?.status(), StatusCode::FORBIDDEN);
+    }
+
+    let id = made["id"].as_str().unwrap_or_default();
+    let wrong = format!("upres_{id}_{}", "0".repeat(64));
+    assert_eq!(post(&wrong, "masters/a.png", "out/c.png").await?.0, StatusCode::UNAUTHORIZED);
+    assert_eq!(post("nonsense", "masters/a.png", "out/c.png").await?.0, StatusCode::UNAUTHORIZED);
+    let revoked = world.request(Method::DELETE, &format!("/v1/keys/{id}")).send().await?;
+    assert_eq!(revoked.status(), StatusCode::NO_CONTENT);
+    assert_eq!(post(&key, "masters/a.png", "out/c.png").await?.0, StatusCode::UNAUTHORIZED);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn secrets_are_neither_stored_nor_logged() -> anyhow::Result<()> {
+    let mut world = World::plain("secrets").await?;
+    let worker = world.start_fake_worker_default().await?;
+    let id = world.submit_photo("a").await?;
+    world.succeeds(&id).await?;
+    let secret = world.key.rsplit('_').next().unwrap_or_default().to_owned();
+    let mut database = world.database().await?;
+    let stored: Vec<String> = sqlx::query_scalar("select api_keys::text from api_keys")
+        .fetch_all(&mut database)
+        .await?;
+    assert!(!stored.is_empty() && stored.iter().all(|row| !row.contains(&secret)));
+    assert!(!world.coordinator_log().contains(&secret));
+    assert!(!worker.log().contains("upres_"));
+    Ok(())
+}

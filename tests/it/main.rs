@@ -1,0 +1,16 @@
+//! The stories: each module one, on real PostgreSQL, RabbitMQ and S3.
+
+mod bad_inputs;
+mod broker_restarts;
+mod cancel;
+mod drain;
+mod journey;
+mod keys;
+mod lapsed_lease;
+mod lists;
+mod postgres_restarts;
+mod publication;
+mod retry;
+mod stale_completion;
+mod two_coordinators;
+mod worker_killed;

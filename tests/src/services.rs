@@ -1,0 +1,154 @@
+//! The services of a run, and services of a story's own that it may kill.
+
+use std::net::TcpListener;
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::{Context, bail};
+
+/// The services that all stories share.
+#[derive(Debug, Clone)]
+pub(crate) struct Services {
+    pub(crate) database_url: String,
+    pub(crate) s3_endpoint: String,
+    amqp_url: String,
+    management_url: String,
+}
+
+impl Services {
+    pub(crate) fn from_env() -> anyhow::Result<Self> {
+        let read = |name: &str| {
+            let value = std::env::var_os(name).and_then(|value| value.into_string().ok());
+            value.with_context(|| {
+                format!("{name} is not set: run the stories with `make test`, or under deploy/local/with-services.sh")
+            })
+        };
+        Ok(Self {
+            database_url: read("UPRES_TEST_DATABASE_URL")?,
+            s3_endpoint: read("UPRES_TEST_S3_ENDPOINT")?,
+            amqp_url: read("UPRES_TEST_AMQP_URL")?,
+            management_url: read("UPRES_TEST_AMQP_MANAGEMENT_URL")?,
+        })
+    }
+
+    /// Makes a virtual host and returns its address.
+    pub(crate) async fn create_virtual_host(&self, name: &str) -> anyhow::Result<String> {
+        let url = format!("{}/api/vhosts/{name}", self.management_url.trim_end_matches('/'));
+        let made = reqwest::Client::new().put(&url).basic_auth("guest", Some("guest")).send().await?;
+        made.error_for_status()?;
+        Ok(format!("{}/{name}", self.amqp_url.trim_end_matches("/%2f").trim_end_matches('/')))
+    }
+}
+
+/// `target/<profile>`, where the programs are.
+pub(crate) fn build_folder() -> anyhow::Result<PathBuf> {
+    let own = std::env::current_exe()?;
+    Ok(own.ancestors().nth(2).context("the test lies in target/<profile>/deps")?.to_owned())
+}
+
+/// An address that was free a moment ago.
+pub(crate) fn free_address() -> anyhow::Result<String> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string())
+}
+
+/// A private server, driven through the same script as the local stack.
+#[derive(Debug)]
+struct OwnService {
+    kind: &'static str,
+    dir: PathBuf,
+    port: u16,
+    more: Vec<String>,
+}
+
+impl OwnService {
+    fn start(kind: &'static str, more: &[&str]) -> anyhow::Result<Self> {
+        // Under the system's folder for temporary files, which a service's own user can enter.
+        let dir = std::env::temp_dir().join(format!("upres-{kind}-{}", uuid::Uuid::now_v7().simple()));
+        let port = free_address()?.rsplit_once(':').context("a port")?.1.parse()?;
+        let more = more.iter().map(|word| (*word).to_owned()).collect();
+        let service = Self { kind, dir, port, more };
+        service.run("start")?;
+        Ok(service)
+    }
+
+    fn run(&self, verb: &str) -> anyhow::Result<()> {
+        let script = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../deploy/local/service.sh");
+        let done = Command::new(script)
+            .args([verb, self.kind, "--dir"])
+            .arg(&self.dir)
+            .args(["--port", &self.port.to_string()])
+            .args(&self.more)
+            .output()?;
+        if !done.status.success() {
+            bail!("{verb} {}: {}", self.kind, String::from_utf8_lossy(&done.stderr));
+        }
+        Ok(())
+    }
+}
+
+impl Drop for OwnService {
+    fn drop(&mut self) {
+        if let Err(error) = self.run("stop").or_else(|_| self.run("kill")) {
+            eprintln!("{} on port {} is still there: {error:#}", self.kind, self.port);
+        }
+        let _ = std::fs::remove_dir_all(&self.dir);
+    }
+}
+
+/// A RabbitMQ node that a story may kill and restart.
+#[derive(Debug)]
+pub struct OwnBroker(OwnService);
+
+impl OwnBroker {
+    /// Starts it.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub fn start() -> anyhow::Result<Self> {
+        Ok(Self(OwnService::start("rabbitmq", &[])?))
+    }
+
+    /// Its address.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("amqp://guest:guest@127.0.0.1:{}/%2f", self.0.port)
+    }
+
+    /// `kill -9`, then a new start on the same data.
+    ///
+    /// # Errors
+    /// When it does not come back.
+    pub fn crash_and_restart(&self) -> anyhow::Result<()> {
+        self.0.run("kill")?;
+        self.0.run("start")
+    }
+}
+
+/// A PostgreSQL server that a story may kill and restart; it writes through to the disk.
+#[derive(Debug)]
+pub struct OwnPostgres(OwnService);
+
+impl OwnPostgres {
+    /// Starts it.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub fn start() -> anyhow::Result<Self> {
+        Ok(Self(OwnService::start("postgres", &["--fsync", "on"])?))
+    }
+
+    /// Its address.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("postgres://app@127.0.0.1:{}/postgres", self.0.port)
+    }
+
+    /// `kill -9`, then a new start on the same data.
+    ///
+    /// # Errors
+    /// When it does not come back.
+    pub fn crash_and_restart(&self) -> anyhow::Result<()> {
+        self.0.run("kill")?;
+        self.0.run("start")
+    }
+}
