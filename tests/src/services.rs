@@ -140,7 +140,7 @@ impl OwnPostgres {
     /// Its address.
     #[must_use]
     pub fn url(&self) -> String {
-        format!("postgres://app@127.0.0.1:{}/postgres", self.0.port)
+        format!("postgres://upres@127.0.0.1:{}/upres", self.0.port)
     }
 
     /// `kill -9`, then a new start on the same data.
