@@ -1,0 +1,308 @@
+//! The networks' configuration files, in the diffusers layout. Every size comes from here.
+//!
+//! A file is checked as it is read: what this engine cannot do is refused by name, not guessed.
+
+use std::fs;
+use std::path::Path;
+
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+use crate::error::LoadError;
+use crate::scheduler::MAX_TIMESTEP;
+
+/// The fixed scale: output pixels per input pixel, each way.
+pub(crate) const SCALE: usize = 4;
+
+/// `vae/config.json`.
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct VaeConfig {
+    #[serde(default = "rgb")]
+    pub in_channels: usize,
+    #[serde(default = "rgb")]
+    pub out_channels: usize,
+    pub latent_channels: usize,
+    pub block_out_channels: Vec<usize>,
+    pub layers_per_block: usize,
+    #[serde(default = "groups")]
+    pub norm_num_groups: usize,
+    pub scaling_factor: f64,
+    #[serde(default = "yes")]
+    pub mid_block_add_attention: bool,
+    #[serde(default = "silu")]
+    act_fn: String,
+    down_block_types: Vec<String>,
+    up_block_types: Vec<String>,
+    #[serde(default)]
+    shift_factor: Option<f64>,
+    #[serde(default = "yes")]
+    use_quant_conv: bool,
+    #[serde(default = "yes")]
+    use_post_quant_conv: bool,
+}
+
+impl VaeConfig {
+    pub(crate) fn read(dir: &Path) -> Result<Self, LoadError> {
+        let config: Self = read_json(&dir.join("vae/config.json"))?;
+        let levels = config.block_out_channels.len();
+        let check = Check("vae");
+        check.that(levels >= 2, "block_out_channels must name at least two levels")?;
+        check.activation(&config.act_fn)?;
+        check.kinds(&config.down_block_types, levels, &["DownEncoderBlock2D"])?;
+        check.kinds(&config.up_block_types, levels, &["UpDecoderBlock2D"])?;
+        check.groups(&config.block_out_channels, config.norm_num_groups)?;
+        check.that(
+            config.in_channels == 3 && config.out_channels == 3,
+            "in_channels and out_channels must be 3",
+        )?;
+        check.that(config.shift_factor.is_none(), "shift_factor must be null")?;
+        check.that(
+            config.use_quant_conv && config.use_post_quant_conv,
+            "use_quant_conv and use_post_quant_conv must be true",
+        )?;
+        check.that(config.factor() >= SCALE, "the latent must be at most a quarter of the image")?;
+        Ok(config)
+    }
+
+    /// Image pixels per latent pixel, each way.
+    pub(crate) fn factor(&self) -> usize {
+        1 << (self.block_out_channels.len() - 1)
+    }
+}
+
+/// `unet/config.json`.
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct UnetConfig {
+    pub in_channels: usize,
+    pub out_channels: usize,
+    pub block_out_channels: Vec<usize>,
+    pub layers_per_block: usize,
+    attention_head_dim: OneOrEach,
+    pub cross_attention_dim: usize,
+    pub down_block_types: Vec<String>,
+    pub up_block_types: Vec<String>,
+    #[serde(default = "groups")]
+    pub norm_num_groups: usize,
+    #[serde(default = "unet_eps")]
+    pub norm_eps: f64,
+    #[serde(default)]
+    pub freq_shift: f64,
+    #[serde(default = "yes")]
+    pub flip_sin_to_cos: bool,
+    #[serde(default = "silu")]
+    act_fn: String,
+    #[serde(default = "cross_attention_middle")]
+    mid_block_type: Option<String>,
+    #[serde(default = "one_layer")]
+    transformer_layers_per_block: OneOrEach,
+}
+
+impl UnetConfig {
+    pub(crate) fn read(dir: &Path) -> Result<Self, LoadError> {
+        let config: Self = read_json(&dir.join("unet/config.json"))?;
+        let levels = config.block_out_channels.len();
+        let check = Check("unet");
+        check.that(levels >= 1, "block_out_channels must not be empty")?;
+        check.activation(&config.act_fn)?;
+        check.kinds(&config.down_block_types, levels, &["CrossAttnDownBlock2D", "DownBlock2D"])?;
+        check.kinds(&config.up_block_types, levels, &["CrossAttnUpBlock2D", "UpBlock2D"])?;
+        check.groups(&config.block_out_channels, config.norm_num_groups)?;
+        check.that(
+            config.mid_block_type.as_deref() == Some("UNetMidBlock2DCrossAttn"),
+            "mid_block_type must be UNetMidBlock2DCrossAttn",
+        )?;
+        check.that(
+            (0..levels).all(|level| config.transformer_layers_per_block.at(level) == 1),
+            "transformer_layers_per_block must be 1",
+        )?;
+        check.that(
+            config.block_out_channels.iter().enumerate().all(|(level, channels)| {
+                let heads = config.heads(level);
+                heads > 0 && channels.is_multiple_of(heads)
+            }),
+            "attention_head_dim (the number of heads) must divide the channels of its level",
+        )?;
+        Ok(config)
+    }
+
+    /// Attention heads of a level. The key `attention_head_dim` holds this number, by an old slip.
+    pub(crate) fn heads(&self, level: usize) -> usize {
+        self.attention_head_dim.at(level)
+    }
+
+    /// How often the UNet halves its input.
+    pub(crate) fn halvings(&self) -> usize {
+        self.block_out_channels.len() - 1
+    }
+}
+
+/// `noise_predictor/config.json`: the part of the training recipe that gives the network its shape.
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct PredictorConfig {
+    #[serde(default = "rgb")]
+    pub in_channels: usize,
+    pub latent_channels: usize,
+    pub block_out_channels: Vec<usize>,
+    pub layers_per_block: Vec<usize>,
+    pub down_block_types: Vec<String>,
+    #[serde(default = "groups")]
+    pub norm_num_groups: usize,
+    pub attention_head_dim: usize,
+    pub temb_channels: usize,
+    #[serde(default)]
+    pub freq_shift: f64,
+    #[serde(default = "yes")]
+    pub flip_sin_to_cos: bool,
+    #[serde(default = "yes")]
+    pub mid_block_add_attention: bool,
+    #[serde(default = "yes")]
+    double_z: bool,
+    #[serde(default = "silu")]
+    act_fn: String,
+    #[serde(default = "added")]
+    resnet_time_scale_shift: String,
+}
+
+impl PredictorConfig {
+    pub(crate) fn read(dir: &Path) -> Result<Self, LoadError> {
+        let config: Self = read_json(&dir.join("noise_predictor/config.json"))?;
+        let levels = config.block_out_channels.len();
+        let check = Check("noise_predictor");
+        check.that(levels >= 1, "block_out_channels must not be empty")?;
+        check.that(config.layers_per_block.len() == levels, "layers_per_block: one number a level")?;
+        check.activation(&config.act_fn)?;
+        check.kinds(&config.down_block_types, levels, &["AttnDownBlock2D", "DownBlock2D"])?;
+        check.groups(&config.block_out_channels, config.norm_num_groups)?;
+        check.that(config.in_channels == 3, "in_channels must be 3")?;
+        check.that(config.double_z, "double_z must be true")?;
+        check.that(
+            config.resnet_time_scale_shift == "default",
+            "resnet_time_scale_shift must be \"default\"",
+        )?;
+        let widths = config.block_out_channels.iter();
+        let divides = |c: &usize| config.attention_head_dim > 0 && c % config.attention_head_dim == 0;
+        let attends = config.mid_block_add_attention
+            || config.down_block_types.iter().any(|kind| kind == "AttnDownBlock2D");
+        check.that(
+            !attends || widths.copied().all(|c| divides(&c)),
+            "attention_head_dim must divide every level's channels",
+        )?;
+        Ok(config)
+    }
+
+    /// Low-resolution pixels per latent pixel, each way.
+    pub(crate) fn stride(&self) -> usize {
+        1 << (self.block_out_channels.len() - 1)
+    }
+}
+
+/// `scheduler/scheduler_config.json`.
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct SchedulerConfig {
+    pub beta_start: f64,
+    pub beta_end: f64,
+}
+
+impl SchedulerConfig {
+    pub(crate) fn read(dir: &Path) -> Result<Self, LoadError> {
+        #[derive(Deserialize)]
+        struct Kind {
+            beta_schedule: String,
+            prediction_type: String,
+            num_train_timesteps: u32,
+        }
+        let path = dir.join("scheduler/scheduler_config.json");
+        let kind: Kind = read_json(&path)?;
+        let check = Check("scheduler");
+        check.that(kind.beta_schedule == "scaled_linear", "beta_schedule must be scaled_linear")?;
+        check.that(kind.prediction_type == "epsilon", "prediction_type must be epsilon")?;
+        check.that(
+            kind.num_train_timesteps == MAX_TIMESTEP,
+            "num_train_timesteps must be 1000",
+        )?;
+        read_json(&path)
+    }
+}
+
+/// One number for all levels, or one for each.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(untagged)]
+enum OneOrEach {
+    One(usize),
+    Each(Vec<usize>),
+}
+
+impl OneOrEach {
+    fn at(&self, level: usize) -> usize {
+        match self {
+            Self::One(n) => *n,
+            Self::Each(each) => each.get(level).copied().unwrap_or(0),
+        }
+    }
+}
+
+/// Refuses, naming the network.
+struct Check(&'static str);
+
+impl Check {
+    fn that(&self, holds: bool, rule: &str) -> Result<(), LoadError> {
+        if holds {
+            return Ok(());
+        }
+        Err(LoadError::Unsupported { network: self.0, reason: rule.to_owned() })
+    }
+
+    fn activation(&self, name: &str) -> Result<(), LoadError> {
+        self.that(name == "silu", "act_fn must be silu")
+    }
+
+    fn kinds(&self, found: &[String], levels: usize, known: &[&str]) -> Result<(), LoadError> {
+        let all_known = found.iter().all(|kind| known.contains(&kind.as_str()));
+        let rule = format!("the block types must be {levels} of {known:?}, not {found:?}");
+        self.that(all_known && found.len() == levels, &rule)
+    }
+
+    fn groups(&self, widths: &[usize], groups: usize) -> Result<(), LoadError> {
+        let divides = groups > 0 && widths.iter().all(|width| width.is_multiple_of(groups));
+        self.that(divides, "norm_num_groups must divide every level's channels")
+    }
+}
+
+pub(crate) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T, LoadError> {
+    let bytes =
+        fs::read(path).map_err(|source| LoadError::Read { path: path.to_owned(), source })?;
+    serde_json::from_slice(&bytes)
+        .map_err(|source| LoadError::Parse { path: path.to_owned(), source })
+}
+
+fn rgb() -> usize {
+    3
+}
+
+fn groups() -> usize {
+    32
+}
+
+fn yes() -> bool {
+    true
+}
+
+fn silu() -> String {
+    "silu".to_owned()
+}
+
+fn added() -> String {
+    "default".to_owned()
+}
+
+fn unet_eps() -> f64 {
+    1e-5
+}
+
+fn one_layer() -> OneOrEach {
+    OneOrEach::One(1)
+}
+
+fn cross_attention_middle() -> Option<String> {
+    Some("UNetMidBlock2DCrossAttn".to_owned())
+}

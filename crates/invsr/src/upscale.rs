@@ -1,0 +1,146 @@
+//! The engine's door: what is asked, what is told on the way, and what comes back.
+
+use std::ops::ControlFlow;
+use std::time::Duration;
+
+use candle_core::Tensor;
+
+use crate::color_fix::ColorFix;
+use crate::error::UpscaleError;
+use crate::image::RgbImage;
+use crate::noise::InjectedNoise;
+use crate::scheduler::Schedule;
+
+/// Enlarges images four times each way.
+pub trait Upscale: Send {
+    /// How much work an image of this size is, without doing any.
+    ///
+    /// # Errors
+    /// Those of [`Upscale::upscale`] that sizes and options alone decide.
+    fn plan(&self, width: u32, height: u32, options: &Options) -> Result<Plan, UpscaleError>;
+
+    /// Enlarges one image. The result depends on the image, the options and the model only.
+    ///
+    /// # Errors
+    /// [`UpscaleError`]; its [`fault`](UpscaleError::fault) says whether to try again.
+    fn upscale(
+        &mut self,
+        image: &RgbImage,
+        options: &Options,
+        observer: &mut dyn Observer,
+    ) -> Result<Upscaled, UpscaleError>;
+}
+
+/// How to enlarge.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The timesteps of the sampler.
+    pub schedule: Schedule,
+    /// Picks the noise, together with each tile's place.
+    pub seed: u64,
+    /// Side of a tile, in input pixels; a multiple of the model's
+    /// [`tile_multiple_px`](crate::ModelInfo::tile_multiple_px). The encoder and decoder see a tile
+    /// whole, so that memory grows with its square.
+    pub tile_px: u32,
+    /// Tiles that go through the networks together; changes speed and memory, not the result.
+    pub tile_batch: usize,
+    /// What brings the input's colours back.
+    pub color_fix: ColorFix,
+    /// Noise to use instead of the seed's.
+    pub noise: Option<InjectedNoise>,
+}
+
+impl Default for Options {
+    /// One step from timestep 200, seed 12345, tiles of 128 px four at a time, the wavelet fix.
+    fn default() -> Self {
+        Self {
+            schedule: Schedule::default(),
+            seed: 12345,
+            tile_px: 128,
+            tile_batch: 4,
+            color_fix: ColorFix::default(),
+            noise: None,
+        }
+    }
+}
+
+/// An amount of work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Plan {
+    /// Tiles of the image.
+    pub tiles: usize,
+    /// Tiles times timesteps.
+    pub tile_steps: usize,
+}
+
+/// How far an image is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Progress {
+    /// Tiles that are done.
+    pub tiles_done: usize,
+    /// Tiles of the image.
+    pub tiles_total: usize,
+}
+
+/// Watches an image on its way. Every method has a default; `()` watches nothing.
+pub trait Observer {
+    /// Hears how far the image is; called before each network stage of each batch of tiles, often
+    /// with the same numbers as before. `Break` cancels the work at once.
+    fn progress(&mut self, progress: Progress) -> ControlFlow<()> {
+        let _ = progress;
+        ControlFlow::Continue(())
+    }
+
+    /// Takes a stage's output, once for the whole image; only if [`Observer::wants_tensors`].
+    ///
+    /// With `T` tiles in raster order, tile side `p`, latents `[C, h, w]` and result `H` by `W`:
+    /// `prompt_embeds` `[1, L, D]`; `sigmas` `[S + 1]`; `lr_tiles` `[T, 3, p, p]`; `noise_mean`,
+    /// `noise_std`, `predictor_eps`, `noise`, `lr_latent_mean`, `lr_latent_std`, `vae_eps`,
+    /// `lr_latent`, `start_latent`, `unet_K` and `latent_K` for step `K` from 0, all
+    /// `[T, C, h, w]`; `decoded_tiles` `[T, 3, 4p, 4p]` in `[-1, 1]` before the clamp; `image_raw`
+    /// `[1, 3, H, W]` before and `image` after the colour fix. All `f32`, in main memory.
+    ///
+    /// # Errors
+    /// Ends the work with [`UpscaleError::Observer`].
+    fn tensor(&mut self, name: &str, value: &Tensor) -> Result<(), candle_core::Error> {
+        let _ = (name, value);
+        Ok(())
+    }
+
+    /// Whether to keep every stage's output for [`Observer::tensor`], which costs memory.
+    fn wants_tensors(&self) -> bool {
+        false
+    }
+}
+
+impl Observer for () {}
+
+/// Where the time went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Timings {
+    /// Noise predictor.
+    pub predictor: Duration,
+    /// Enlarging the tiles and encoding them.
+    pub vae_encode: Duration,
+    /// All steps of the UNet.
+    pub unet: Duration,
+    /// Decoding.
+    pub vae_decode: Duration,
+    /// Putting tiles together.
+    pub blend: Duration,
+    /// The colour fix.
+    pub color_fix: Duration,
+}
+
+/// A finished image.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Upscaled {
+    /// Exactly four times as wide and high as the input, values in `[0, 1]`.
+    pub image: RgbImage,
+    /// Where the time went.
+    pub timings: Timings,
+    /// Tiles of the image.
+    pub tiles: usize,
+    /// Tiles times timesteps.
+    pub tile_steps: usize,
+}
