@@ -15,7 +15,7 @@ from model import PREDICTOR, SCHEDULER, UNET, VAE, Upres
 
 NAME, VERSION = "upres-tiny", "1"
 WEIGHTS = "diffusion_pytorch_model.fp16.safetensors"
-SCHEDULES = {"1": [200], "2": [200, 100], "3": [200, 100, 50], "4": [200, 150, 100, 50], "5": [250, 200, 150, 100, 50]}
+SCHEDULES = [[200], [200, 100, 50], [250, 200, 150, 100, 50]]  # the default first
 
 
 def write_json(path, value):
