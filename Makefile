@@ -1,0 +1,27 @@
+# The front door. Anything longer than a line is a script under deploy/.
+.DEFAULT_GOAL := help
+.PHONY: help up down demo test check bench clean
+
+help: ## Show this list
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1\t\2/p' Makefile | expand -t 8
+
+up: ## Start the local stack: PostgreSQL, RabbitMQ, S3, coordinator, one worker
+	@deploy/local/up.sh
+
+down: ## Stop the local stack; its data stays
+	@deploy/local/down.sh
+
+demo: ## Start the stack and upscale the sample photos into demo-output/
+	@deploy/local/demo.sh
+
+test: ## Run every test beside throw-away services
+	@deploy/local/test.sh
+
+check: ## Format, lints, docs, licences, unused dependencies
+	@deploy/local/check.sh
+
+bench: ## Run the benchmarks; the numbers land in target/bench/
+	@deploy/bench/run.sh
+
+clean: ## Stop the stack; remove its data, the demo's pictures and the build
+	@deploy/local/clean.sh
