@@ -62,8 +62,9 @@ struct OwnService {
 
 impl OwnService {
     fn start(kind: &'static str, more: &[&str]) -> anyhow::Result<Self> {
-        // Under the system's folder for temporary files, which a service's own user can enter.
-        let dir = std::env::temp_dir().join(format!("upres-{kind}-{}", uuid::Uuid::now_v7().simple()));
+        let scratch = std::env::var_os("UPRES_TEST_SCRATCH")
+            .context("UPRES_TEST_SCRATCH is not set: run the stories with `make test`")?;
+        let dir = PathBuf::from(scratch).join(format!("{kind}-{}", uuid::Uuid::now_v7().simple()));
         let port = free_address()?.rsplit_once(':').context("a port")?.1.parse()?;
         let more = more.iter().map(|word| (*word).to_owned()).collect();
         let service = Self { kind, dir, port, more };

@@ -196,16 +196,15 @@ impl Worker {
     async fn work(&self, lease: Lease) {
         tracing::info!(object.key = lease.input, "attempt begins");
         let held = Held::new(lease, &self.drain);
-        let mut verdict = None;
         let settle = self.settle(&held);
         tokio::pin!(settle);
-        tokio::select! {
+        let verdict = tokio::select! {
             () = &mut settle => return,
-            lost = lease::keep(&held, &self.coordinator) => verdict = Some(lost),
-        }
+            verdict = lease::keep(&held, &self.coordinator) => verdict,
+        };
         match verdict {
-            Some(Verdict::Cancelled) => tracing::info!("job cancelled, attempt stops"),
-            _ => tracing::warn!("lease lost, attempt stops"),
+            Verdict::Cancelled => tracing::info!("job cancelled, attempt stops"),
+            Verdict::Lost | Verdict::Held => tracing::warn!("lease lost, attempt stops"),
         }
         // The work sees its stop signal and cleans up after itself.
         settle.await;
