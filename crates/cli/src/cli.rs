@@ -1,0 +1,57 @@
+//! The command line of `upres`.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::{jobs, keys, models, submit, upscale};
+
+/// Exit status for wrong usage or configuration.
+pub const USAGE: u8 = 2;
+
+/// Upscales images four times in each direction with InvSR: here, or by a queue of workers.
+#[derive(Debug, Parser)]
+#[command(name = "upres", version, max_term_width = 100)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Upscale images on this machine, without any service
+    Upscale(Box<upscale::UpscaleArgs>),
+    /// Submit an image to the queue
+    Submit(Box<submit::SubmitArgs>),
+    /// Look at jobs, or cancel them
+    Jobs(jobs::JobsArgs),
+    /// Make, list and revoke API keys
+    Keys(keys::KeysArgs),
+    /// Make, check and list model folders
+    #[command(subcommand)]
+    Models(models::ModelsCommand),
+}
+
+/// Where models are found; the same for every command that uses one.
+#[derive(Debug, Clone, clap::Args)]
+pub struct ModelRootArgs {
+    /// A model folder, or a folder of model folders, that is looked at first
+    #[arg(long, value_name = "DIR", env = "UPRES_MODEL_DIR")]
+    pub model_dir: Option<PathBuf>,
+}
+
+/// Carries out the command; a failure that ends everything is an error, one of a file a status.
+///
+/// # Errors
+/// What stops the command before or between its files.
+pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
+    match cli.command {
+        Command::Upscale(args) => upscale::run(&args),
+        Command::Submit(args) => submit::run(*args),
+        Command::Jobs(args) => jobs::run(args),
+        Command::Keys(args) => keys::run(args),
+        Command::Models(command) => models::run(&command),
+    }
+}

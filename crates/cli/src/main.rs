@@ -1,0 +1,34 @@
+//! `upres`: upscales images on this machine, and talks to the queue.
+
+mod api;
+mod cli;
+mod interrupt;
+mod jobs;
+mod keys;
+mod model_dir;
+mod models;
+mod spec;
+mod submit;
+mod upscale;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use crate::cli::Cli;
+
+fn main() -> ExitCode {
+    let cli: Cli = upres_common::config::parse(
+        "cli",
+        &[
+            PathBuf::from("upres.toml"),
+            PathBuf::from(".upres/upres.toml"),
+        ],
+    );
+    match cli::run(cli) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

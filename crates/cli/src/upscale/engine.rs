@@ -1,0 +1,174 @@
+//! The engine as this command uses it: flags become its options, its progress a bar, Ctrl-C its end.
+
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use imaging::Pixels;
+use invsr::{
+    ColorFix, InjectedNoise, InvSr, NpyDump, Observer, Options, RgbImage, Schedule, Timings,
+    Upscale as _, UpscaleError,
+};
+use upres_common::job::spec;
+
+use super::UpscaleArgs;
+use super::failure::Failure;
+use super::report::{Progress, Reporter};
+use crate::interrupt::Interrupt;
+
+/// A loaded model with the options of the command line.
+pub struct Engine {
+    model: InvSr,
+    options: Options,
+    dump: Option<NpyDump>,
+}
+
+/// A result, and what it took.
+pub struct Upscaled {
+    pub pixels: Pixels,
+    pub tiles: usize,
+    pub stages: [(&'static str, Duration); 6],
+}
+
+/// Why there is no result.
+pub enum EngineError {
+    /// Ctrl-C.
+    Interrupted,
+    Failed(Failure),
+}
+
+impl Engine {
+    /// Loads the model and says so once if it was never trained.
+    ///
+    /// # Errors
+    /// The noise or the model cannot be read, the device is not there, the dump folder cannot be
+    /// made, or the tile side does not suit the model.
+    pub fn load(args: &UpscaleArgs, model: &Path, reporter: Reporter) -> anyhow::Result<Self> {
+        let options = options(args)?;
+        let dump = match &args.dump {
+            Some(folder) => Some(
+                NpyDump::create(folder)
+                    .with_context(|| format!("make the folder {}", folder.display()))?,
+            ),
+            None => None,
+        };
+        let loaded = InvSr::load(model, &args.device, args.dtype)
+            .with_context(|| format!("load the model {}", model.display()))?;
+        let multiple = loaded.info().tile_multiple_px;
+        if !args.spec.tile.is_multiple_of(multiple) {
+            anyhow::bail!(
+                "--tile must be a multiple of {multiple} for the model {}",
+                model.display()
+            );
+        }
+        if !loaded.info().trained {
+            reporter.say(&format!(
+                "warning: the model {} was never trained: the result will be noise",
+                model.display()
+            ));
+        }
+        Ok(Self {
+            model: loaded,
+            options,
+            dump,
+        })
+    }
+
+    /// Upscales four times in each direction; stops at the next tile after Ctrl-C. With `--dump`
+    /// there is no progress to see and Ctrl-C acts when the picture is done.
+    ///
+    /// # Errors
+    /// [`EngineError`].
+    pub fn upscale(
+        &mut self,
+        pixels: &Pixels,
+        progress: &mut Progress,
+        interrupt: &Interrupt,
+    ) -> Result<Upscaled, EngineError> {
+        let image = RgbImage {
+            width: pixels.width,
+            height: pixels.height,
+            data: pixels.to_unit(),
+        };
+        let mut watcher = Watcher {
+            progress,
+            interrupt,
+        };
+        let observer: &mut dyn Observer = match &mut self.dump {
+            Some(dump) => dump,
+            None => &mut watcher,
+        };
+        let upscaled = self
+            .model
+            .upscale(&image, &self.options, observer)
+            .map_err(failed)?;
+        if interrupt.pressed() {
+            return Err(EngineError::Interrupted);
+        }
+        let image = upscaled.image;
+        Ok(Upscaled {
+            pixels: Pixels::from_unit(image.width, image.height, &image.data),
+            tiles: upscaled.tiles,
+            stages: stages(&upscaled.timings),
+        })
+    }
+}
+
+fn failed(error: UpscaleError) -> EngineError {
+    match error {
+        UpscaleError::Cancelled => EngineError::Interrupted,
+        error => EngineError::Failed(Failure::upscaling(&error)),
+    }
+}
+
+fn options(args: &UpscaleArgs) -> anyhow::Result<Options> {
+    let noise = match &args.noise {
+        Some(file) => Some(
+            InjectedNoise::read(file)
+                .with_context(|| format!("read the noise {}", file.display()))?,
+        ),
+        None => None,
+    };
+    Ok(Options {
+        schedule: Schedule::new(args.spec.schedule().as_slice())?,
+        seed: args.spec.seed,
+        tile_px: args.spec.tile,
+        tile_batch: usize::from(args.tile_batch),
+        color_fix: match args.spec.color_fix {
+            spec::ColorFix::None => ColorFix::None,
+            spec::ColorFix::Wavelet => ColorFix::Wavelet,
+            spec::ColorFix::Adain => ColorFix::AdaIn,
+            spec::ColorFix::Ycbcr => ColorFix::YCbCr,
+        },
+        noise,
+    })
+}
+
+/// The names are the queue's, so that both kinds of timings can be compared.
+fn stages(timings: &Timings) -> [(&'static str, Duration); 6] {
+    [
+        ("predictor", timings.predictor),
+        ("vae_encode", timings.vae_encode),
+        ("unet", timings.unet),
+        ("vae_decode", timings.vae_decode),
+        ("blend", timings.blend),
+        ("color_fix", timings.color_fix),
+    ]
+}
+
+struct Watcher<'a> {
+    progress: &'a mut Progress,
+    interrupt: &'a Interrupt,
+}
+
+impl Observer for Watcher<'_> {
+    fn progress(&mut self, progress: invsr::Progress) -> ControlFlow<()> {
+        self.progress.set(progress.tiles_done, progress.tiles_total);
+        if self.interrupt.pressed() {
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
+        }
+    }
+}

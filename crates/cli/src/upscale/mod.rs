@@ -1,0 +1,192 @@
+//! `upres upscale`: reads, upscales and writes files on this machine.
+//!
+//! [`plan`] decides what becomes what, [`picture`] takes one file through, [`engine`] is the model,
+//! [`write`](mod@write) lets a result appear whole, [`report`] tells.
+
+mod engine;
+mod failure;
+mod picture;
+mod plan;
+mod report;
+mod write;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use imaging::Format;
+use invsr::{DeviceSpec, Dtype};
+use upres_common::job::spec::OutputFormat;
+
+use crate::cli::{ModelRootArgs, USAGE};
+use crate::interrupt::{INTERRUPTED, Interrupt};
+use crate::model_dir::Roots;
+use crate::spec::SpecArgs;
+use engine::Engine;
+use picture::Outcome;
+use plan::{FormatChoice, Item, Plan, Request, Target};
+use report::Reporter;
+
+/// Flags of `upres upscale`.
+#[derive(Debug, clap::Args)]
+pub struct UpscaleArgs {
+    /// Pictures, or folders of pictures (jpeg, png, tiff, webp; 8 bit)
+    #[arg(required = true, value_name = "INPUT")]
+    pub inputs: Vec<PathBuf>,
+    /// The result: a file for one picture, else a folder, which is made
+    #[arg(short = 'o', long = "output", value_name = "OUT")]
+    pub out: PathBuf,
+    /// Model folder, or the name of a model that `upres models list` shows [default: upres-tiny]
+    #[arg(long, value_name = "DIR|NAME")]
+    pub model: Option<String>,
+    #[command(flatten)]
+    pub roots: ModelRootArgs,
+    #[command(flatten)]
+    pub spec: SpecArgs,
+    /// Tiles that go through the networks at once; more need more memory and change no pixel
+    #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u16).range(1..))]
+    pub tile_batch: u16,
+    /// cpu or cuda:N
+    #[arg(long, env = "UPRES_DEVICE", default_value = "cpu")]
+    pub device: DeviceSpec,
+    /// f32, bf16 or f16; the CPU computes in f32 only
+    #[arg(long, env = "UPRES_DTYPE", default_value = "f32")]
+    pub dtype: Dtype,
+    /// Replace results that are there already
+    #[arg(long)]
+    pub overwrite: bool,
+    /// Replay this noise instead of the seed's; one picture only
+    #[arg(long, value_name = "FILE.safetensors")]
+    pub noise: Option<PathBuf>,
+    /// Write the tensors between the stages into this folder, as .npy; one picture only
+    #[arg(long, value_name = "DIR")]
+    pub dump: Option<PathBuf>,
+    /// One JSON object per picture on stdout
+    #[arg(long)]
+    pub json: bool,
+    /// Say how long each stage took
+    #[arg(short, long)]
+    pub verbose: bool,
+}
+
+/// Upscales every input. A file that fails is reported and does not stop the others.
+///
+/// # Errors
+/// What stops all of them once the model is being loaded; wrong usage is status 2.
+pub fn run(args: &UpscaleArgs) -> anyhow::Result<ExitCode> {
+    let reporter = Reporter::new(args.json, args.verbose);
+    let prepared = prepare(args).and_then(|plan| {
+        let model = Roots::new(args.roots.model_dir.clone()).find(args.model.as_deref())?;
+        Ok((plan, model))
+    });
+    let (plan, model) = match prepared {
+        Ok(prepared) => prepared,
+        Err(error) => {
+            reporter.say(&format!("error: {error:#}"));
+            return Ok(ExitCode::from(USAGE));
+        }
+    };
+    if plan.skipped > 0 {
+        let files = if plan.skipped == 1 {
+            "1 file is"
+        } else {
+            "some files are"
+        };
+        reporter.say(&format!(
+            "{files} no jpeg, png, tiff or webp and passed over"
+        ));
+    }
+    if let Some(warning) = args.spec.schedule().warning() {
+        reporter.say(&format!("warning: {warning}"));
+    }
+    let interrupt = Interrupt::watch()?;
+    upscale_all(args, &plan, &model, reporter, &interrupt)
+}
+
+fn prepare(args: &UpscaleArgs) -> anyhow::Result<Plan> {
+    let request = Request {
+        inputs: &args.inputs,
+        out: &args.out,
+        format: choice(args.spec.format),
+    };
+    let plan = plan::plan(&request)?;
+    if plan.items.len() > 1 && (args.noise.is_some() || args.dump.is_some()) {
+        anyhow::bail!(
+            "--noise and --dump are for one picture, not for {}",
+            plan.items.len()
+        );
+    }
+    Ok(plan)
+}
+
+fn choice(format: Option<OutputFormat>) -> FormatChoice {
+    match format {
+        None => FormatChoice::Unsaid,
+        Some(OutputFormat::Keep) => FormatChoice::Keep,
+        Some(OutputFormat::Png) => FormatChoice::Fixed(Format::Png),
+        Some(OutputFormat::Tiff) => FormatChoice::Fixed(Format::Tiff),
+        Some(OutputFormat::Jpeg) => FormatChoice::Fixed(Format::Jpeg),
+        Some(OutputFormat::Webp) => FormatChoice::Fixed(Format::WebP),
+    }
+}
+
+fn upscale_all(
+    args: &UpscaleArgs,
+    plan: &Plan,
+    model: &Path,
+    reporter: Reporter,
+    interrupt: &Interrupt,
+) -> anyhow::Result<ExitCode> {
+    // Loaded for the first picture that can be read: a folder of broken files needs no model.
+    let mut loaded = None;
+    let mut failed = 0;
+    for Item { input, target } in &plan.items {
+        let prepared = match target {
+            Ok(Target { output, format }) => picture::read(input, output, *format, args.overwrite),
+            Err(failure) => Err(failure.clone()),
+        };
+        let prepared = match prepared {
+            Ok(prepared) => prepared,
+            Err(failure) => {
+                reporter.failed(input, &failure);
+                failed += 1;
+                continue;
+            }
+        };
+        let mut engine = match loaded.take() {
+            Some(engine) => engine,
+            None => match Engine::load(args, model, reporter) {
+                Ok(engine) => engine,
+                Err(error) => {
+                    reporter.say(&format!("error: {error:#}"));
+                    return Ok(ExitCode::from(USAGE));
+                }
+            },
+        };
+        let outcome = if interrupt.pressed() {
+            Outcome::Interrupted
+        } else {
+            picture::upscale(prepared, &mut engine, reporter, interrupt)
+        };
+        loaded = Some(engine);
+        match outcome {
+            Outcome::Done => {}
+            Outcome::Failed(failure) => {
+                reporter.failed(input, &failure);
+                failed += 1;
+            }
+            Outcome::Interrupted => {
+                reporter.say("interrupted: what was finished before is complete");
+                return Ok(ExitCode::from(INTERRUPTED));
+            }
+        }
+    }
+    if plan.items.len() > 1 {
+        let all = plan.items.len();
+        reporter.say(&format!("{} of {all} pictures upscaled", all - failed));
+    }
+    Ok(if failed == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}

@@ -1,0 +1,258 @@
+//! Which file becomes which: decided for all inputs before anything is computed.
+
+use std::collections::HashMap;
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use super::failure::Failure;
+use imaging::Format;
+
+/// Enough for [`imaging::sniff`].
+const HEAD_BYTES: u64 = 512;
+
+/// What the command line asks for.
+pub struct Request<'a> {
+    /// Files and folders.
+    pub inputs: &'a [PathBuf],
+    /// A file for one input file, else a folder.
+    pub out: &'a Path,
+    pub format: FormatChoice,
+}
+
+/// The `--format` flag.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FormatChoice {
+    /// Not given: as the output's extension says, or like the input.
+    Unsaid,
+    /// `keep`: like the input.
+    Keep,
+    Fixed(Format),
+}
+
+/// One input, and what shall become of it.
+#[derive(Debug)]
+pub struct Item {
+    pub input: PathBuf,
+    /// `Err` when the file can be refused by its first bytes.
+    pub target: Result<Target, Failure>,
+}
+
+/// Where a result goes.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Target {
+    pub output: PathBuf,
+    pub format: Format,
+}
+
+/// All inputs in the order of the command line; those of a folder by name.
+#[derive(Debug)]
+pub struct Plan {
+    pub items: Vec<Item>,
+    /// Files in folders that are no picture by name or content.
+    pub skipped: usize,
+}
+
+/// A command line that cannot be carried out; nothing was written.
+#[derive(Debug, thiserror::Error)]
+pub enum PlanError {
+    #[error("there is no picture in {0}")]
+    NoPictures(PathBuf),
+    #[error("read folder {path}")]
+    ReadFolder {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("{first} and {second} would both become {output}: give them different folders")]
+    SameOutput {
+        first: PathBuf,
+        second: PathBuf,
+        output: PathBuf,
+    },
+    #[error("{0} is an input: a picture is never written onto its source")]
+    OutputIsInput(PathBuf),
+    #[error("{0} is a file: several inputs need a folder")]
+    NeedsFolder(PathBuf),
+    #[error("results are not written as {0:?}: name a .png, .tif, .jpg or .webp file")]
+    UnknownExtension(PathBuf),
+    #[error("{path} is named like {named} but would be {format}: change the name or --format")]
+    OtherExtension {
+        path: PathBuf,
+        named: Format,
+        format: Format,
+    },
+}
+
+/// Lists the inputs and names the outputs.
+///
+/// # Errors
+/// [`PlanError`]; a single file that cannot be read is an [`Item`], not an error.
+pub fn plan(request: &Request<'_>) -> Result<Plan, PlanError> {
+    let (inputs, skipped) = expand(request.inputs)?;
+    let folder = needs_folder(request)?;
+    let mut items = Vec::with_capacity(inputs.len());
+    for input in inputs {
+        let target = match read_format(&input) {
+            Ok(found) if folder => Ok(in_folder(request, &input, found)),
+            Ok(found) => Ok(as_file(request, found)?),
+            Err(failure) => Err(failure),
+        };
+        items.push(Item { input, target });
+    }
+    refuse_same_output(&items)?;
+    refuse_output_on_input(&items)?;
+    Ok(Plan { items, skipped })
+}
+
+/// Replaces each folder by the pictures in it, by name; also counts what was passed over.
+fn expand(inputs: &[PathBuf]) -> Result<(Vec<PathBuf>, usize), PlanError> {
+    let mut files = Vec::new();
+    let mut skipped = 0;
+    for input in inputs {
+        if !input.is_dir() {
+            files.push(input.clone());
+            continue;
+        }
+        let fail = |source| PlanError::ReadFolder {
+            path: input.clone(),
+            source,
+        };
+        let mut found = Vec::new();
+        for entry in fs::read_dir(input).map_err(fail)? {
+            let path = entry.map_err(fail)?.path();
+            if !path.is_file() || is_hidden(&path) {
+                continue;
+            }
+            if is_picture(&path) {
+                found.push(path);
+            } else {
+                skipped += 1;
+            }
+        }
+        if found.is_empty() {
+            return Err(PlanError::NoPictures(input.clone()));
+        }
+        found.sort();
+        files.append(&mut found);
+    }
+    Ok((files, skipped))
+}
+
+fn is_hidden(path: &Path) -> bool {
+    path.file_name()
+        .is_some_and(|name| name.as_encoded_bytes().starts_with(b"."))
+}
+
+/// A picture by content, or one that its name promises: if it is broken, a person should hear.
+fn is_picture(path: &Path) -> bool {
+    promised(path).is_some() || read_format(path).is_ok()
+}
+
+fn promised(path: &Path) -> Option<Format> {
+    Format::from_extension(path.extension()?.to_str()?)
+}
+
+fn read_format(path: &Path) -> Result<Format, Failure> {
+    let mut head = Vec::new();
+    File::open(path)
+        .and_then(|file| file.take(HEAD_BYTES).read_to_end(&mut head))
+        .map_err(|error| Failure::reading(&error))?;
+    imaging::sniff(&head).map_err(|error| Failure::decoding(&error))
+}
+
+fn needs_folder(request: &Request<'_>) -> Result<bool, PlanError> {
+    let out = request.out;
+    let named_folder = out.is_dir() || out.as_os_str().as_encoded_bytes().last() == Some(&b'/');
+    let one_file = matches!(request.inputs, [input] if !input.is_dir());
+    if one_file {
+        return Ok(named_folder);
+    }
+    if out.exists() && !out.is_dir() {
+        return Err(PlanError::NeedsFolder(out.to_owned()));
+    }
+    Ok(true)
+}
+
+fn in_folder(request: &Request<'_>, input: &Path, found: Format) -> Target {
+    let format = match request.format {
+        FormatChoice::Fixed(format) => format,
+        FormatChoice::Keep | FormatChoice::Unsaid => found,
+    };
+    // The input's own spelling stays where it is right: `a.tiff` does not become `a.tif`.
+    let extension = match input.extension() {
+        Some(own) if promised(input) == Some(format) => own,
+        _ => OsStr::new(format.extension()),
+    };
+    let mut name = input.file_stem().unwrap_or_default().to_owned();
+    name.push(".");
+    name.push(extension);
+    Target {
+        output: request.out.join(name),
+        format,
+    }
+}
+
+fn as_file(request: &Request<'_>, found: Format) -> Result<Target, PlanError> {
+    let path = request.out.to_owned();
+    let named = promised(&path);
+    let format = match request.format {
+        FormatChoice::Fixed(format) => format,
+        FormatChoice::Keep => found,
+        FormatChoice::Unsaid if named.is_none() && path.extension().is_some() => {
+            return Err(PlanError::UnknownExtension(path));
+        }
+        FormatChoice::Unsaid => named.unwrap_or(found),
+    };
+    match named {
+        Some(named) if named != format => Err(PlanError::OtherExtension {
+            path,
+            named,
+            format,
+        }),
+        _ => Ok(Target {
+            output: path,
+            format,
+        }),
+    }
+}
+
+fn refuse_same_output(items: &[Item]) -> Result<(), PlanError> {
+    let mut taken: HashMap<&Path, &Path> = HashMap::new();
+    for item in items {
+        let Ok(target) = &item.target else {
+            continue;
+        };
+        if let Some(first) = taken.insert(&target.output, &item.input) {
+            return Err(PlanError::SameOutput {
+                first: first.to_owned(),
+                second: item.input.clone(),
+                output: target.output.clone(),
+            });
+        }
+    }
+    Ok(())
+}
+
+/// Compares what the names lead to, so that links and `..` hide nothing.
+fn refuse_output_on_input(items: &[Item]) -> Result<(), PlanError> {
+    let inputs: Vec<PathBuf> = items
+        .iter()
+        .filter_map(|item| item.input.canonicalize().ok())
+        .collect();
+    for target in items.iter().filter_map(|item| item.target.as_ref().ok()) {
+        if target
+            .output
+            .canonicalize()
+            .is_ok_and(|output| inputs.contains(&output))
+        {
+            return Err(PlanError::OutputIsInput(target.output.clone()));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+#[path = "plan_tests.rs"]
+mod tests;

@@ -1,0 +1,321 @@
+//! The program as a person runs it, with an untrained model made here.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use imaging::{EncodeOptions, Format, Limits, Pixels};
+use serde_json::Value;
+
+/// A working folder with an untrained model in `models/`, where its name finds it.
+fn workplace() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let make = [
+        "models",
+        "random",
+        "--size",
+        "tiny",
+        "--seed",
+        "3",
+        "-o",
+        "models/noise",
+    ];
+    let made = upres(folder.path(), &make);
+    assert!(made.status.success(), "{}", stderr(&made));
+    folder
+}
+
+/// The program in `folder`, without the environment's settings.
+fn command(folder: &Path, args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_upres"));
+    command.current_dir(folder).args(args);
+    for name in [
+        "UPRES_MODEL_DIR",
+        "UPRES_DEVICE",
+        "UPRES_DTYPE",
+        "UPRES_CONFIG",
+    ] {
+        command.env_remove(name);
+    }
+    command
+}
+
+fn upres(folder: &Path, args: &[&str]) -> Output {
+    command(folder, args).output().expect("the program starts")
+}
+
+/// `upres upscale` with small tiles of the untrained model.
+fn upscale(folder: &Path, args: &[&str]) -> Output {
+    upres(
+        folder,
+        &[&["upscale", "--model", "noise", "--tile", "32"], args].concat(),
+    )
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+fn lines(output: &Output) -> Vec<Value> {
+    let text = String::from_utf8_lossy(&output.stdout);
+    text.lines()
+        .map(|line| serde_json::from_str(line).expect("a line of JSON"))
+        .collect()
+}
+
+/// Writes a picture of 40x30 px.
+fn picture(folder: &Path, name: &str) -> PathBuf {
+    let rgb = (0..40 * 30 * 3)
+        .map(|i: u32| (i * 31 % 239).to_le_bytes()[0])
+        .collect();
+    let pixels = Pixels {
+        width: 40,
+        height: 30,
+        rgb,
+    };
+    let format = Format::from_extension(name.rsplit('.').next().unwrap_or_default());
+    let options = EncodeOptions::new(format.unwrap_or(Format::Png));
+    let path = folder.join(name);
+    fs::write(&path, imaging::encode(&pixels, &options).expect("encodes")).expect("writes");
+    path
+}
+
+fn size(path: &Path) -> (Format, u32, u32) {
+    let bytes = fs::read(path).expect("a result");
+    let decoded = imaging::decode(&bytes, &Limits::default()).expect("a whole result");
+    (decoded.info.format, decoded.info.width, decoded.info.height)
+}
+
+#[test]
+fn a_picture_becomes_four_times_as_large_and_the_same_bytes_every_time() {
+    let folder = workplace();
+    picture(folder.path(), "in.jpg");
+    let first = upscale(folder.path(), &["in.jpg", "-o", "a.png", "--json", "-v"]);
+    assert!(first.status.success(), "{}", stderr(&first));
+    assert_eq!(size(&folder.path().join("a.png")), (Format::Png, 160, 120));
+    assert!(
+        stderr(&first).contains("was never trained"),
+        "{}",
+        stderr(&first)
+    );
+    assert!(
+        stderr(&first).contains("unet"),
+        "-v names the stages: {}",
+        stderr(&first)
+    );
+
+    let line = &lines(&first)[0];
+    assert_eq!(
+        (&line["width"], &line["height"]),
+        (&160.into(), &120.into())
+    );
+    assert_eq!(line["input"], "in.jpg");
+    assert_eq!(line["format"], "png");
+    assert!(line["tiles"].as_u64().unwrap() > 1);
+    assert!(line["timings_ms"]["unet"].as_f64().unwrap() > 0.0);
+
+    let batched = ["in.jpg", "-o", "b.png", "--tile-batch", "3", "--json"];
+    let second = upscale(folder.path(), &batched);
+    assert_eq!(line["sha256"], lines(&second)[0]["sha256"]);
+    let bytes = |name| fs::read(folder.path().join(name)).unwrap();
+    assert_eq!(bytes("a.png"), bytes("b.png"));
+
+    let other = upscale(folder.path(), &["in.jpg", "-o", "c.png", "--seed", "1"]);
+    assert!(other.status.success());
+    assert_ne!(bytes("a.png"), bytes("c.png"), "the seed picks the noise");
+}
+
+#[test]
+fn one_bad_file_does_not_stop_the_others() {
+    let folder = workplace();
+    let input = folder.path().join("in");
+    fs::create_dir(&input).unwrap();
+    picture(&input, "a.tif");
+    fs::write(input.join("b.png"), "<html>not found</html>").unwrap();
+    picture(&input, "c.webp");
+    fs::write(input.join("notes.txt"), "notes").unwrap();
+
+    let run = upscale(folder.path(), &["in", "-o", "out", "--json"]);
+    assert_eq!(run.status.code(), Some(1), "{}", stderr(&run));
+    assert!(stderr(&run).contains("b.png: not an image that can be read: it is a web page"));
+    assert!(stderr(&run).contains("2 of 3 pictures upscaled"));
+    assert_eq!(
+        size(&folder.path().join("out/a.tif")),
+        (Format::Tiff, 160, 120)
+    );
+    assert_eq!(
+        size(&folder.path().join("out/c.webp")),
+        (Format::WebP, 160, 120)
+    );
+    let lines = lines(&run);
+    assert_eq!(lines.len(), 3);
+    assert_eq!(lines[1]["error"]["type"], "input/unreadable");
+    assert_eq!(
+        fs::read_dir(folder.path().join("out")).unwrap().count(),
+        2,
+        "no stray file"
+    );
+}
+
+#[test]
+fn nothing_is_overwritten_unless_asked() {
+    let folder = workplace();
+    picture(folder.path(), "in.png");
+    fs::write(folder.path().join("out.png"), "precious").unwrap();
+    let refused = upscale(folder.path(), &["in.png", "-o", "out.png"]);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(
+        stderr(&refused).contains("--overwrite"),
+        "{}",
+        stderr(&refused)
+    );
+    assert_eq!(
+        fs::read(folder.path().join("out.png")).unwrap(),
+        b"precious"
+    );
+    let forced = upscale(folder.path(), &["in.png", "-o", "out.png", "--overwrite"]);
+    assert!(forced.status.success(), "{}", stderr(&forced));
+    assert_eq!(size(&folder.path().join("out.png")).1, 160);
+
+    let before = fs::read(folder.path().join("in.png")).unwrap();
+    let onto_itself = upscale(folder.path(), &["in.png", "-o", "./in.png", "--overwrite"]);
+    assert_eq!(onto_itself.status.code(), Some(2));
+    assert_eq!(fs::read(folder.path().join("in.png")).unwrap(), before);
+}
+
+#[test]
+fn wrong_usage_is_status_2_with_a_sentence() {
+    let folder = workplace();
+    picture(folder.path(), "in.png");
+    let cases: [(&[&str], &str); 8] = [
+        (
+            &["in.png", "-o", "o.png", "--timesteps", "50,250"],
+            "250 follows 50",
+        ),
+        (
+            &["in.png", "-o", "o.png", "--timesteps", "1001"],
+            "1001 is outside",
+        ),
+        (
+            &["in.png", "-o", "o.png", "--steps", "9"],
+            "steps must be 1 to 5",
+        ),
+        (
+            &[
+                "in.png",
+                "-o",
+                "o.png",
+                "--steps",
+                "2",
+                "--timesteps",
+                "200",
+            ],
+            "cannot be used with",
+        ),
+        (&["in.png", "-o", "o.gif"], "not written as"),
+        (
+            &["in.png", "-o", "o.png", "--device", "gpu"],
+            "use cpu or cuda:N",
+        ),
+        (
+            &["in.png", "-o", "o.png", "--dtype", "bf16"],
+            "the CPU computes in f32 only",
+        ),
+        (&["in.png", "in.png", "-o", "out"], "would both become"),
+    ];
+    for (args, word) in cases {
+        let run = upscale(folder.path(), args);
+        assert_eq!(run.status.code(), Some(2), "{args:?}: {}", stderr(&run));
+        assert!(stderr(&run).contains(word), "{args:?}: {}", stderr(&run));
+    }
+    let unknown = upres(
+        folder.path(),
+        &["upscale", "in.png", "-o", "o.png", "--model", "nope"],
+    );
+    assert_eq!(unknown.status.code(), Some(2), "{}", stderr(&unknown));
+    assert!(!folder.path().join("o.png").exists());
+}
+
+#[test]
+fn an_untrained_start_is_a_warning() {
+    let folder = workplace();
+    picture(folder.path(), "in.png");
+    let run = upscale(
+        folder.path(),
+        &["in.png", "-o", "o.png", "--timesteps", "237,61"],
+    );
+    assert!(run.status.success(), "{}", stderr(&run));
+    assert!(
+        stderr(&run).contains("the first timestep is 237"),
+        "{}",
+        stderr(&run)
+    );
+}
+
+#[test]
+fn the_stage_tensors_are_dumped_and_change_nothing() {
+    let folder = workplace();
+    picture(folder.path(), "in.png");
+    let plain = upscale(folder.path(), &["in.png", "-o", "plain.png"]);
+    let dumped = upscale(
+        folder.path(),
+        &["in.png", "-o", "dumped.png", "--dump", "stages"],
+    );
+    assert!(
+        plain.status.success() && dumped.status.success(),
+        "{}",
+        stderr(&dumped)
+    );
+    assert!(folder.path().join("stages/noise_mean.npy").is_file());
+    let bytes = |name| fs::read(folder.path().join(name)).unwrap();
+    assert_eq!(bytes("plain.png"), bytes("dumped.png"));
+}
+
+#[cfg(unix)]
+#[test]
+fn ctrl_c_stops_at_the_next_tile_and_leaves_nothing() {
+    use std::io::Read;
+    use std::process::Stdio;
+
+    let folder = workplace();
+    let rgb = vec![90; 480 * 480 * 3];
+    let large = Pixels {
+        width: 480,
+        height: 480,
+        rgb,
+    };
+    let file = imaging::encode(&large, &EncodeOptions::new(Format::Png)).unwrap();
+    fs::write(folder.path().join("in.png"), file).unwrap();
+    let args = [
+        "upscale",
+        "in.png",
+        "-o",
+        "o/out.png",
+        "--tile",
+        "32",
+        "--model",
+        "noise",
+    ];
+    let mut running = command(folder.path(), &args)
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the program starts");
+    // The warning about the model is said when the work begins.
+    let mut heard = String::new();
+    let mut errors = running.stderr.take().expect("piped");
+    while !heard.contains("never trained") {
+        let mut byte = [0];
+        assert_eq!(errors.read(&mut byte).unwrap(), 1, "ended early: {heard}");
+        heard.push(char::from(byte[0]));
+    }
+    let id = running.id().to_string();
+    assert!(
+        Command::new("kill")
+            .args(["-INT", &id])
+            .status()
+            .expect("kill runs")
+            .success()
+    );
+    assert_eq!(running.wait().unwrap().code(), Some(130));
+    assert!(!folder.path().join("o").exists());
+}
