@@ -39,7 +39,11 @@ impl<'a> Blender<'a> {
     /// - `image`: the result's size; every value will be written.
     pub(crate) fn new(tiling: &'a Tiling, image: RgbImage) -> Self {
         let side = tiling.enlarged_tile();
-        let weights = if tiling.is_single() { vec![1.0; side] } else { window(side) };
+        let weights = if tiling.is_single() {
+            vec![1.0; side]
+        } else {
+            window(side)
+        };
         let width = SCALE * tiling.columns.padded();
         Self {
             row_totals: totals(&tiling.rows, &weights),
@@ -61,17 +65,20 @@ impl<'a> Blender<'a> {
         let side = self.tiling.enlarged_tile();
         let stride = 3 * SCALE * self.tiling.columns.padded();
         let weights = &self.weights;
-        self.band.par_chunks_mut(stride).enumerate().for_each(|(y, row)| {
-            let row = &mut row[3 * SCALE * left..][..3 * side];
-            for (channel, plane) in decoded.chunks_exact(side * side).enumerate() {
-                let values = &plane[y * side..(y + 1) * side];
-                let sums = row.iter_mut().skip(channel).step_by(3);
-                for ((sum, value), weight) in sums.zip(values).zip(weights) {
-                    let shown = (value / 2.0 + 0.5).clamp(0.0, 1.0);
-                    *sum += f64::from(shown) * (weights[y] * weight);
+        self.band
+            .par_chunks_mut(stride)
+            .enumerate()
+            .for_each(|(y, row)| {
+                let row = &mut row[3 * SCALE * left..][..3 * side];
+                for (channel, plane) in decoded.chunks_exact(side * side).enumerate() {
+                    let values = &plane[y * side..(y + 1) * side];
+                    let sums = row.iter_mut().skip(channel).step_by(3);
+                    for ((sum, value), weight) in sums.zip(values).zip(weights) {
+                        let shown = (value / 2.0 + 0.5).clamp(0.0, 1.0);
+                        *sum += f64::from(shown) * (weights[y] * weight);
+                    }
                 }
-            }
-        });
+            });
     }
 
     /// The image, once every tile was added.
@@ -90,18 +97,16 @@ impl<'a> Blender<'a> {
         let first_row = SCALE * self.tiling.rows.before;
         let first_column = SCALE * self.tiling.columns.before;
         let out_stride = 3 * self.image.width as usize;
-        let out_rows = self.image.data.chunks_exact_mut(out_stride);
-        let shift = self.band_top as isize - first_row as isize;
-        for (y, out) in out_rows.enumerate() {
-            let Some(band_row) = usize::try_from(y as isize - shift).ok().filter(|&r| r < finished)
-            else {
-                continue;
-            };
-            let sums: &[f64] = &self.band[band_row * stride + 3 * first_column..][..out_stride];
-            let row_total = self.row_totals[self.band_top + band_row];
-            let pixels = out.chunks_exact_mut(3).zip(sums.chunks_exact(3));
-            for ((out, sums), column_total) in pixels.zip(&self.column_totals[first_column..]) {
-                let total = row_total * column_total;
+        for padded in self.band_top.max(first_row)..top {
+            let y = padded - first_row;
+            if y >= self.image.height as usize {
+                break;
+            }
+            let sums = &self.band[(padded - self.band_top) * stride + 3 * first_column..];
+            let pixels = self.image.data[y * out_stride..][..out_stride].chunks_exact_mut(3);
+            let totals = &self.column_totals[first_column..];
+            for ((out, sums), column_total) in pixels.zip(sums.chunks_exact(3)).zip(totals) {
+                let total = self.row_totals[padded] * column_total;
                 for (out, sum) in out.iter_mut().zip(sums) {
                     *out = narrowed(sum / total);
                 }
@@ -115,7 +120,10 @@ impl<'a> Blender<'a> {
     }
 }
 
-#[expect(clippy::cast_possible_truncation, reason = "pixels are f32, only their sums are wider")]
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "pixels are f32, only their sums are wider"
+)]
 fn narrowed(wide: f64) -> f32 {
     wide as f32
 }
@@ -145,7 +153,10 @@ mod tests {
         assert!((weights[254] - weights[256]).abs() < 1e-18);
         assert!((weights[0] / peak - 0.004).abs() < 5e-4);
         let lost = 1.0 - weights.iter().sum::<f64>();
-        assert!((lost - weights[510]).abs() < 1e-4, "only the first sample is missing: {lost}");
+        assert!(
+            (lost - weights[510]).abs() < 1e-4,
+            "only the first sample is missing: {lost}"
+        );
     }
 
     proptest! {

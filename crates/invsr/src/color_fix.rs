@@ -62,7 +62,10 @@ pub(crate) fn apply(fix: ColorFix, image: &mut RgbImage, input: &RgbImage) {
         ColorFix::AdaIn => adain(image, &reference),
         ColorFix::YCbCr => ycbcr(image, &reference),
     }
-    image.data.par_iter_mut().for_each(|value| *value = value.clamp(0.0, 1.0));
+    image
+        .data
+        .par_iter_mut()
+        .for_each(|value| *value = value.clamp(0.0, 1.0));
 }
 
 /// Levels of blurring that separate low from high frequencies.
@@ -73,7 +76,10 @@ const LEVELS: u32 = 5;
 fn wavelet(image: &mut RgbImage, reference: &Reference<'_>, channel: usize) {
     let width = image.width as usize;
     let mut plane = vec![0.0; image.data.len() / 3];
-    let rows = plane.par_chunks_mut(width).zip(image.data.par_chunks(3 * width)).enumerate();
+    let rows = plane
+        .par_chunks_mut(width)
+        .zip(image.data.par_chunks(3 * width))
+        .enumerate();
     rows.for_each(|(y, (difference, row))| {
         reference.channel_row(y, channel, |x, value| {
             difference[x] = value - row[3 * x + channel];
@@ -83,7 +89,10 @@ fn wavelet(image: &mut RgbImage, reference: &Reference<'_>, channel: usize) {
     for level in 0..LEVELS {
         blur(&mut plane, &mut blurred, width, 1 << level);
     }
-    let rows = image.data.par_chunks_mut(3 * width).zip(plane.par_chunks(width));
+    let rows = image
+        .data
+        .par_chunks_mut(3 * width)
+        .zip(plane.par_chunks(width));
     rows.for_each(|(row, low)| {
         for (value, low) in row.iter_mut().skip(channel).step_by(3).zip(low) {
             *value += low;
@@ -95,20 +104,26 @@ fn wavelet(image: &mut RgbImage, reference: &Reference<'_>, channel: usize) {
 /// repeated.
 fn blur(plane: &mut [f32], scratch: &mut [f32], width: usize, reach: usize) {
     let last = width - 1;
-    scratch.par_chunks_mut(width).zip(plane.par_chunks(width)).for_each(|(out, row)| {
-        for (x, out) in out.iter_mut().enumerate() {
-            let (left, right) = (row[x.saturating_sub(reach)], row[(x + reach).min(last)]);
-            *out = 0.25 * (left + right) + 0.5 * row[x];
-        }
-    });
+    scratch
+        .par_chunks_mut(width)
+        .zip(plane.par_chunks(width))
+        .for_each(|(out, row)| {
+            for (x, out) in out.iter_mut().enumerate() {
+                let (left, right) = (row[x.saturating_sub(reach)], row[(x + reach).min(last)]);
+                *out = 0.25 * (left + right) + 0.5 * row[x];
+            }
+        });
     let bottom = plane.len() / width - 1;
     let row = |y: usize| &scratch[y * width..(y + 1) * width];
-    plane.par_chunks_mut(width).enumerate().for_each(|(y, out)| {
-        let (above, below) = (row(y.saturating_sub(reach)), row((y + reach).min(bottom)));
-        for (((out, above), below), here) in out.iter_mut().zip(above).zip(below).zip(row(y)) {
-            *out = 0.25 * (above + below) + 0.5 * here;
-        }
-    });
+    plane
+        .par_chunks_mut(width)
+        .enumerate()
+        .for_each(|(y, out)| {
+            let (above, below) = (row(y.saturating_sub(reach)), row((y + reach).min(bottom)));
+            for (((out, above), below), here) in out.iter_mut().zip(above).zip(below).zip(row(y)) {
+                *out = 0.25 * (above + below) + 0.5 * here;
+            }
+        });
 }
 
 /// Gives each channel the mean and deviation of the reference's.
@@ -179,14 +194,18 @@ impl Sums {
 /// BT.601.
 fn ycbcr(image: &mut RgbImage, reference: &Reference<'_>) {
     let width = image.width as usize;
-    image.data.par_chunks_mut(3 * width).enumerate().for_each(|(y, row)| {
-        reference.row(y, |x, pixel| {
-            let rgb = &mut row[3 * x..3 * x + 3];
-            let [luma, _, _] = to_ycbcr([rgb[0], rgb[1], rgb[2]]);
-            let [_, blue, red] = to_ycbcr(pixel);
-            rgb.copy_from_slice(&to_rgb([luma, blue, red]));
+    image
+        .data
+        .par_chunks_mut(3 * width)
+        .enumerate()
+        .for_each(|(y, row)| {
+            reference.row(y, |x, pixel| {
+                let rgb = &mut row[3 * x..3 * x + 3];
+                let [luma, _, _] = to_ycbcr([rgb[0], rgb[1], rgb[2]]);
+                let [_, blue, red] = to_ycbcr(pixel);
+                rgb.copy_from_slice(&to_rgb([luma, blue, red]));
+            });
         });
-    });
 }
 
 /// RGB in `[0, 1]` to Y, Cb, Cr, 0 to 255 where 1 would be white, clamped.
@@ -224,7 +243,11 @@ mod tests {
             for x in 0..4 * width as usize {
                 let sign = if (x + y) % 2 == 0 { 0.02 } else { -0.02 };
                 let pixel = &input.row(y / 4)[3 * (x / 4)..][..3];
-                data.extend([pixel[0] + 0.1 + sign, pixel[1] + sign, pixel[2] - 0.1 + sign]);
+                data.extend([
+                    pixel[0] + 0.1 + sign,
+                    pixel[1] + sign,
+                    pixel[2] - 0.1 + sign,
+                ]);
             }
         }
         (input, RgbImage::new(4 * width, 4 * height, data).unwrap())
@@ -239,13 +262,18 @@ mod tests {
     fn every_fix_removes_a_tint_and_none_keeps_it() {
         let (input, result) = tinted();
         let wanted = channel_means(&input);
-        for (fix, tolerance) in
-            [(ColorFix::Wavelet, 0.02), (ColorFix::AdaIn, 0.01), (ColorFix::YCbCr, 0.04)]
-        {
+        for (fix, tolerance) in [
+            (ColorFix::Wavelet, 0.02),
+            (ColorFix::AdaIn, 0.01),
+            (ColorFix::YCbCr, 0.04),
+        ] {
             let mut fixed = result.clone();
             apply(fix, &mut fixed, &input);
             for (found, wanted) in channel_means(&fixed).into_iter().zip(wanted) {
-                assert!((found - wanted).abs() < tolerance, "{fix}: {found} for {wanted}");
+                assert!(
+                    (found - wanted).abs() < tolerance,
+                    "{fix}: {found} for {wanted}"
+                );
             }
         }
         let mut untouched = result.clone();
@@ -255,7 +283,12 @@ mod tests {
 
     #[test]
     fn names_are_read_back_as_they_are_shown() {
-        for fix in [ColorFix::None, ColorFix::Wavelet, ColorFix::AdaIn, ColorFix::YCbCr] {
+        for fix in [
+            ColorFix::None,
+            ColorFix::Wavelet,
+            ColorFix::AdaIn,
+            ColorFix::YCbCr,
+        ] {
             assert_eq!(fix.to_string().parse(), Ok(fix));
         }
         assert!("lab".parse::<ColorFix>().is_err());

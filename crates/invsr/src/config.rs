@@ -46,7 +46,10 @@ impl VaeConfig {
         let config: Self = read_json(&dir.join("vae/config.json"))?;
         let levels = config.block_out_channels.len();
         let check = Check("vae");
-        check.that(levels >= 2, "block_out_channels must name at least two levels")?;
+        check.that(
+            levels >= 2,
+            "block_out_channels must name at least two levels",
+        )?;
         check.activation(&config.act_fn)?;
         check.kinds(&config.down_block_types, levels, &["DownEncoderBlock2D"])?;
         check.kinds(&config.up_block_types, levels, &["UpDecoderBlock2D"])?;
@@ -60,7 +63,10 @@ impl VaeConfig {
             config.use_quant_conv && config.use_post_quant_conv,
             "use_quant_conv and use_post_quant_conv must be true",
         )?;
-        check.that(config.factor() >= SCALE, "the latent must be at most a quarter of the image")?;
+        check.that(
+            config.factor() >= SCALE,
+            "the latent must be at most a quarter of the image",
+        )?;
         Ok(config)
     }
 
@@ -104,8 +110,16 @@ impl UnetConfig {
         let check = Check("unet");
         check.that(levels >= 1, "block_out_channels must not be empty")?;
         check.activation(&config.act_fn)?;
-        check.kinds(&config.down_block_types, levels, &["CrossAttnDownBlock2D", "DownBlock2D"])?;
-        check.kinds(&config.up_block_types, levels, &["CrossAttnUpBlock2D", "UpBlock2D"])?;
+        check.kinds(
+            &config.down_block_types,
+            levels,
+            &["CrossAttnDownBlock2D", "DownBlock2D"],
+        )?;
+        check.kinds(
+            &config.up_block_types,
+            levels,
+            &["CrossAttnUpBlock2D", "UpBlock2D"],
+        )?;
         check.groups(&config.block_out_channels, config.norm_num_groups)?;
         check.that(
             config.mid_block_type.as_deref() == Some("UNetMidBlock2DCrossAttn"),
@@ -116,10 +130,14 @@ impl UnetConfig {
             "transformer_layers_per_block must be 1",
         )?;
         check.that(
-            config.block_out_channels.iter().enumerate().all(|(level, channels)| {
-                let heads = config.heads(level);
-                heads > 0 && channels.is_multiple_of(heads)
-            }),
+            config
+                .block_out_channels
+                .iter()
+                .enumerate()
+                .all(|(level, channels)| {
+                    let heads = config.heads(level);
+                    heads > 0 && channels.is_multiple_of(heads)
+                }),
             "attention_head_dim (the number of heads) must divide the channels of its level",
         )?;
         Ok(config)
@@ -169,9 +187,16 @@ impl PredictorConfig {
         let levels = config.block_out_channels.len();
         let check = Check("noise_predictor");
         check.that(levels >= 1, "block_out_channels must not be empty")?;
-        check.that(config.layers_per_block.len() == levels, "layers_per_block: one number a level")?;
+        check.that(
+            config.layers_per_block.len() == levels,
+            "layers_per_block: one number a level",
+        )?;
         check.activation(&config.act_fn)?;
-        check.kinds(&config.down_block_types, levels, &["AttnDownBlock2D", "DownBlock2D"])?;
+        check.kinds(
+            &config.down_block_types,
+            levels,
+            &["AttnDownBlock2D", "DownBlock2D"],
+        )?;
         check.groups(&config.block_out_channels, config.norm_num_groups)?;
         check.that(config.in_channels == 3, "in_channels must be 3")?;
         check.that(config.double_z, "double_z must be true")?;
@@ -180,9 +205,13 @@ impl PredictorConfig {
             "resnet_time_scale_shift must be \"default\"",
         )?;
         let widths = config.block_out_channels.iter();
-        let divides = |c: &usize| config.attention_head_dim > 0 && c % config.attention_head_dim == 0;
+        let divides =
+            |c: &usize| config.attention_head_dim > 0 && c % config.attention_head_dim == 0;
         let attends = config.mid_block_add_attention
-            || config.down_block_types.iter().any(|kind| kind == "AttnDownBlock2D");
+            || config
+                .down_block_types
+                .iter()
+                .any(|kind| kind == "AttnDownBlock2D");
         check.that(
             !attends || widths.copied().all(|c| divides(&c)),
             "attention_head_dim must divide every level's channels",
@@ -214,8 +243,14 @@ impl SchedulerConfig {
         let path = dir.join("scheduler/scheduler_config.json");
         let kind: Kind = read_json(&path)?;
         let check = Check("scheduler");
-        check.that(kind.beta_schedule == "scaled_linear", "beta_schedule must be scaled_linear")?;
-        check.that(kind.prediction_type == "epsilon", "prediction_type must be epsilon")?;
+        check.that(
+            kind.beta_schedule == "scaled_linear",
+            "beta_schedule must be scaled_linear",
+        )?;
+        check.that(
+            kind.prediction_type == "epsilon",
+            "prediction_type must be epsilon",
+        )?;
         check.that(
             kind.num_train_timesteps == MAX_TIMESTEP,
             "num_train_timesteps must be 1000",
@@ -249,7 +284,10 @@ impl Check {
         if holds {
             return Ok(());
         }
-        Err(LoadError::Unsupported { network: self.0, reason: rule.to_owned() })
+        Err(LoadError::Unsupported {
+            network: self.0,
+            reason: rule.to_owned(),
+        })
     }
 
     fn activation(&self, name: &str) -> Result<(), LoadError> {
@@ -264,15 +302,22 @@ impl Check {
 
     fn groups(&self, widths: &[usize], groups: usize) -> Result<(), LoadError> {
         let divides = groups > 0 && widths.iter().all(|width| width.is_multiple_of(groups));
-        self.that(divides, "norm_num_groups must divide every level's channels")
+        self.that(
+            divides,
+            "norm_num_groups must divide every level's channels",
+        )
     }
 }
 
 pub(crate) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T, LoadError> {
-    let bytes =
-        fs::read(path).map_err(|source| LoadError::Read { path: path.to_owned(), source })?;
-    serde_json::from_slice(&bytes)
-        .map_err(|source| LoadError::Parse { path: path.to_owned(), source })
+    let bytes = fs::read(path).map_err(|source| LoadError::Read {
+        path: path.to_owned(),
+        source,
+    })?;
+    serde_json::from_slice(&bytes).map_err(|source| LoadError::Parse {
+        path: path.to_owned(),
+        source,
+    })
 }
 
 fn rgb() -> usize {

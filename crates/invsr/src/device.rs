@@ -22,8 +22,12 @@ impl DeviceSpec {
         match self {
             Self::Cpu if dtype != Dtype::F32 => Err(LoadError::CpuDtype(dtype)),
             Self::Cpu => Ok(Device::Cpu),
-            Self::Cuda(ordinal) if cfg!(feature = "cuda") => Device::new_cuda(ordinal)
-                .map_err(|source| LoadError::OpenDevice { device: self, source }),
+            Self::Cuda(ordinal) if cfg!(feature = "cuda") => {
+                Device::new_cuda(ordinal).map_err(|source| LoadError::OpenDevice {
+                    device: self,
+                    source,
+                })
+            }
             Self::Cuda(_) => Err(LoadError::NoCuda(self)),
         }
     }
@@ -134,7 +138,10 @@ mod tests {
     #[test]
     fn the_cpu_refuses_half_precision_in_a_sentence() {
         let refused = DeviceSpec::Cpu.open(Dtype::Bf16).unwrap_err();
-        assert_eq!(refused.to_string(), "the CPU computes in f32 only, not in bf16");
+        assert_eq!(
+            refused.to_string(),
+            "the CPU computes in f32 only, not in bf16"
+        );
     }
 
     #[cfg(not(feature = "cuda"))]

@@ -214,11 +214,23 @@ impl UpscaleError {
         let text = source.to_string();
         let said = |words: &[&str]| words.iter().any(|word| text.contains(word));
         if said(&["OUT_OF_MEMORY", "out of memory", "ALLOC_FAILED"]) {
-            Self::OutOfMemory { stage, tile, source }
+            Self::OutOfMemory {
+                stage,
+                tile,
+                source,
+            }
         } else if said(&["CUDA_ERROR", "DriverError", "CUBLAS_STATUS", "CUDNN_STATUS"]) {
-            Self::DeviceLost { stage, tile, source }
+            Self::DeviceLost {
+                stage,
+                tile,
+                source,
+            }
         } else {
-            Self::Compute { stage, tile, source }
+            Self::Compute {
+                stage,
+                tile,
+                source,
+            }
         }
     }
 }
@@ -233,8 +245,14 @@ mod tests {
             let source = candle_core::Error::Cuda(text.to_owned().into());
             UpscaleError::from_candle("unet", 0, source).fault()
         };
-        assert_eq!(fault("DriverError(CUDA_ERROR_OUT_OF_MEMORY, \"out of memory\")"), Fault::Moment);
-        assert_eq!(fault("DriverError(CUDA_ERROR_ILLEGAL_ADDRESS, \"..\")"), Fault::Device);
+        assert_eq!(
+            fault("DriverError(CUDA_ERROR_OUT_OF_MEMORY, \"out of memory\")"),
+            Fault::Moment
+        );
+        assert_eq!(
+            fault("DriverError(CUDA_ERROR_ILLEGAL_ADDRESS, \"..\")"),
+            Fault::Device
+        );
         assert_eq!(fault("no cuda implementation for softmax"), Fault::Engine);
     }
 }

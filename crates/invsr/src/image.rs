@@ -23,9 +23,17 @@ impl RgbImage {
             .try_fold(1usize, usize::checked_mul)
             .filter(|&values| values > 0);
         if expected == Some(data.len()) {
-            Ok(Self { width, height, data })
+            Ok(Self {
+                width,
+                height,
+                data,
+            })
         } else {
-            Err(ImageSizeError { width, height, values: data.len() })
+            Err(ImageSizeError {
+                width,
+                height,
+                values: data.len(),
+            })
         }
     }
 

@@ -1,10 +1,23 @@
-//! InvSR: super-resolution by diffusion inversion (arXiv 2412.09013), on candle.
+//! InvSR super-resolution: pixels in, pixels out, four times as large each way.
 //!
-//! Pixels in, pixels out: an image of any size is cut into overlapping tiles, each goes through four
-//! networks, and the results are blended. Owns the networks, the tiling, the noise and the colour
-//! correction. Refuses files, jobs and queues.
+//! The engine takes an image in memory, cuts it into overlapping tiles, and runs each through a
+//! noise predictor, a latent encoder, a few steps of a diffusion sampler and a decoder (arXiv
+//! 2412.09013). It owns the networks, the tiling, the noise and the colour fixes. It knows no job,
+//! no image file and no network service.
 //!
-//! Written from the published description; no official code, no official weights.
+//! Start at [`InvSr::load`] and [`Upscale::upscale`]; `pipeline.rs` reads beside the paper.
+//!
+//! ```no_run
+//! use invsr::{DeviceSpec, Dtype, InvSr, Options, RgbImage, Upscale};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let mut model = InvSr::load("models/upres-tiny".as_ref(), &DeviceSpec::Cpu, Dtype::F32)?;
+//! let grey = RgbImage::new(64, 48, vec![0.5; 64 * 48 * 3])?;
+//! let large = model.upscale(&grey, &Options::default(), &mut ())?.image;
+//! assert_eq!((large.width, large.height), (256, 192));
+//! # Ok(())
+//! # }
+//! ```
 
 mod blend;
 mod color_fix;
@@ -38,5 +51,5 @@ pub use noise::{InjectedNoise, NoiseError};
 pub use npy::NpyDump;
 pub use pipeline::InvSr;
 pub use random::{ParseSizeError, Size, WriteModelError, write_random_model};
-pub use scheduler::{Schedule, ScheduleError};
+pub use scheduler::{MAX_TIMESTEP, Schedule, ScheduleError, TRAINED_FIRST_TIMESTEPS};
 pub use upscale::{Observer, Options, Plan, Progress, Timings, Upscale, Upscaled};

@@ -42,7 +42,11 @@ impl Manifest {
     /// [`LoadError::Read`] and [`LoadError::Parse`].
     pub fn read(dir: &Path) -> Result<Option<Self>, LoadError> {
         let path = dir.join(MANIFEST_FILE);
-        if path.is_file() { read_json(&path).map(Some) } else { Ok(None) }
+        if path.is_file() {
+            read_json(&path).map(Some)
+        } else {
+            Ok(None)
+        }
     }
 
     /// The listed files whose content is not as listed, or that are missing; in path order.
@@ -67,7 +71,10 @@ fn learnt() -> bool {
 
 /// SHA-256 of a file, in hexadecimal.
 pub(crate) fn digest_of_file(path: &Path) -> Result<String, LoadError> {
-    let failed = |source| LoadError::Read { path: path.to_owned(), source };
+    let failed = |source| LoadError::Read {
+        path: path.to_owned(),
+        source,
+    };
     let mut file = File::open(path).map_err(failed)?;
     let mut digest = Sha256::new();
     let mut buffer = vec![0; 1 << 16];
@@ -101,8 +108,10 @@ pub struct ModelInfo {
 impl ModelInfo {
     pub(crate) fn read(dir: &Path, tile_multiple_px: u32) -> Result<Self, LoadError> {
         let Some(manifest) = Manifest::read(dir)? else {
-            let absolute = fs::canonicalize(dir)
-                .map_err(|source| LoadError::Read { path: dir.to_owned(), source })?;
+            let absolute = fs::canonicalize(dir).map_err(|source| LoadError::Read {
+                path: dir.to_owned(),
+                source,
+            })?;
             let name = absolute.file_name().unwrap_or(absolute.as_os_str());
             return Ok(Self {
                 name: name.to_string_lossy().into_owned(),

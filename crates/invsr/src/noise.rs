@@ -31,7 +31,12 @@ pub(crate) fn philox(mut counter: [u32; 4], mut key: [u32; 2]) -> [u32; 4] {
     for _ in 0..10 {
         let [high_0, low_0] = wide_product(MULTIPLIERS[0], counter[0]);
         let [high_1, low_1] = wide_product(MULTIPLIERS[1], counter[2]);
-        counter = [high_1 ^ counter[1] ^ key[0], low_1, high_0 ^ counter[3] ^ key[1], low_0];
+        counter = [
+            high_1 ^ counter[1] ^ key[0],
+            low_1,
+            high_0 ^ counter[3] ^ key[1],
+            low_0,
+        ];
         key = [key[0].wrapping_add(WEYL[0]), key[1].wrapping_add(WEYL[1])];
     }
     counter
@@ -84,8 +89,8 @@ impl InjectedNoise {
     /// [`NoiseError`] when the file cannot be read, or the two tensors are missing or unequal in
     /// shape.
     pub fn read(path: &Path) -> Result<Self, NoiseError> {
-        let mut tensors = candle_core::safetensors::load(path, &Device::Cpu)
-            .map_err(NoiseError::Read)?;
+        let mut tensors =
+            candle_core::safetensors::load(path, &Device::Cpu).map_err(NoiseError::Read)?;
         let mut take =
             |name: &'static str| tensors.remove(name).ok_or(NoiseError::Missing { name });
         Self::new(take("predictor_eps")?, take("vae_eps")?)
@@ -101,7 +106,10 @@ impl InjectedNoise {
             return Err(NoiseError::Unequal { predictor, vae });
         }
         let on_host = |tensor: Tensor| {
-            tensor.to_device(&Device::Cpu)?.to_dtype(DType::F32)?.contiguous()
+            tensor
+                .to_device(&Device::Cpu)?
+                .to_dtype(DType::F32)?
+                .contiguous()
         };
         Ok(Self {
             predictor: on_host(predictor).map_err(NoiseError::Read)?,
@@ -116,7 +124,10 @@ impl InjectedNoise {
             return Ok(());
         }
         let found = self.predictor.dims().to_vec();
-        Err(NoiseError::Shape { found, expected: expected.to_vec() })
+        Err(NoiseError::Shape {
+            found,
+            expected: expected.to_vec(),
+        })
     }
 
     pub(crate) fn of(
@@ -184,7 +195,11 @@ mod tests {
         let drawn = keyed(12345, 3, Stage::Vae, 100_000);
         let count = drawn.len() as f64;
         let mean = drawn.iter().map(|x| f64::from(*x)).sum::<f64>() / count;
-        let variance = drawn.iter().map(|x| (f64::from(*x) - mean).powi(2)).sum::<f64>() / count;
+        let variance = drawn
+            .iter()
+            .map(|x| (f64::from(*x) - mean).powi(2))
+            .sum::<f64>()
+            / count;
         assert!(mean.abs() < 0.01, "{mean}");
         assert!((variance - 1.0).abs() < 0.02, "{variance}");
         assert!(drawn.iter().all(|x| x.is_finite()));
@@ -206,15 +221,17 @@ mod tests {
 
     #[test]
     fn noise_of_another_shape_is_refused() {
-        let zeros = |tiles: usize| {
-            Tensor::zeros((tiles, 4, 8, 8), DType::F32, &Device::Cpu).unwrap()
-        };
+        let zeros =
+            |tiles: usize| Tensor::zeros((tiles, 4, 8, 8), DType::F32, &Device::Cpu).unwrap();
         assert!(matches!(
             InjectedNoise::new(zeros(2), zeros(3)),
             Err(NoiseError::Unequal { .. })
         ));
         let noise = InjectedNoise::new(zeros(2), zeros(2)).unwrap();
         assert!(noise.check(2, [4, 8, 8]).is_ok());
-        assert!(matches!(noise.check(3, [4, 8, 8]), Err(NoiseError::Shape { .. })));
+        assert!(matches!(
+            noise.check(3, [4, 8, 8]),
+            Err(NoiseError::Shape { .. })
+        ));
     }
 }

@@ -52,7 +52,11 @@ impl NoisePredictor {
         let time = scope.at("time_embedding");
         let mut levels = Vec::with_capacity(widths.len());
         for level in 0..widths.len() {
-            levels.push(Level::load(&scope.at("down_blocks").at(level), config, level)?);
+            levels.push(Level::load(
+                &scope.at("down_blocks").at(level),
+                config,
+                level,
+            )?);
         }
         let middle = scope.at("mid_block");
         let shape = resnet_shape(config, last, last);
@@ -63,7 +67,12 @@ impl NoisePredictor {
         };
         Ok(Self {
             time_embedding: TimeEmbedding::load(&time, &sinusoids, config.temb_channels)?,
-            conv_in: Conv2d::load(&scope.at("conv_in"), config.in_channels, first, Window::Same)?,
+            conv_in: Conv2d::load(
+                &scope.at("conv_in"),
+                config.in_channels,
+                first,
+                Window::Same,
+            )?,
             levels,
             middle: (
                 Resnet::load(&middle.at("resnets.0"), shape)?,
@@ -109,7 +118,9 @@ impl NoisePredictor {
             x = attention.forward(&x)?;
         }
         x = after.forward(&x, Some(&time))?;
-        let x = self.conv_out.forward(&self.conv_norm_out.forward_silu(&x)?)?;
+        let x = self
+            .conv_out
+            .forward(&self.conv_norm_out.forward_silu(&x)?)?;
         mean_and_deviation(&x)
     }
 }
@@ -125,11 +136,19 @@ impl Level {
         let attends = config.down_block_types[level] == "AttnDownBlock2D";
         let mut layers = Vec::new();
         for layer in 0..config.layers_per_block[level] {
-            let inputs = if layer == 0 { widths[level.saturating_sub(1)] } else { width };
+            let inputs = if layer == 0 {
+                widths[level.saturating_sub(1)]
+            } else {
+                width
+            };
             let shape = resnet_shape(config, inputs, width);
             let resnet = Resnet::load(&scope.at("resnets").at(layer), shape)?;
             let attention = if attends {
-                Some(load_attention(&scope.at("attentions").at(layer), config, width)?)
+                Some(load_attention(
+                    &scope.at("attentions").at(layer),
+                    config,
+                    width,
+                )?)
             } else {
                 None
             };
@@ -141,7 +160,10 @@ impl Level {
         } else {
             None
         };
-        Ok(Self { layers, downsampler })
+        Ok(Self {
+            layers,
+            downsampler,
+        })
     }
 }
 

@@ -125,7 +125,11 @@ impl InvSr {
     fn tiling(&self, width: u32, height: u32, options: &Options) -> Result<Tiling, UpscaleError> {
         let (tile_px, multiple) = (options.tile_px, self.grid.tile_multiple_px());
         if tile_px == 0 || !tile_px.is_multiple_of(multiple) || tile_px > MAX_TILE_PX {
-            return Err(UpscaleError::TileSize { tile_px, multiple, largest: MAX_TILE_PX });
+            return Err(UpscaleError::TileSize {
+                tile_px,
+                multiple,
+                largest: MAX_TILE_PX,
+            });
         }
         if options.tile_batch == 0 {
             return Err(UpscaleError::EmptyTileBatch);
@@ -141,7 +145,9 @@ impl InvSr {
         let tiling = Tiling::new(width, height, tile_px as usize, self.grid.multiple);
         if let Some(noise) = &options.noise {
             let latent = self.grid.latent(tiling.tile);
-            noise.check(tiling.len(), latent).map_err(UpscaleError::Noise)?;
+            noise
+                .check(tiling.len(), latent)
+                .map_err(UpscaleError::Noise)?;
         }
         Ok(tiling)
     }
@@ -154,7 +160,8 @@ impl InvSr {
         timestep: u32,
     ) -> candle_core::Result<(Tensor, Tensor)> {
         let tiles = self.centred(tiles)?;
-        self.predictor.forward(&tiles, &self.timesteps(timestep, tiles.dim(0)?)?)
+        self.predictor
+            .forward(&tiles, &self.timesteps(timestep, tiles.dim(0)?)?)
     }
 
     /// - `enlarged`: `[B, 3, 4p, 4p]` around `[0, 1]`, in main memory.
@@ -172,13 +179,18 @@ impl InvSr {
     ) -> candle_core::Result<Tensor> {
         let input = (latent / (sigma * sigma + 1.0).sqrt())?.to_dtype(self.dtype)?;
         let timesteps = self.timesteps(timestep, latent.dim(0)?)?;
-        self.unet.forward(&input, &timesteps, &self.prompted)?.to_dtype(DType::F32)
+        self.unet
+            .forward(&input, &timesteps, &self.prompted)?
+            .to_dtype(DType::F32)
     }
 
     /// `[B, C, h, w]` to `[B, 3, 4p, 4p]` around `[-1, 1]`, in `f32` and main memory.
     pub(crate) fn decode(&self, latent: &Tensor) -> candle_core::Result<Tensor> {
         let input = (latent / self.grid.scaling)?.to_dtype(self.dtype)?;
-        self.vae.decode(&input)?.to_dtype(DType::F32)?.to_device(&Device::Cpu)
+        self.vae
+            .decode(&input)?
+            .to_dtype(DType::F32)?
+            .to_device(&Device::Cpu)
     }
 
     /// A tensor from main memory, where the latents are.
@@ -199,7 +211,8 @@ impl InvSr {
     }
 
     fn centred(&self, pixels: &Tensor) -> candle_core::Result<Tensor> {
-        self.on_device(&pixels.affine(2.0, -1.0)?)?.to_dtype(self.dtype)
+        self.on_device(&pixels.affine(2.0, -1.0)?)?
+            .to_dtype(self.dtype)
     }
 
     /// The same timestep for each row, counted from 0 as the networks do.
@@ -211,7 +224,10 @@ impl InvSr {
 impl Upscale for InvSr {
     fn plan(&self, width: u32, height: u32, options: &Options) -> Result<Plan, UpscaleError> {
         let tiles = self.tiling(width, height, options)?.len();
-        Ok(Plan { tiles, tile_steps: tiles * options.schedule.timesteps().len() })
+        Ok(Plan {
+            tiles,
+            tile_steps: tiles * options.schedule.timesteps().len(),
+        })
     }
 
     fn upscale(
@@ -234,10 +250,16 @@ fn grid(
     let channels = vae.latent_channels;
     let refuse = |network, reason: String| Err(LoadError::Unsupported { network, reason });
     if unet.in_channels != channels || unet.out_channels != channels {
-        return refuse("unet", format!("in_channels and out_channels must be the VAE's {channels}"));
+        return refuse(
+            "unet",
+            format!("in_channels and out_channels must be the VAE's {channels}"),
+        );
     }
     if predictor.latent_channels != channels {
-        return refuse("noise_predictor", format!("latent_channels must be the VAE's {channels}"));
+        return refuse(
+            "noise_predictor",
+            format!("latent_channels must be the VAE's {channels}"),
+        );
     }
     let stride = vae.factor() / SCALE;
     if predictor.stride() != stride {
@@ -245,5 +267,10 @@ fn grid(
         return refuse("noise_predictor", reason);
     }
     let multiple = stride << unet.halvings();
-    Ok(Grid { channels, factor: vae.factor(), multiple, scaling: vae.scaling_factor })
+    Ok(Grid {
+        channels,
+        factor: vae.factor(),
+        multiple,
+        scaling: vae.scaling_factor,
+    })
 }

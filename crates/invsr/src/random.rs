@@ -1,17 +1,20 @@
-//! Random-weight model folders, for tests and benchmarks: real shapes, real layout, no training.
+//! Random-weight model folders, for tests and rehearsals: real shapes, real layout, no training.
 //!
-//! Every tensor is drawn from a generator of its own, keyed by the seed and the tensor's name, so a
-//! value depends on nothing else and the folders can be re-created anywhere.
+//! Which tensors there are, and their shapes, the networks themselves say. A value depends on the
+//! seed, the tensor's name and its place only: it follows from Philox4x32-10 and Box-Muller as in
+//! `noise.rs`, with counter `(block low, block high, name 0, name 1)`, where the name stands for the
+//! first two little-endian words of the SHA-256 of `network.tensor`.
 
 mod sizes;
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use rayon::prelude::*;
 use safetensors::tensor::{Dtype, View};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -39,7 +42,7 @@ pub enum Size {
     /// The release's structure with few channels: 6 MB, for tests.
     Tiny,
     /// A latent of a quarter of the image with eight channels, a predictor of one level without
-    /// attention: the structure of the bundled model.
+    /// attention.
     Quarter,
     /// The release's shapes: 4 GB.
     Full,
@@ -89,7 +92,10 @@ pub enum WriteModelError {
     ReadBack(#[from] LoadError),
 }
 
-/// Writes a model folder with random weights. One tensor at a time is in memory.
+/// Writes a model folder of random `f32` weights, with a manifest that says it is untrained. Files
+/// of the same names are replaced; one tensor at a time is in memory.
+///
+/// The same size and seed give the same bytes.
 ///
 /// # Errors
 /// [`WriteModelError`], most likely a full disk.
@@ -100,9 +106,16 @@ pub fn write_random_model(size: Size, seed: u64, out: &Path) -> Result<(), Write
     }
     let (vae, unet) = (VaeConfig::read(out)?, UnetConfig::read(out)?);
     let predictor = PredictorConfig::read(out)?;
-    let draw = Draw { seed, latent_channels: vae.latent_channels };
-    draw.network(out, "vae", |weights| Vae::load(&weights.root(), &vae).map(drop))?;
-    draw.network(out, "unet", |weights| Unet::load(&weights.root(), &unet).map(drop))?;
+    let draw = Draw {
+        seed,
+        latent_channels: vae.latent_channels,
+    };
+    draw.network(out, "vae", |weights| {
+        Vae::load(&weights.root(), &vae).map(drop)
+    })?;
+    draw.network(out, "unet", |weights| {
+        Unet::load(&weights.root(), &unet).map(drop)
+    })?;
     draw.network(out, "noise_predictor", |weights| {
         NoisePredictor::load(&weights.root(), &predictor).map(drop)
     })?;
@@ -141,12 +154,20 @@ fn write_manifest(
 }
 
 fn write_tensors(path: &Path, tensors: Vec<(String, Drawn)>) -> Result<(), WriteModelError> {
-    safetensors::serialize_to_file(tensors, None, path)
-        .map_err(|source| WriteModelError::Weights { path: path.to_owned(), source })
+    let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
+    safetensors::serialize_to_file(tensors, Some(metadata), path).map_err(|source| {
+        WriteModelError::Weights {
+            path: path.to_owned(),
+            source,
+        }
+    })
 }
 
 fn write_json(path: &Path, value: &Value) -> Result<(), WriteModelError> {
-    let failed = |source| WriteModelError::Write { path: path.to_owned(), source };
+    let failed = |source| WriteModelError::Write {
+        path: path.to_owned(),
+        source,
+    };
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder).map_err(failed)?;
     }
@@ -196,8 +217,19 @@ impl Draw {
             _ => (gain / (inputs as f32).sqrt(), 0.0),
         };
         let is_posterior = network == "vae" && name == "quant_conv.bias";
-        let lowered_from = if is_posterior { self.latent_channels } else { usize::MAX };
-        Drawn { shape, key: [low, high], stream: [word(0), word(4)], scale, shift, lowered_from }
+        let lowered_from = if is_posterior {
+            self.latent_channels
+        } else {
+            usize::MAX
+        };
+        Drawn {
+            shape,
+            key: [low, high],
+            stream: [word(0), word(4)],
+            scale,
+            shift,
+            lowered_from,
+        }
     }
 }
 
@@ -213,8 +245,10 @@ struct Drawn {
 }
 
 impl Drawn {
-    fn count(&self) -> usize {
-        self.shape.iter().product()
+    /// Normals `4 * block` to `4 * block + 3` of this tensor.
+    fn block(&self, block: u64) -> [f32; 4] {
+        let ([high, low], [a, b]) = (halves(block), self.stream);
+        normals(philox([low, high, a, b], self.key))
     }
 }
 
@@ -228,19 +262,22 @@ impl View for Drawn {
     }
 
     fn data(&self) -> Cow<'_, [u8]> {
-        let [a, b] = self.stream;
-        let blocks = (0u64..).map(|block| {
-            let [high, low] = halves(block);
-            normals(philox([low, high, a, b], self.key))
-        });
-        let values = blocks.flatten().take(self.count()).enumerate().map(|(index, normal)| {
-            let lowered = if index >= self.lowered_from { POSTERIOR_BIAS } else { 0.0 };
-            normal * self.scale + self.shift + lowered
-        });
-        Cow::Owned(values.flat_map(f32::to_le_bytes).collect())
+        let mut bytes = vec![0; self.data_len()];
+        bytes
+            .par_chunks_mut(4 * size_of::<f32>())
+            .enumerate()
+            .for_each(|(block, bytes)| {
+                let normals = self.block(block as u64);
+                for (i, (bytes, normal)) in bytes.chunks_exact_mut(4).zip(normals).enumerate() {
+                    let lowered = 4 * block + i >= self.lowered_from;
+                    let bias = if lowered { POSTERIOR_BIAS } else { 0.0 };
+                    bytes.copy_from_slice(&(normal * self.scale + self.shift + bias).to_le_bytes());
+                }
+            });
+        Cow::Owned(bytes)
     }
 
     fn data_len(&self) -> usize {
-        self.count() * size_of::<f32>()
+        self.shape.iter().product::<usize>() * size_of::<f32>()
     }
 }

@@ -55,7 +55,11 @@ fn taps(length: usize, a: f64, border: Border) -> Vec<Taps> {
         let mut weights = phases[k];
         if border == Border::Drop {
             for (tap, weight) in weights.iter_mut().enumerate() {
-                *weight = if (0..=last).contains(&at(tap)) { *weight } else { 0.0 };
+                *weight = if (0..=last).contains(&at(tap)) {
+                    *weight
+                } else {
+                    0.0
+                };
             }
             let sum: f64 = weights.iter().sum();
             weights = weights.map(|weight| weight / sum);
@@ -72,7 +76,9 @@ pub(crate) fn enlarge_planes(planes: &[f32], side: usize) -> Vec<f32> {
     let taps = taps(side, -0.75, Border::Repeat);
     let large = SCALE * side;
     let mut out = vec![0.0; planes.len() * SCALE * SCALE];
-    let pairs = out.par_chunks_mut(large * large).zip(planes.par_chunks(side * side));
+    let pairs = out
+        .par_chunks_mut(large * large)
+        .zip(planes.par_chunks(side * side));
     pairs.for_each(|(out, plane)| {
         let mut wide = vec![0.0; side * large];
         for (wide, row) in wide.chunks_exact_mut(large).zip(plane.chunks_exact(side)) {
@@ -97,7 +103,11 @@ pub(crate) struct Reference<'a> {
 impl<'a> Reference<'a> {
     pub(crate) fn new(image: &'a RgbImage) -> Self {
         let taps = |length: u32| taps(length as usize, -0.5, Border::Drop);
-        Self { image, rows: taps(image.height), columns: taps(image.width) }
+        Self {
+            image,
+            rows: taps(image.height),
+            columns: taps(image.width),
+        }
     }
 
     /// Calls `each(x, value)` for the pixels of one channel in enlarged row `y`, from the left.
@@ -105,7 +115,12 @@ impl<'a> Reference<'a> {
         let mut mixed = vec![0.0; self.image.width as usize * 3];
         mix_rows(&mut mixed, &self.rows[y], |y| self.image.row(y));
         for (x, taps) in self.columns.iter().enumerate() {
-            each(x, taps.iter().map(|&(x, weight)| mixed[3 * x + channel] * weight).sum());
+            each(
+                x,
+                taps.iter()
+                    .map(|&(x, weight)| mixed[3 * x + channel] * weight)
+                    .sum(),
+            );
         }
     }
 
@@ -114,7 +129,11 @@ impl<'a> Reference<'a> {
         let mut mixed = vec![0.0; self.image.width as usize * 3];
         mix_rows(&mut mixed, &self.rows[y], |y| self.image.row(y));
         for (x, taps) in self.columns.iter().enumerate() {
-            let channel = |c| taps.iter().map(|&(x, weight)| mixed[3 * x + c] * weight).sum();
+            let channel = |c| {
+                taps.iter()
+                    .map(|&(x, weight)| mixed[3 * x + c] * weight)
+                    .sum()
+            };
             each(x, [channel(0), channel(1), channel(2)]);
         }
     }

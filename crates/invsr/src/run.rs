@@ -42,10 +42,22 @@ struct Work {
     clock: fn(&mut Timings) -> &mut Duration,
 }
 
-const PREDICTOR: Work = Work { name: "noise predictor", clock: |t| &mut t.predictor };
-const VAE_ENCODE: Work = Work { name: "vae encode", clock: |t| &mut t.vae_encode };
-const UNET: Work = Work { name: "unet", clock: |t| &mut t.unet };
-const VAE_DECODE: Work = Work { name: "vae decode", clock: |t| &mut t.vae_decode };
+const PREDICTOR: Work = Work {
+    name: "noise predictor",
+    clock: |t| &mut t.predictor,
+};
+const VAE_ENCODE: Work = Work {
+    name: "vae encode",
+    clock: |t| &mut t.vae_encode,
+};
+const UNET: Work = Work {
+    name: "unet",
+    clock: |t| &mut t.unet,
+};
+const VAE_DECODE: Work = Work {
+    name: "vae decode",
+    clock: |t| &mut t.vae_decode,
+};
 
 impl<'a> Run<'a> {
     pub(crate) fn new(
@@ -54,7 +66,14 @@ impl<'a> Run<'a> {
         image: &'a RgbImage,
         options: &'a Options,
     ) -> Self {
-        Self { model, tiling, image, options, timings: Timings::default(), kept: Vec::new() }
+        Self {
+            model,
+            tiling,
+            image,
+            options,
+            timings: Timings::default(),
+            kept: Vec::new(),
+        }
     }
 
     /// Walks all tiles, blends them, fixes the colours.
@@ -62,12 +81,16 @@ impl<'a> Run<'a> {
         let mut blender = Blender::new(self.tiling, self.blank()?);
         let tiles = self.tiling.len();
         for first in (0..tiles).step_by(self.options.tile_batch) {
-            let batch = Batch { first, count: self.options.tile_batch.min(tiles - first) };
+            let batch = Batch {
+                first,
+                count: self.options.tile_batch.min(tiles - first),
+            };
             let decoded = self.through_the_networks(batch, observer)?;
             let started = Instant::now();
             host::with_values(&decoded, |values| {
                 let each = values.chunks_exact(values.len() / batch.count);
-                each.enumerate().for_each(|(i, tile)| blender.add(first + i, tile));
+                each.enumerate()
+                    .for_each(|(i, tile)| blender.add(first + i, tile));
             })
             .map_err(|source| UpscaleError::from_candle("blend", first, source))?;
             self.timings.blend += started.elapsed();
@@ -84,15 +107,27 @@ impl<'a> Run<'a> {
         self.timings.color_fix += started.elapsed();
         self.hand_over(&image, "image", observer)?;
         let tile_steps = tiles * self.options.schedule.timesteps().len();
-        Ok(Upscaled { image, timings: self.timings, tiles, tile_steps })
+        Ok(Upscaled {
+            image,
+            timings: self.timings,
+            tiles,
+            tile_steps,
+        })
     }
 
     /// The result's memory.
     fn blank(&self) -> Result<RgbImage, UpscaleError> {
-        let RgbImage { width, height, ref data } = *self.image;
+        let RgbImage {
+            width,
+            height,
+            ref data,
+        } = *self.image;
         let (wide, high) = (SCALE * width as usize, SCALE * height as usize);
         let refused = || UpscaleError::ImageSize { width, height };
-        let values = wide.checked_mul(high).and_then(|n| n.checked_mul(3)).ok_or_else(refused)?;
+        let values = wide
+            .checked_mul(high)
+            .and_then(|n| n.checked_mul(3))
+            .ok_or_else(refused)?;
         if data.len() * SCALE * SCALE != values {
             return Err(refused());
         }
@@ -119,30 +154,40 @@ impl<'a> Run<'a> {
         })?;
         let eps = self.normals(Stage::Predictor, batch).map_err(failed)?;
         let noise = sample(&mean, &deviation, &eps).map_err(failed)?;
-        for (name, tensor) in
-            [("noise_mean", &mean), ("noise_std", &deviation), ("predictor_eps", &eps)]
-        {
+        for (name, tensor) in [
+            ("noise_mean", &mean),
+            ("noise_std", &deviation),
+            ("predictor_eps", &eps),
+        ] {
             self.keep(keep, name, tensor)?;
         }
         self.keep(keep, "noise", &noise)?;
 
-        let (mean, deviation) =
-            self.stage(VAE_ENCODE, batch, observer, || model.encode(&enlarge(&tiles)?))?;
+        let (mean, deviation) = self.stage(VAE_ENCODE, batch, observer, || {
+            model.encode(&enlarge(&tiles)?)
+        })?;
         let eps = self.normals(Stage::Vae, batch).map_err(failed)?;
         let scaled = |tensor: Tensor| tensor * model.grid().scaling;
-        let lr_latent = sample(&mean, &deviation, &eps).and_then(scaled).map_err(failed)?;
-        for (name, tensor) in
-            [("lr_latent_mean", &mean), ("lr_latent_std", &deviation), ("vae_eps", &eps)]
-        {
+        let lr_latent = sample(&mean, &deviation, &eps)
+            .and_then(scaled)
+            .map_err(failed)?;
+        for (name, tensor) in [
+            ("lr_latent_mean", &mean),
+            ("lr_latent_std", &deviation),
+            ("vae_eps", &eps),
+        ] {
             self.keep(keep, name, tensor)?;
         }
         self.keep(keep, "lr_latent", &lr_latent)?;
 
-        let mut latent = (noise * sigmas[0]).and_then(|noise| lr_latent + noise).map_err(failed)?;
+        let mut latent = (noise * sigmas[0])
+            .and_then(|noise| lr_latent + noise)
+            .map_err(failed)?;
         self.keep(keep, "start_latent", &latent)?;
         for (k, timestep) in timesteps.iter().enumerate() {
-            let direction = self
-                .stage(UNET, batch, observer, || model.denoise(&latent, *timestep, sigmas[k]))?;
+            let direction = self.stage(UNET, batch, observer, || {
+                model.denoise(&latent, *timestep, sigmas[k])
+            })?;
             let step = (&direction * (sigmas[k + 1] - sigmas[k])).map_err(failed)?;
             latent = (latent + step).map_err(failed)?;
             self.keep(keep, &format!("unet_{k}"), &direction)?;
@@ -170,7 +215,10 @@ impl<'a> Run<'a> {
         for tensor in outputs.tensors() {
             if let Some(row) = first_spoilt_row(tensor).map_err(failed)? {
                 let tile = batch.first + row;
-                return Err(UpscaleError::NonFinite { stage: work.name, tile });
+                return Err(UpscaleError::NonFinite {
+                    stage: work.name,
+                    tile,
+                });
             }
         }
         *(work.clock)(&mut self.timings) += started.elapsed();
@@ -178,7 +226,10 @@ impl<'a> Run<'a> {
     }
 
     fn report(&self, tiles_done: usize, observer: &mut dyn Observer) -> Result<(), UpscaleError> {
-        match observer.progress(Progress { tiles_done, tiles_total: self.tiling.len() }) {
+        match observer.progress(Progress {
+            tiles_done,
+            tiles_total: self.tiling.len(),
+        }) {
             ControlFlow::Continue(()) => Ok(()),
             ControlFlow::Break(()) => Err(UpscaleError::Cancelled),
         }
@@ -218,7 +269,10 @@ impl<'a> Run<'a> {
         }
         let tensor = tensor
             .to_device(&Device::Cpu)
-            .map_err(|source| UpscaleError::Observer { name: name.to_owned(), source })?;
+            .map_err(|source| UpscaleError::Observer {
+                name: name.to_owned(),
+                source,
+            })?;
         match self.kept.iter_mut().find(|(kept, _)| kept == name) {
             Some((_, parts)) => parts.push(tensor),
             None => self.kept.push((name.to_owned(), vec![tensor])),
@@ -239,20 +293,29 @@ impl<'a> Run<'a> {
         let mut give = |name: &str, tensor: candle_core::Result<Tensor>| {
             tensor
                 .and_then(|tensor| observer.tensor(name, &tensor))
-                .map_err(|source| UpscaleError::Observer { name: name.to_owned(), source })
+                .map_err(|source| UpscaleError::Observer {
+                    name: name.to_owned(),
+                    source,
+                })
         };
         if !self.kept.is_empty() {
             give("prompt_embeds", self.model.prompt().to_device(&Device::Cpu))?;
             let sigmas = self.model.noise_table().sigmas(&self.options.schedule);
             let sigmas = Tensor::new(sigmas, &Device::Cpu);
-            give("sigmas", sigmas.and_then(|sigmas| sigmas.to_dtype(DType::F32)))?;
+            give(
+                "sigmas",
+                sigmas.and_then(|sigmas| sigmas.to_dtype(DType::F32)),
+            )?;
         }
         for (name, parts) in self.kept.drain(..) {
             give(&name, Tensor::cat(&parts, 0))?;
         }
         let (height, width) = (image.height as usize, image.width as usize);
         let rows = Tensor::from_slice(&image.data, (1, height, width, 3), &Device::Cpu);
-        give(name, rows.and_then(|rows| rows.permute((0, 3, 1, 2))?.contiguous()))
+        give(
+            name,
+            rows.and_then(|rows| rows.permute((0, 3, 1, 2))?.contiguous()),
+        )
     }
 }
 
@@ -290,5 +353,9 @@ fn sample(mean: &Tensor, deviation: &Tensor, eps: &Tensor) -> candle_core::Resul
 fn enlarge(tiles: &Tensor) -> candle_core::Result<Tensor> {
     let (samples, channels, side, _) = tiles.dims4()?;
     let large = host::with_values(tiles, |values| enlarge_planes(values, side))?;
-    Tensor::from_vec(large, (samples, channels, SCALE * side, SCALE * side), &Device::Cpu)
+    Tensor::from_vec(
+        large,
+        (samples, channels, SCALE * side, SCALE * side),
+        &Device::Cpu,
+    )
 }

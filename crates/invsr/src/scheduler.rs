@@ -31,7 +31,10 @@ impl Schedule {
         }
         for pair in timesteps.windows(2) {
             if pair[0] <= pair[1] {
-                return Err(ScheduleError::NotDescending { before: pair[0], after: pair[1] });
+                return Err(ScheduleError::NotDescending {
+                    before: pair[0],
+                    after: pair[1],
+                });
             }
         }
         Ok(Self(timesteps.to_vec()))
@@ -131,7 +134,12 @@ impl NoiseTable {
     /// The noise level at each timestep of the schedule, then 0.
     pub(crate) fn sigmas(&self, schedule: &Schedule) -> Vec<f64> {
         let level = |&t: &u32| self.0[t as usize - 1];
-        schedule.timesteps().iter().map(level).chain([0.0]).collect()
+        schedule
+            .timesteps()
+            .iter()
+            .map(level)
+            .chain([0.0])
+            .collect()
     }
 }
 
@@ -142,13 +150,23 @@ mod tests {
     use super::*;
 
     fn released() -> NoiseTable {
-        NoiseTable::new(&SchedulerConfig { beta_start: 0.00085, beta_end: 0.012 })
+        NoiseTable::new(&SchedulerConfig {
+            beta_start: 0.00085,
+            beta_end: 0.012,
+        })
     }
 
     #[test]
     fn the_noise_table_has_the_published_levels() {
         let schedule = Schedule::default_for(5).unwrap();
-        let expected = [0.693_205_4, 0.569_285_4, 0.453_819, 0.341_674_4, 0.223_003_8, 0.0];
+        let expected = [
+            0.693_205_4,
+            0.569_285_4,
+            0.453_819,
+            0.341_674_4,
+            0.223_003_8,
+            0.0,
+        ];
         for (sigma, expected) in released().sigmas(&schedule).into_iter().zip(expected) {
             assert!((sigma - expected).abs() < 2e-6, "{sigma} is not {expected}");
         }
@@ -165,9 +183,18 @@ mod tests {
     #[test]
     fn a_list_that_does_not_descend_is_refused() {
         assert_eq!(Schedule::new(&[]), Err(ScheduleError::Empty));
-        assert_eq!(Schedule::new(&[200, 0]), Err(ScheduleError::OutOfRange { timestep: 0 }));
-        assert_eq!(Schedule::new(&[1001]), Err(ScheduleError::OutOfRange { timestep: 1001 }));
-        let repeated = ScheduleError::NotDescending { before: 100, after: 100 };
+        assert_eq!(
+            Schedule::new(&[200, 0]),
+            Err(ScheduleError::OutOfRange { timestep: 0 })
+        );
+        assert_eq!(
+            Schedule::new(&[1001]),
+            Err(ScheduleError::OutOfRange { timestep: 1001 })
+        );
+        let repeated = ScheduleError::NotDescending {
+            before: 100,
+            after: 100,
+        };
         assert_eq!(Schedule::new(&[200, 100, 100]), Err(repeated));
     }
 

@@ -43,7 +43,12 @@ impl Axis {
         let missing = source.len().next_multiple_of(multiple) - source.len();
         source = reflect(&source, 0, missing);
         let origins = origins(source.len(), tile);
-        Self { source, before, length, origins }
+        Self {
+            source,
+            before,
+            length,
+            origins,
+        }
     }
 
     /// Padded length.
@@ -61,8 +66,10 @@ fn reflect(source: &[usize], ahead: usize, behind: usize) -> Vec<usize> {
 /// Every half tile from 0, pulled back where the tile would stick out, each place once. The last
 /// tile may lie almost on its neighbour.
 fn origins(length: usize, tile: usize) -> Vec<usize> {
-    let mut origins: Vec<usize> =
-        (0..length).step_by(tile / 2).map(|origin| origin.min(length - tile)).collect();
+    let mut origins: Vec<usize> = (0..length)
+        .step_by(tile / 2)
+        .map(|origin| origin.min(length - tile))
+        .collect();
     origins.dedup();
     origins
 }
@@ -80,7 +87,11 @@ impl Tiling {
     /// - `tile`: a positive multiple of `multiple`, and even.
     pub(crate) fn new(width: u32, height: u32, tile: usize, multiple: usize) -> Self {
         let axis = |length: u32| Axis::new(length as usize, tile, multiple);
-        Self { rows: axis(height), columns: axis(width), tile }
+        Self {
+            rows: axis(height),
+            columns: axis(width),
+            tile,
+        }
     }
 
     /// Number of tiles.
@@ -91,7 +102,10 @@ impl Tiling {
     /// Top and left of a tile, in padded pixels; tiles count in raster order.
     pub(crate) fn origin(&self, tile: usize) -> (usize, usize) {
         let per_row = self.columns.origins.len();
-        (self.rows.origins[tile / per_row], self.columns.origins[tile % per_row])
+        (
+            self.rows.origins[tile / per_row],
+            self.columns.origins[tile % per_row],
+        )
     }
 
     /// Appends the pixels of a tile, planes of `[3, p, p]`, values as in the image.
@@ -135,7 +149,10 @@ mod tests {
     fn a_short_side_is_reflected_as_often_as_it_takes() {
         let axis = Axis::new(3, 16, 16);
         assert_eq!(axis.before, 2 + 4);
-        assert_eq!(axis.source, [0, 1, 2, 1, 0, 1, 0, 1, 2, 1, 0, 1, 2, 1, 0, 1]);
+        assert_eq!(
+            axis.source,
+            [0, 1, 2, 1, 0, 1, 0, 1, 2, 1, 0, 1, 2, 1, 0, 1]
+        );
     }
 
     #[test]
@@ -148,7 +165,10 @@ mod tests {
     fn a_long_side_is_padded_at_its_end() {
         let axis = Axis::new(37, 32, 16);
         assert_eq!((axis.before, axis.padded()), (0, 48));
-        assert_eq!(axis.source[37..], [35, 34, 33, 32, 31, 30, 29, 28, 27, 26, 25]);
+        assert_eq!(
+            axis.source[37..],
+            [35, 34, 33, 32, 31, 30, 29, 28, 27, 26, 25]
+        );
         assert_eq!(axis.origins, [0, 16]);
     }
 

@@ -7,9 +7,7 @@ use candle_core::{Result, Tensor};
 
 use crate::config::VaeConfig;
 use crate::error::LoadError;
-use crate::nn::{
-    Conv2d, GroupNorm, ImageAttention, Resnet, ResnetShape, Window, upsample_nearest,
-};
+use crate::nn::{Conv2d, GroupNorm, ImageAttention, Resnet, ResnetShape, Window, upsample_nearest};
 use crate::noise_predictor::mean_and_deviation;
 use crate::weights::Scope;
 
@@ -56,7 +54,9 @@ impl Vae {
     /// - returns `[B, 3, f h, f w]`, RGB around `[-1, 1]`, not clamped.
     pub(crate) fn decode(&self, latent: &Tensor) -> Result<Tensor> {
         let decoder = &self.decoder;
-        let x = decoder.conv_in.forward(&self.post_quant_conv.forward(latent)?)?;
+        let x = decoder
+            .conv_in
+            .forward(&self.post_quant_conv.forward(latent)?)?;
         let mut x = decoder.middle.forward(&x)?;
         for level in &decoder.levels {
             x = level.forward(&x)?;
@@ -76,10 +76,7 @@ struct Half {
 }
 
 impl Half {
-    fn load_encoder(
-        scope: &Scope<'_>,
-        config: &VaeConfig,
-    ) -> std::result::Result<Self, LoadError> {
+    fn load_encoder(scope: &Scope<'_>, config: &VaeConfig) -> std::result::Result<Self, LoadError> {
         let widths = &config.block_out_channels;
         let (first, last) = (widths[0], widths[widths.len() - 1]);
         let mut levels = Vec::with_capacity(widths.len());
@@ -88,10 +85,21 @@ impl Half {
             let resample = (level + 1 < widths.len()).then_some(Resample::Halve);
             let layers = config.layers_per_block;
             let scope = scope.at("down_blocks").at(level);
-            levels.push(Level::load(&scope, config, (inputs, widths[level]), layers, resample)?);
+            levels.push(Level::load(
+                &scope,
+                config,
+                (inputs, widths[level]),
+                layers,
+                resample,
+            )?);
         }
         Ok(Self {
-            conv_in: Conv2d::load(&scope.at("conv_in"), config.in_channels, first, Window::Same)?,
+            conv_in: Conv2d::load(
+                &scope.at("conv_in"),
+                config.in_channels,
+                first,
+                Window::Same,
+            )?,
             levels,
             middle: Middle::load(&scope.at("mid_block"), config, last)?,
             conv_norm_out: norm(&scope.at("conv_norm_out"), config, last)?,
@@ -104,10 +112,7 @@ impl Half {
         })
     }
 
-    fn load_decoder(
-        scope: &Scope<'_>,
-        config: &VaeConfig,
-    ) -> std::result::Result<Self, LoadError> {
+    fn load_decoder(scope: &Scope<'_>, config: &VaeConfig) -> std::result::Result<Self, LoadError> {
         let widths: Vec<usize> = config.block_out_channels.iter().rev().copied().collect();
         let (first, last) = (widths[0], widths[widths.len() - 1]);
         let mut levels = Vec::with_capacity(widths.len());
@@ -116,7 +121,13 @@ impl Half {
             let resample = (level + 1 < widths.len()).then_some(Resample::Double);
             let layers = config.layers_per_block + 1;
             let scope = scope.at("up_blocks").at(level);
-            levels.push(Level::load(&scope, config, (inputs, widths[level]), layers, resample)?);
+            levels.push(Level::load(
+                &scope,
+                config,
+                (inputs, widths[level]),
+                layers,
+                resample,
+            )?);
         }
         let conv_in = scope.at("conv_in");
         Ok(Self {
@@ -167,9 +178,10 @@ impl Level {
         }
         let conv = |name: &str, window| Conv2d::load(&scope.at(name), width, width, window);
         let resample = match resample {
-            Some(Resample::Halve) => {
-                Some((Resample::Halve, conv("downsamplers.0.conv", Window::HalveAhead)?))
-            }
+            Some(Resample::Halve) => Some((
+                Resample::Halve,
+                conv("downsamplers.0.conv", Window::HalveAhead)?,
+            )),
             Some(Resample::Double) => {
                 Some((Resample::Double, conv("upsamplers.0.conv", Window::Same)?))
             }
@@ -207,7 +219,12 @@ impl Middle {
         let shape = resnet_shape(config, width, width);
         let attention = if config.mid_block_add_attention {
             let scope = scope.at("attentions.0");
-            Some(ImageAttention::load(&scope, width, 1, config.norm_num_groups)?)
+            Some(ImageAttention::load(
+                &scope,
+                width,
+                1,
+                config.norm_num_groups,
+            )?)
         } else {
             None
         };
@@ -236,5 +253,11 @@ fn norm(
 }
 
 fn resnet_shape(config: &VaeConfig, inputs: usize, outputs: usize) -> ResnetShape {
-    ResnetShape { inputs, outputs, time: None, groups: config.norm_num_groups, eps: NORM_EPS }
+    ResnetShape {
+        inputs,
+        outputs,
+        time: None,
+        groups: config.norm_num_groups,
+        eps: NORM_EPS,
+    }
 }

@@ -32,7 +32,10 @@ pub(crate) struct Weights {
 
 enum Source {
     Safetensors(RefCell<SafetensorsFile>),
-    Checkpoint { tensors: PthTensors, stored_names: HashMap<String, String> },
+    Checkpoint {
+        tensors: PthTensors,
+        stored_names: HashMap<String, String>,
+    },
     /// No weights: notes each tensor that a network asks for.
     Shapes(RefCell<Vec<(String, Vec<usize>)>>),
 }
@@ -48,23 +51,42 @@ impl Weights {
         } else {
             SafetensorsFile::open(&path).map(|file| Source::Safetensors(RefCell::new(file)))
         };
-        let source =
-            source.map_err(|source| LoadError::Weights { path: path.clone(), source })?;
-        Ok(Self { path, source, device: device.clone(), dtype })
+        let source = source.map_err(|source| LoadError::Weights {
+            path: path.clone(),
+            source,
+        })?;
+        Ok(Self {
+            path,
+            source,
+            device: device.clone(),
+            dtype,
+        })
     }
 
     /// Opens a file of free-standing tensors, such as the encoded prompt.
     pub(crate) fn open_file(path: &Path, device: &Device) -> Result<Self, LoadError> {
-        let file = SafetensorsFile::open(path)
-            .map_err(|source| LoadError::Weights { path: path.to_owned(), source })?;
+        let file = SafetensorsFile::open(path).map_err(|source| LoadError::Weights {
+            path: path.to_owned(),
+            source,
+        })?;
         let source = Source::Safetensors(RefCell::new(file));
-        Ok(Self { path: path.to_owned(), source, device: device.clone(), dtype: DType::F32 })
+        Ok(Self {
+            path: path.to_owned(),
+            source,
+            device: device.clone(),
+            dtype: DType::F32,
+        })
     }
 
     /// Holds no weights: a network built from it only says which tensors it would read.
     pub(crate) fn shapes_only() -> Self {
         let source = Source::Shapes(RefCell::default());
-        Self { path: PathBuf::new(), source, device: Device::Cpu, dtype: DType::F32 }
+        Self {
+            path: PathBuf::new(),
+            source,
+            device: Device::Cpu,
+            dtype: DType::F32,
+        }
     }
 
     /// The tensors asked for since [`Weights::shapes_only`], in order.
@@ -77,7 +99,10 @@ impl Weights {
 
     /// The top of the name tree.
     pub(crate) fn root(&self) -> Scope<'_> {
-        Scope { weights: self, prefix: String::new() }
+        Scope {
+            weights: self,
+            prefix: String::new(),
+        }
     }
 
     fn contains(&self, name: &str) -> bool {
@@ -91,16 +116,22 @@ impl Weights {
     fn read(&self, name: &str) -> candle_core::Result<Option<Tensor>> {
         let tensor = match &self.source {
             Source::Safetensors(file) => file.borrow_mut().read(name, &self.device)?,
-            Source::Checkpoint { tensors, stored_names } => match stored_names.get(name) {
+            Source::Checkpoint {
+                tensors,
+                stored_names,
+            } => match stored_names.get(name) {
                 Some(stored) => tensors.get(stored)?,
                 None => None,
             },
             Source::Shapes(_) => None,
         };
         match tensor {
-            Some(tensor) => {
-                Ok(Some(tensor.to_device(&self.device)?.to_dtype(self.dtype)?.contiguous()?))
-            }
+            Some(tensor) => Ok(Some(
+                tensor
+                    .to_device(&self.device)?
+                    .to_dtype(self.dtype)?
+                    .contiguous()?,
+            )),
             None => Ok(None),
         }
     }
@@ -116,7 +147,10 @@ pub(crate) struct Scope<'a> {
 impl Scope<'_> {
     /// The place `name` below this one.
     pub(crate) fn at(&self, name: impl Display) -> Self {
-        Self { weights: self.weights, prefix: format!("{}{name}.", self.prefix) }
+        Self {
+            weights: self.weights,
+            prefix: format!("{}{name}.", self.prefix),
+        }
     }
 
     /// Whether this place holds a tensor called `leaf`.
@@ -138,9 +172,19 @@ impl Scope<'_> {
         let tensor = self.any_shape(leaf)?;
         if without_unit_tail(tensor.dims()) != without_unit_tail(expected) {
             let (found, expected) = (tensor.dims().to_vec(), expected.to_vec());
-            return Err(LoadError::TensorShape { path: path(), name, found, expected });
+            return Err(LoadError::TensorShape {
+                path: path(),
+                name,
+                found,
+                expected,
+            });
         }
-        tensor.reshape(expected).map_err(|source| LoadError::Weights { path: path(), source })
+        tensor
+            .reshape(expected)
+            .map_err(|source| LoadError::Weights {
+                path: path(),
+                source,
+            })
     }
 
     /// Reads the tensor `leaf`, whatever its shape.
@@ -150,7 +194,10 @@ impl Scope<'_> {
         match self.weights.read(&name) {
             Ok(Some(tensor)) => Ok(tensor),
             Ok(None) => Err(LoadError::MissingTensor { path: path(), name }),
-            Err(source) => Err(LoadError::Weights { path: path(), source }),
+            Err(source) => Err(LoadError::Weights {
+                path: path(),
+                source,
+            }),
         }
     }
 }
@@ -163,24 +210,31 @@ fn without_unit_tail(mut shape: &[usize]) -> &[usize] {
 }
 
 fn find(folder: &Path) -> Result<PathBuf, LoadError> {
-    for name in ["diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.fp16.safetensors"]
-    {
+    for name in [
+        "diffusion_pytorch_model.safetensors",
+        "diffusion_pytorch_model.fp16.safetensors",
+    ] {
         let path = folder.join(name);
         if path.is_file() {
             return Ok(path);
         }
     }
-    let entries = fs::read_dir(folder)
-        .map_err(|source| LoadError::Read { path: folder.to_owned(), source })?;
+    let entries = fs::read_dir(folder).map_err(|source| LoadError::Read {
+        path: folder.to_owned(),
+        source,
+    })?;
     let mut candidates: Vec<PathBuf> = entries.filter_map(|e| e.ok().map(|e| e.path())).collect();
     candidates.sort();
-    if folder.file_name().is_some_and(|name| name == "noise_predictor") {
+    if folder
+        .file_name()
+        .is_some_and(|name| name == "noise_predictor")
+    {
         candidates.push(folder.with_file_name(RELEASED_CHECKPOINT));
     }
     for extension in ["safetensors", "pth"] {
-        let mut found = candidates.iter().filter(|path| {
-            path.extension().is_some_and(|end| end == extension) && path.is_file()
-        });
+        let mut found = candidates
+            .iter()
+            .filter(|path| path.extension().is_some_and(|end| end == extension) && path.is_file());
         if let Some(path) = found.next() {
             return Ok(path.clone());
         }
@@ -199,9 +253,15 @@ fn open_checkpoint(path: &Path) -> candle_core::Result<Source> {
         let name = name.strip_prefix("module.").unwrap_or(name);
         name.strip_prefix("_orig_mod.").unwrap_or(name).to_owned()
     };
-    let stored_names =
-        tensors.tensor_infos().keys().map(|stored| (plain(stored), stored.clone())).collect();
-    Ok(Source::Checkpoint { tensors, stored_names })
+    let stored_names = tensors
+        .tensor_infos()
+        .keys()
+        .map(|stored| (plain(stored), stored.clone()))
+        .collect();
+    Ok(Source::Checkpoint {
+        tensors,
+        stored_names,
+    })
 }
 
 /// A safetensors file, open at its data.
@@ -228,7 +288,11 @@ impl SafetensorsFile {
         if file.metadata()?.len() < data_start + header.data_len() as u64 {
             return Err(damaged("it is cut short"));
         }
-        Ok(Self { file, header, data_start })
+        Ok(Self {
+            file,
+            header,
+            data_start,
+        })
     }
 
     fn read(&mut self, name: &str, device: &Device) -> candle_core::Result<Option<Tensor>> {
@@ -237,12 +301,17 @@ impl SafetensorsFile {
         };
         let (begin, end) = info.data_offsets;
         let mut bytes = vec![0; end - begin];
-        self.file.seek(SeekFrom::Start(self.data_start + begin as u64))?;
+        self.file
+            .seek(SeekFrom::Start(self.data_start + begin as u64))?;
         self.file.read_exact(&mut bytes)?;
         Tensor::from_raw_buffer(&bytes, DType::try_from(info.dtype)?, &info.shape, device).map(Some)
     }
 }
 
 fn damaged(what: &str) -> candle_core::Error {
-    io::Error::new(io::ErrorKind::InvalidData, format!("not a safetensors file: {what}")).into()
+    io::Error::new(
+        io::ErrorKind::InvalidData,
+        format!("not a safetensors file: {what}"),
+    )
+    .into()
 }

@@ -32,7 +32,9 @@ pub(crate) fn attention(q: &Tensor, k: &Tensor, v: &Tensor) -> Result<Tensor> {
 /// `[B, N, heads * d]` to contiguous `[B, heads, N, d]`.
 pub(crate) fn split_heads(x: &Tensor, heads: usize) -> Result<Tensor> {
     let (samples, tokens, width) = x.dims3()?;
-    x.reshape((samples, tokens, heads, width / heads))?.transpose(1, 2)?.contiguous()
+    x.reshape((samples, tokens, heads, width / heads))?
+        .transpose(1, 2)?
+        .contiguous()
 }
 
 /// `[B, heads, N, d]` to contiguous `[B, N, heads * d]`.
@@ -62,7 +64,10 @@ impl InplaceOp1 for SoftmaxRows {
 
     fn cpu_fwd(&self, storage: &mut CpuStorage, layout: &Layout) -> Result<()> {
         let values = values_mut(storage, layout)?;
-        values.par_chunks_mut(self.width).with_min_len(4).for_each(softmax_row);
+        values
+            .par_chunks_mut(self.width)
+            .with_min_len(4)
+            .for_each(softmax_row);
         Ok(())
     }
 }
@@ -89,7 +94,10 @@ fn softmax_row(row: &mut [f32]) {
         }
         total += f64::from(sums.iter().sum::<f32>());
     }
-    #[expect(clippy::cast_possible_truncation, reason = "the factor has the data's precision")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "the factor has the data's precision"
+    )]
     let factor = (1.0 / total) as f32;
     row.iter_mut().for_each(|x| *x *= factor);
 }
@@ -107,7 +115,10 @@ mod tests {
         let (q, k, v) = (random(queries), random(keys), random(keys));
         let chunked = attention(&q, &k, &v).unwrap();
         let scores = (q.matmul(&k.transpose(2, 3).unwrap()).unwrap() * 0.5).unwrap();
-        let whole = candle_nn::ops::softmax_last_dim(&scores).unwrap().matmul(&v).unwrap();
+        let whole = candle_nn::ops::softmax_last_dim(&scores)
+            .unwrap()
+            .matmul(&v)
+            .unwrap();
         let error = (chunked - whole).unwrap().abs().unwrap().max_all().unwrap();
         assert!(error.to_scalar::<f32>().unwrap() < 1e-5);
     }

@@ -33,7 +33,13 @@ impl Resnet {
         scope: &Scope<'_>,
         shape: ResnetShape,
     ) -> std::result::Result<Self, LoadError> {
-        let ResnetShape { inputs, outputs, time, groups, eps } = shape;
+        let ResnetShape {
+            inputs,
+            outputs,
+            time,
+            groups,
+            eps,
+        } = shape;
         let time_emb_proj = match time {
             Some(width) => Some(Linear::load(&scope.at("time_emb_proj"), width, outputs)?),
             None => None,
@@ -41,7 +47,12 @@ impl Resnet {
         let conv_shortcut = if inputs == outputs {
             None
         } else {
-            Some(Conv2d::load(&scope.at("conv_shortcut"), inputs, outputs, Window::Point)?)
+            Some(Conv2d::load(
+                &scope.at("conv_shortcut"),
+                inputs,
+                outputs,
+                Window::Point,
+            )?)
         };
         Ok(Self {
             norm1: GroupNorm::load(&scope.at("norm1"), inputs, groups, eps)?,
@@ -97,14 +108,29 @@ impl ImageAttention {
         let [to_q, to_k, to_v, to_out] =
             names.map(|name| Linear::load(&scope.at(name), channels, channels));
         let group_norm = GroupNorm::load(&scope.at("group_norm"), channels, groups, 1e-6)?;
-        Ok(Self { group_norm, to_q: to_q?, to_k: to_k?, to_v: to_v?, to_out: to_out?, heads })
+        Ok(Self {
+            group_norm,
+            to_q: to_q?,
+            to_k: to_k?,
+            to_v: to_v?,
+            to_out: to_out?,
+            heads,
+        })
     }
 
     /// - `x`: `[B, C, H, W]`; returns the same shape.
     pub(crate) fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let tokens = self.group_norm.forward(x)?.flatten_from(2)?.transpose(1, 2)?;
+        let tokens = self
+            .group_norm
+            .forward(x)?
+            .flatten_from(2)?
+            .transpose(1, 2)?;
         let heads = |to: &Linear| split_heads(&to.forward(&tokens)?, self.heads);
-        let mixed = attention(&heads(&self.to_q)?, &heads(&self.to_k)?, &heads(&self.to_v)?)?;
+        let mixed = attention(
+            &heads(&self.to_q)?,
+            &heads(&self.to_k)?,
+            &heads(&self.to_v)?,
+        )?;
         let y = self.to_out.forward(&merge_heads(&mixed)?)?;
         x + y.transpose(1, 2)?.reshape(x.shape())?
     }

@@ -75,7 +75,11 @@ impl Conv2d {
     ) -> std::result::Result<Self, LoadError> {
         let side = window.kernel();
         let weight = scope.tensor("weight", &[outputs, inputs, side, side])?;
-        Ok(Self { weight, bias: scope.tensor("bias", &[outputs])?, window })
+        Ok(Self {
+            weight,
+            bias: scope.tensor("bias", &[outputs])?,
+            window,
+        })
     }
 
     /// - `x`: `[B, in, H, W]`; returns `[B, out, H', W']`.
@@ -88,7 +92,9 @@ impl Conv2d {
             Window::Same => x.conv2d(&self.weight, 1, 1, 1, 1)?,
             Window::Halve => x.conv2d(&self.weight, 1, 2, 1, 1)?,
             Window::HalveAhead => {
-                let padded = x.pad_with_zeros(D::Minus1, 0, 1)?.pad_with_zeros(D::Minus2, 0, 1)?;
+                let padded = x
+                    .pad_with_zeros(D::Minus1, 0, 1)?
+                    .pad_with_zeros(D::Minus2, 0, 1)?;
                 padded.conv2d(&self.weight, 0, 2, 1, 1)?
             }
         };
@@ -98,7 +104,9 @@ impl Conv2d {
     fn forward_point(&self, x: &Tensor) -> Result<Tensor> {
         let (samples, _, height, width) = x.dims4()?;
         let weight = self.weight.flatten_from(1)?;
-        let y = weight.broadcast_left(samples)?.matmul(&x.flatten_from(2)?)?;
+        let y = weight
+            .broadcast_left(samples)?
+            .matmul(&x.flatten_from(2)?)?;
         y.reshape((samples, (), height, width))
     }
 
@@ -107,11 +115,20 @@ impl Conv2d {
         let x = x.contiguous()?;
         let weight = self.weight.flatten_from(1)?;
         let (outputs, patch) = weight.dims2()?;
-        let (out_h, out_w) = (self.window.output_side(height), self.window.output_side(width));
-        let strip_rows = (PATCH_ELEMENTS / (patch * out_w)).max(LEAST_PIXELS.div_ceil(out_w)).min(out_h);
+        let (out_h, out_w) = (
+            self.window.output_side(height),
+            self.window.output_side(width),
+        );
+        let strip_rows = (PATCH_ELEMENTS / (patch * out_w))
+            .max(LEAST_PIXELS.div_ceil(out_w))
+            .min(out_h);
         let strips: Vec<Strip> = (0..samples)
             .flat_map(|sample| (0..out_h).step_by(strip_rows).map(move |top| (sample, top)))
-            .map(|(sample, top)| Strip { sample, top, rows: strip_rows.min(out_h - top) })
+            .map(|(sample, top)| Strip {
+                sample,
+                top,
+                rows: strip_rows.min(out_h - top),
+            })
             .collect();
         let products: Result<Vec<Tensor>> = with_values(&x, |values| {
             let product = |strip: &Strip| {
@@ -126,11 +143,14 @@ impl Conv2d {
         let bias = self.bias.to_vec1::<f32>()?;
         let mut out = vec![0.0; samples * outputs * out_h * out_w];
         for (strip, product) in strips.iter().zip(products?) {
-            let sample = &mut out[strip.sample * outputs * out_h * out_w..][..outputs * out_h * out_w];
+            let sample =
+                &mut out[strip.sample * outputs * out_h * out_w..][..outputs * out_h * out_w];
             let begin = strip.top * out_w;
             let pixels = strip.rows * out_w;
             with_values(&product, |product| {
-                let planes = sample.par_chunks_mut(out_h * out_w).zip(product.par_chunks(pixels));
+                let planes = sample
+                    .par_chunks_mut(out_h * out_w)
+                    .zip(product.par_chunks(pixels));
                 planes.zip(&bias).for_each(|((plane, strip), bias)| {
                     let pairs = plane[begin..begin + pixels].iter_mut().zip(strip);
                     pairs.for_each(|(out, x)| *out = x + bias);
@@ -202,9 +222,14 @@ pub(crate) fn upsample_nearest(x: &Tensor) -> Result<Tensor> {
     }
     let mut out = vec![0.0; samples * channels * 4 * height * width];
     with_values(&x.contiguous()?, |values| {
-        let planes = out.par_chunks_mut(4 * height * width).zip(values.par_chunks(height * width));
+        let planes = out
+            .par_chunks_mut(4 * height * width)
+            .zip(values.par_chunks(height * width));
         planes.for_each(|(out, plane)| {
-            for (pair, row) in out.chunks_exact_mut(4 * width).zip(plane.chunks_exact(width)) {
+            for (pair, row) in out
+                .chunks_exact_mut(4 * width)
+                .zip(plane.chunks_exact(width))
+            {
                 let (upper, lower) = pair.split_at_mut(2 * width);
                 for (out, x) in upper.chunks_exact_mut(2).zip(row) {
                     out.fill(*x);
@@ -226,7 +251,11 @@ mod tests {
         let side = window.kernel();
         let random = |shape: &[usize]| Tensor::randn(0f32, 1f32, shape, &Device::Cpu).unwrap();
         let weight = random(&[outputs, inputs, side, side]);
-        Conv2d { weight, bias: random(&[outputs]), window }
+        Conv2d {
+            weight,
+            bias: random(&[outputs]),
+            window,
+        }
     }
 
     #[test]
@@ -247,21 +276,35 @@ mod tests {
     fn halving_ahead_pads_below_and_to_the_right() {
         let x = Tensor::randn(0f32, 1f32, (1, 4, 6, 10), &Device::Cpu).unwrap();
         let conv = conv(4, 3, Window::HalveAhead);
-        let padded = x.pad_with_zeros(2, 0, 1).unwrap().pad_with_zeros(3, 0, 1).unwrap();
+        let padded = x
+            .pad_with_zeros(2, 0, 1)
+            .unwrap()
+            .pad_with_zeros(3, 0, 1)
+            .unwrap();
         let expected = padded.conv2d(&conv.weight, 0, 2, 1, 1).unwrap();
-        let expected = expected.broadcast_add(&conv.bias.reshape((1, 3, 1, 1)).unwrap()).unwrap();
+        let expected = expected
+            .broadcast_add(&conv.bias.reshape((1, 3, 1, 1)).unwrap())
+            .unwrap();
         assert_close(&conv.forward(&x).unwrap(), &expected);
     }
 
     #[test]
     fn upsampling_repeats_each_pixel() {
         let x = Tensor::randn(0f32, 1f32, (2, 3, 4, 5), &Device::Cpu).unwrap();
-        assert_close(&upsample_nearest(&x).unwrap(), &x.upsample_nearest2d(8, 10).unwrap());
+        assert_close(
+            &upsample_nearest(&x).unwrap(),
+            &x.upsample_nearest2d(8, 10).unwrap(),
+        );
     }
 
     fn assert_close(found: &Tensor, expected: &Tensor) {
         assert_eq!(found.dims(), expected.dims());
-        let error = (found - expected).unwrap().abs().unwrap().max_all().unwrap();
+        let error = (found - expected)
+            .unwrap()
+            .abs()
+            .unwrap()
+            .max_all()
+            .unwrap();
         assert!(error.to_scalar::<f32>().unwrap() < 2e-5);
     }
 }

@@ -11,16 +11,25 @@ pub(crate) fn is_host_f32(tensor: &Tensor) -> bool {
 pub(crate) fn with_values<R>(tensor: &Tensor, read: impl FnOnce(&[f32]) -> R) -> Result<R> {
     let (storage, layout) = tensor.storage_and_layout();
     let Storage::Cpu(storage) = &*storage else {
-        bail!("a tensor that should lie in main memory lies on {:?}", tensor.device().location());
+        bail!(
+            "a tensor that should lie in main memory lies on {:?}",
+            tensor.device().location()
+        );
     };
     let Some((start, end)) = layout.contiguous_offsets() else {
-        bail!("a tensor of shape {:?} should be contiguous", tensor.shape());
+        bail!(
+            "a tensor of shape {:?} should be contiguous",
+            tensor.shape()
+        );
     };
     Ok(read(&storage.as_slice::<f32>()?[start..end]))
 }
 
 /// Lends the values of a contiguous storage for writing, to an in-place operation.
-pub(crate) fn values_mut<'a>(storage: &'a mut CpuStorage, layout: &Layout) -> Result<&'a mut [f32]> {
+pub(crate) fn values_mut<'a>(
+    storage: &'a mut CpuStorage,
+    layout: &Layout,
+) -> Result<&'a mut [f32]> {
     let CpuStorage::F32(values) = storage else {
         bail!("an in-place operation wants f32");
     };

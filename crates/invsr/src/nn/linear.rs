@@ -18,11 +18,22 @@ pub(crate) struct Linear {
 impl Linear {
     pub(crate) fn load(scope: &Scope<'_>, inputs: usize, outputs: usize) -> Loaded<Self> {
         let bias = Some(scope.tensor("bias", &[outputs])?);
-        Ok(Self { weight: scope.tensor("weight", &[outputs, inputs])?, bias })
+        Ok(Self {
+            weight: scope.tensor("weight", &[outputs, inputs])?,
+            bias,
+        })
     }
 
     pub(crate) fn load_unbiased(scope: &Scope<'_>, inputs: usize, outputs: usize) -> Loaded<Self> {
-        Ok(Self { weight: scope.tensor("weight", &[outputs, inputs])?, bias: None })
+        Ok(Self {
+            weight: scope.tensor("weight", &[outputs, inputs])?,
+            bias: None,
+        })
+    }
+
+    /// `[out, in]`.
+    pub(crate) fn weight(&self) -> &Tensor {
+        &self.weight
     }
 
     /// - `x`: `[B, N, in]`, of any strides.
@@ -34,8 +45,9 @@ impl Linear {
             x.matmul(&weight.broadcast_left(samples)?)?
         } else {
             // One product a sample: a product over all rows would sum in another order.
-            let each: Result<Vec<Tensor>> =
-                (0..samples).map(|b| x.get(b)?.matmul(&weight)?.unsqueeze(0)).collect();
+            let each: Result<Vec<Tensor>> = (0..samples)
+                .map(|b| x.get(b)?.matmul(&weight)?.unsqueeze(0))
+                .collect();
             Tensor::cat(&each?, 0)?
         };
         match &self.bias {
@@ -60,14 +72,15 @@ pub(crate) fn geglu(x: &Tensor) -> Result<Tensor> {
     }
     let mut out = vec![0.0; samples * tokens * half];
     with_values(x, |values| {
-        out.par_chunks_mut(half).zip(values.par_chunks(width)).with_min_len(16).for_each(
-            |(out, row)| {
+        out.par_chunks_mut(half)
+            .zip(values.par_chunks(width))
+            .with_min_len(16)
+            .for_each(|(out, row)| {
                 let (value, gate) = row.split_at(half);
                 for ((out, value), gate) in out.iter_mut().zip(value).zip(gate) {
                     *out = value * math::gelu(*gate);
                 }
-            },
-        );
+            });
     })?;
     Tensor::from_vec(out, (samples, tokens, half), x.device())
 }

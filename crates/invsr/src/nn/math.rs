@@ -14,10 +14,21 @@ pub(crate) fn exp(x: f32) -> f32 {
     let n = shifted - ROUND;
     let r = (x - n * LN2_HIGH) - n * LN2_LOW;
     let mut sum = 1.0 / 5040.0;
-    for coefficient in [1.0 / 720.0, 1.0 / 120.0, 1.0 / 24.0, 1.0 / 6.0, 0.5, 1.0, 1.0] {
+    for coefficient in [
+        1.0 / 720.0,
+        1.0 / 120.0,
+        1.0 / 24.0,
+        1.0 / 6.0,
+        0.5,
+        1.0,
+        1.0,
+    ] {
         sum = sum * r + coefficient;
     }
-    let exponent = shifted.to_bits().wrapping_sub(ROUND.to_bits()).wrapping_add(127);
+    let exponent = shifted
+        .to_bits()
+        .wrapping_sub(ROUND.to_bits())
+        .wrapping_add(127);
     sum * f32::from_bits(exponent << 23)
 }
 
@@ -68,9 +79,18 @@ mod tests {
             let expected = wide / (1.0 + (-wide).exp());
             assert!((f64::from(silu(x)) - expected).abs() < 2e-6, "silu({x})");
         }
-        let known = [(0.0, 0.0), (1.0, 0.841_344_746), (-1.0, -0.158_655_254), (2.0, 1.954_499_736)];
+        let known = [
+            (0.0, 0.0),
+            (1.0, 0.841_344_746),
+            (-1.0, -0.158_655_254),
+            (2.0, 1.954_499_736),
+        ];
         for (x, expected) in known {
-            assert!((f64::from(gelu(x)) - expected).abs() < 4e-7, "gelu({x}) is {}", gelu(x));
+            assert!(
+                (f64::from(gelu(x)) - expected).abs() < 4e-7,
+                "gelu({x}) is {}",
+                gelu(x)
+            );
         }
         assert!((gelu(9.0) - 9.0).abs() < 1e-6 && gelu(-9.0).abs() < 1e-6);
     }

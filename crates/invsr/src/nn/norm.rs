@@ -26,7 +26,12 @@ impl GroupNorm {
     ) -> std::result::Result<Self, LoadError> {
         let weight = scope.tensor("weight", &[channels])?;
         let bias = scope.tensor("bias", &[channels])?;
-        Ok(Self { weight, bias, groups, eps })
+        Ok(Self {
+            weight,
+            bias,
+            groups,
+            eps,
+        })
     }
 
     /// - `x`: `[B, C, H, W]`; returns the same shape.
@@ -52,7 +57,10 @@ impl GroupNorm {
         let scales = with_values(x, |values| group_scales(values, plane, channels, self))?;
         let (weight, bias) = (self.weight.to_vec1::<f32>()?, self.bias.to_vec1::<f32>()?);
         with_values(x, |values| {
-            let planes = out.par_chunks_mut(plane).zip(values.par_chunks(plane)).enumerate();
+            let planes = out
+                .par_chunks_mut(plane)
+                .zip(values.par_chunks(plane))
+                .enumerate();
             planes.for_each(|(i, (out, plane))| {
                 let (mean, rstd) = scales[i / (channels / self.groups)];
                 let scale = weight[i % channels] * rstd;
@@ -70,8 +78,16 @@ impl GroupNorm {
 }
 
 /// Mean and reciprocal deviation of each group of each sample.
-#[expect(clippy::cast_possible_truncation, reason = "statistics go back to the data's precision")]
-fn group_scales(values: &[f32], plane: usize, channels: usize, norm: &GroupNorm) -> Vec<(f32, f32)> {
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "statistics go back to the data's precision"
+)]
+fn group_scales(
+    values: &[f32],
+    plane: usize,
+    channels: usize,
+    norm: &GroupNorm,
+) -> Vec<(f32, f32)> {
     let sums: Vec<(f64, f64)> = values.par_chunks(plane).map(sum_and_square_sum).collect();
     let members = channels / norm.groups;
     let count = (members * plane) as f64;
@@ -117,7 +133,10 @@ const LAYER_NORM_EPS: f32 = 1e-5;
 impl LayerNorm {
     pub(crate) fn load(scope: &Scope<'_>, width: usize) -> std::result::Result<Self, LoadError> {
         let weight = scope.tensor("weight", &[width])?;
-        Ok(Self { weight, bias: scope.tensor("bias", &[width])? })
+        Ok(Self {
+            weight,
+            bias: scope.tensor("bias", &[width])?,
+        })
     }
 
     /// - `x`: `[B, N, C]`, contiguous; returns the same shape.
@@ -129,7 +148,10 @@ impl LayerNorm {
         let (weight, bias) = (self.weight.to_vec1::<f32>()?, self.bias.to_vec1::<f32>()?);
         let mut out = vec![0.0; x.elem_count()];
         with_values(x, |values| {
-            let rows = out.par_chunks_mut(width).zip(values.par_chunks(width)).with_min_len(16);
+            let rows = out
+                .par_chunks_mut(width)
+                .zip(values.par_chunks(width))
+                .with_min_len(16);
             rows.for_each(|(out, row)| normalise_row(out, row, &weight, &bias));
         })?;
         Tensor::from_vec(out, x.shape(), x.device())

@@ -1,6 +1,6 @@
 //! The timestep embedding: sinusoids, then two linear layers.
 
-use candle_core::{DType, Result, Tensor};
+use candle_core::{Result, Tensor};
 
 use super::Linear;
 use crate::error::LoadError;
@@ -14,7 +14,6 @@ pub(crate) struct TimeEmbedding {
     cosine_first: bool,
     linear_1: Linear,
     linear_2: Linear,
-    dtype: DType,
 }
 
 /// How the sinusoids are laid out.
@@ -33,18 +32,21 @@ impl TimeEmbedding {
         sinusoids: &Sinusoids,
         outputs: usize,
     ) -> std::result::Result<Self, LoadError> {
-        let probe = scope.at("linear_1").tensor("bias", &[outputs])?;
         let half = sinusoids.width / 2;
         let step = -(10_000f64.ln()) / (half as f64 - sinusoids.shift);
-        #[expect(clippy::cast_possible_truncation, reason = "the reference computes angles in f32")]
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "the reference computes angles in f32"
+        )]
         let frequencies: Vec<f32> = (0..half).map(|i| (step * i as f64).exp() as f32).collect();
+        let linear_1 = Linear::load(&scope.at("linear_1"), 2 * half, outputs)?;
+        let device = linear_1.weight().device();
         Ok(Self {
-            frequencies: Tensor::from_vec(frequencies, (1, half), probe.device())
+            frequencies: Tensor::from_vec(frequencies, (1, half), device)
                 .map_err(LoadError::Prepare)?,
             cosine_first: sinusoids.cosine_first,
-            linear_1: Linear::load(&scope.at("linear_1"), 2 * half, outputs)?,
+            linear_1,
             linear_2: Linear::load(&scope.at("linear_2"), outputs, outputs)?,
-            dtype: probe.dtype(),
         })
     }
 
@@ -53,8 +55,16 @@ impl TimeEmbedding {
     pub(crate) fn forward(&self, timesteps: &Tensor) -> Result<Tensor> {
         let angles = timesteps.unsqueeze(1)?.matmul(&self.frequencies)?;
         let (cosine, sine) = (angles.cos()?, angles.sin()?);
-        let waves = if self.cosine_first { [cosine, sine] } else { [sine, cosine] };
-        let waves = Tensor::cat(&waves, 1)?.unsqueeze(1)?.to_dtype(self.dtype)?;
-        self.linear_2.forward(&self.linear_1.forward(&waves)?.silu()?)?.silu()
+        let waves = if self.cosine_first {
+            [cosine, sine]
+        } else {
+            [sine, cosine]
+        };
+        let waves = Tensor::cat(&waves, 1)?
+            .unsqueeze(1)?
+            .to_dtype(self.linear_1.weight().dtype())?;
+        self.linear_2
+            .forward(&self.linear_1.forward(&waves)?.silu()?)?
+            .silu()
     }
 }

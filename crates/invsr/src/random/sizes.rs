@@ -65,14 +65,22 @@ fn unet(size: Size) -> Value {
     let (widths, heads, layers, latents, groups, prompt) = match size {
         Size::Tiny => (vec![16, 32, 32, 32], vec![1, 2, 4, 4], 2, 4, 8, 24),
         Size::Quarter => (vec![32, 48, 64], vec![1, 2, 2], 1, 8, 1, 24),
-        Size::Full => (vec![320, 640, 1280, 1280], vec![5, 10, 20, 20], 2, 4, 32, 1024),
+        Size::Full => (
+            vec![320, 640, 1280, 1280],
+            vec![5, 10, 20, 20],
+            2,
+            4,
+            32,
+            1024,
+        ),
     };
     let attends = match size {
         Size::Tiny | Size::Full => vec![true, true, true, false],
         Size::Quarter => vec![false, false, true],
     };
     let kinds = |kind: &str, each: &mut dyn Iterator<Item = &bool>| -> Vec<String> {
-        each.map(|attends| if *attends { cross(kind) } else { plain(kind) }).collect()
+        each.map(|attends| if *attends { cross(kind) } else { plain(kind) })
+            .collect()
     };
     json!({
         "_class_name": "UNet2DConditionModel",
@@ -105,7 +113,11 @@ fn noise_predictor(size: Size) -> Value {
         Size::Full => (vec![256, 512], vec![3, 3], 4, 32, 64, 512),
     };
     let attends = size != Size::Quarter;
-    let kind = if attends { "AttnDownBlock2D" } else { "DownBlock2D" };
+    let kind = if attends {
+        "AttnDownBlock2D"
+    } else {
+        "DownBlock2D"
+    };
     json!({
         "_class_name": "NoisePredictor",
         "act_fn": "silu",

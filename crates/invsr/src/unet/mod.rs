@@ -64,7 +64,12 @@ impl Unet {
         let (groups, eps) = (config.norm_num_groups, config.norm_eps);
         Ok(Self {
             time_embedding: TimeEmbedding::load(&time, &sinusoids, TIME_FACTOR * first)?,
-            conv_in: Conv2d::load(&scope.at("conv_in"), config.in_channels, first, Window::Same)?,
+            conv_in: Conv2d::load(
+                &scope.at("conv_in"),
+                config.in_channels,
+                first,
+                Window::Same,
+            )?,
             down,
             middle,
             up,
@@ -82,7 +87,9 @@ impl Unet {
     ///
     /// - `prompt`: `[1, L, D]`, the encoded prompt.
     pub(crate) fn read_prompt(&self, prompt: &Tensor) -> Result<Vec<Prompted>> {
-        self.transformers().map(|transformer| transformer.read_prompt(prompt)).collect()
+        self.transformers()
+            .map(|transformer| transformer.read_prompt(prompt))
+            .collect()
     }
 
     /// - `latent`: `[B, C, h, w]`, divided by `sqrt(sigma^2 + 1)`.
@@ -132,9 +139,16 @@ impl Unet {
     /// Every transformer, in the order in which `forward` passes them.
     fn transformers(&self) -> impl Iterator<Item = &Transformer> {
         fn of(levels: &[Level]) -> Vec<&Transformer> {
-            levels.iter().flat_map(|level| &level.layers).filter_map(|(_, t)| t.as_ref()).collect()
+            levels
+                .iter()
+                .flat_map(|level| &level.layers)
+                .filter_map(|(_, t)| t.as_ref())
+                .collect()
         }
-        of(&self.down).into_iter().chain([&self.middle.1]).chain(of(&self.up))
+        of(&self.down)
+            .into_iter()
+            .chain([&self.middle.1])
+            .chain(of(&self.up))
     }
 }
 
@@ -170,8 +184,17 @@ impl Loader<'_> {
             let attends = self.config.down_block_types[level] == "CrossAttnDownBlock2D";
             let mut layers = Vec::new();
             for layer in 0..self.config.layers_per_block {
-                let inputs = if layer == 0 { widths[level.saturating_sub(1)] } else { width };
-                layers.push(self.layer(&scope, layer, (inputs, width), attends.then_some(level))?);
+                let inputs = if layer == 0 {
+                    widths[level.saturating_sub(1)]
+                } else {
+                    width
+                };
+                layers.push(self.layer(
+                    &scope,
+                    layer,
+                    (inputs, width),
+                    attends.then_some(level),
+                )?);
                 skips.push(width);
             }
             let mut resample = None;
@@ -200,7 +223,12 @@ impl Loader<'_> {
             let mut layers = Vec::new();
             for layer in 0..=self.config.layers_per_block {
                 let inputs = current + skips.pop().unwrap_or(0);
-                layers.push(self.layer(&scope, layer, (inputs, width), attends.then_some(level))?);
+                layers.push(self.layer(
+                    &scope,
+                    layer,
+                    (inputs, width),
+                    attends.then_some(level),
+                )?);
                 current = width;
             }
             let resample = if level > 0 {

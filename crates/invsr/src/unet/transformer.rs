@@ -108,8 +108,17 @@ impl Transformer {
 
     fn attend_to_itself(&self, tokens: &Tensor) -> Result<Tensor> {
         let heads = |to: &Linear| split_heads(&to.forward(tokens)?, self.heads);
-        let Projections { to_q, to_k, to_v, to_out } = &self.attn1;
-        to_out.forward(&merge_heads(&attention(&heads(to_q)?, &heads(to_k)?, &heads(to_v)?)?)?)
+        let Projections {
+            to_q,
+            to_k,
+            to_v,
+            to_out,
+        } = &self.attn1;
+        to_out.forward(&merge_heads(&attention(
+            &heads(to_q)?,
+            &heads(to_k)?,
+            &heads(to_v)?,
+        )?)?)
     }
 
     fn attend_to_prompt(&self, tokens: &Tensor, prompt: &Prompted) -> Result<Tensor> {
@@ -117,9 +126,13 @@ impl Transformer {
         let queries = split_heads(&to_q.forward(tokens)?, self.heads)?;
         let for_each_sample = |one: &Tensor| {
             let (_, heads, length, width) = one.dims4()?;
-            one.broadcast_as((tokens.dim(0)?, heads, length, width))?.contiguous()
+            one.broadcast_as((tokens.dim(0)?, heads, length, width))?
+                .contiguous()
         };
-        let (keys, values) = (for_each_sample(&prompt.keys)?, for_each_sample(&prompt.values)?);
+        let (keys, values) = (
+            for_each_sample(&prompt.keys)?,
+            for_each_sample(&prompt.values)?,
+        );
         to_out.forward(&merge_heads(&attention(&queries, &keys, &values)?)?)
     }
 }
