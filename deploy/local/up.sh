@@ -108,6 +108,7 @@ lock_stack
 need_services
 build_programs
 programs=$(programs_folder)
+settle_data_home
 choose_ports
 clean_environment
 start_services

@@ -47,18 +47,29 @@ open_folder() {
     fi
 }
 
-# data_home: prints the folder for the data of services whose account must reach it: .upres/ in the
-# checkout, or, below a closed home, one that belongs to this checkout alone.
+# data_home: prints the folder for the data of services that run under accounts of their own.
 data_home() {
+    if [[ -s $STATE/data-home ]]; then
+        cat -- "$STATE/data-home"
+    else
+        printf '%s\n' "$STATE"
+    fi
+}
+
+# settle_data_home: decides once, and for as long as .upres/ exists: that folder itself, or, below a
+# closed home, one that the accounts can reach and that belongs to this checkout alone.
+settle_data_home() {
     local outside
     mkdir -p -- "$STATE"
-    if ((EUID != 0)) || { reachable postgres "$STATE" && reachable rabbitmq "$STATE"; }; then
-        printf '%s\n' "$STATE"
+    chmod go+x -- "$STATE"
+    [[ ! -s $STATE/data-home ]] || return 0
+    if reachable "$(account_of postgres)" "$STATE" && reachable "$(account_of rabbitmq)" "$STATE"; then
+        printf '%s\n' "$STATE" >"$STATE/data-home"
         return
     fi
     outside=/var/tmp/upres-$(printf '%s' "$ROOT" | sha256sum | cut -c 1-16)
     # Anybody may write to /var/tmp: a folder that someone else put there is not used.
     mkdir -m 711 "$outside" 2>/dev/null || [[ -d $outside && ! -L $outside && -O $outside ]] ||
         die 2 "$outside belongs to someone else: remove it"
-    printf '%s\n' "$outside"
+    printf '%s\n' "$outside" >"$STATE/data-home"
 }
