@@ -78,3 +78,70 @@ fn output_format() -> impl TypedValueParser<Value = OutputFormat> {
         }
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::{CommandFactory, Parser};
+
+    use super::*;
+    use crate::cli::{Cli, Command};
+
+    fn parse(flags: &[&str]) -> Result<SpecArgs, String> {
+        let line = [&["upres", "upscale", "a.png", "-o", "b.png"], flags].concat();
+        match Cli::try_parse_from(line)
+            .map_err(|error| error.to_string())?
+            .command
+        {
+            Command::Upscale(args) => Ok(args.spec),
+            other => Err(format!("{other:?}")),
+        }
+    }
+
+    #[test]
+    fn the_flags_agree_with_each_other() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn what_is_not_said_has_the_published_default() {
+        let spec = parse(&[]).unwrap();
+        assert_eq!(spec.schedule().as_slice(), [200]);
+        assert_eq!((spec.seed, spec.tile), (12345, 128));
+        assert_eq!((spec.color_fix, spec.format), (ColorFix::Wavelet, None));
+    }
+
+    #[test]
+    fn what_is_said_is_read() {
+        let flags = [
+            "--timesteps",
+            "250,150,50",
+            "--color-fix",
+            "ycbcr",
+            "--format",
+            "keep",
+        ];
+        let spec = parse(&flags).unwrap();
+        assert_eq!(spec.schedule().as_slice(), [250, 150, 50]);
+        assert_eq!(spec.color_fix, ColorFix::Ycbcr);
+        assert_eq!(spec.format, Some(OutputFormat::Keep));
+        let spec = parse(&["--steps", "4", "--seed", "18446744073709551615"]).unwrap();
+        assert_eq!(spec.schedule().as_slice(), [200, 150, 100, 50]);
+        assert_eq!(spec.seed, u64::MAX);
+    }
+
+    #[test]
+    fn what_cannot_be_is_refused_in_a_sentence() {
+        for (flags, sentence) in [
+            (["--timesteps", "200,200"], "timesteps must fall strictly"),
+            (["--timesteps", "200,0"], "timestep 0 is outside"),
+            (["--timesteps", "200;100"], "not a timestep"),
+            (["--steps", "six"], "steps must be a whole number"),
+            (["--tile", "100"], "multiple of 16"),
+            (["--format", "gif"], "possible values: png, tiff"),
+            (["--tile-batch", "0"], "0 is not in"),
+        ] {
+            let error = parse(&flags).unwrap_err();
+            assert!(error.contains(sentence), "{error}");
+        }
+    }
+}
