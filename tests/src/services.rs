@@ -34,7 +34,9 @@ impl Services {
     /// Makes a virtual host and returns its address.
     pub(crate) async fn create_virtual_host(&self, name: &str) -> anyhow::Result<String> {
         let url = format!("{}/api/vhosts/{name}", self.management_url.trim_end_matches('/'));
-        let made = reqwest::Client::new().put(&url).basic_auth("guest", Some("guest")).send().await?;
+        // The address holds name and password.
+        let create = reqwest::Client::new().put(&url);
+        let made = create.json(&serde_json::json!({})).send().await?;
         made.error_for_status()?;
         Ok(format!("{}/{name}", self.amqp_url.trim_end_matches("/%2f").trim_end_matches('/')))
     }

@@ -11,7 +11,7 @@ use lapin::{Connection, ConnectionProperties};
 
 use super::message::{Envelope, MessageError};
 use super::topology::{self, queue_name};
-use super::BrokerError;
+use super::{BrokerError, within_patience};
 use crate::job::Class;
 
 /// A connection that receives wake-ups. When [`Consumer::next`] ends or fails, connect anew.
@@ -32,6 +32,14 @@ impl Consumer {
     /// # Errors
     /// [`BrokerError`] when the broker cannot be reached or refuses.
     pub async fn connect(uri: &str, worker_id: &str, prefetch: u16) -> Result<Self, BrokerError> {
+        within_patience(Self::connect_and_consume(uri, worker_id, prefetch)).await
+    }
+
+    async fn connect_and_consume(
+        uri: &str,
+        worker_id: &str,
+        prefetch: u16,
+    ) -> Result<Self, BrokerError> {
         let name = ConnectionProperties::default()
             .with_connection_name(format!("upres-worker {worker_id}").into());
         let connection = Connection::connect(uri, name).await?;
@@ -40,7 +48,9 @@ impl Consumer {
             let channel = connection.create_channel().await?;
             topology::declare(&channel).await?;
             channel.basic_qos(prefetch, BasicQosOptions::default()).await?;
-            let tag = format!("{worker_id}.{}", class.as_str());
+            // A tag of this connection alone, made by the broker: after a crash a quorum queue may
+            // still know the consumer of the connection before, and wait for it.
+            let tag = "";
             let options = BasicConsumeOptions::default();
             deliveries.push(
                 channel

@@ -11,7 +11,26 @@ pub use message::{Envelope, MessageError, WakeUp};
 pub use publisher::Publisher;
 pub use topology::{DEAD_QUEUE, EXCHANGE, queue_name};
 
+use std::time::Duration;
+
+/// A broker that takes longer for one exchange hangs, or cannot be reached: connecting anew is
+/// better than waiting. A node that recovers its queues after a crash can be in that state.
+const PATIENCE: Duration = Duration::from_secs(10);
+
 /// The broker, or the connection to it, failed. Whoever sees this connects anew.
 #[derive(Debug, thiserror::Error)]
-#[error("broker: {0}")]
-pub struct BrokerError(#[from] lapin::Error);
+pub enum BrokerError {
+    /// It said so, or the connection broke.
+    #[error("broker")]
+    Failed(#[from] lapin::Error),
+    /// It said nothing.
+    #[error("the broker did not answer in time")]
+    Silent,
+}
+
+/// Waits for one exchange with the broker, but not for ever.
+async fn within_patience<T>(
+    exchange: impl Future<Output = Result<T, BrokerError>>,
+) -> Result<T, BrokerError> {
+    tokio::time::timeout(PATIENCE, exchange).await.unwrap_or(Err(BrokerError::Silent))
+}

@@ -6,12 +6,13 @@ use lapin::{Channel, Connection, ConnectionProperties};
 
 use super::message::Envelope;
 use super::topology::{self, EXCHANGE, queue_name};
-use super::BrokerError;
+use super::{BrokerError, within_patience};
 use crate::job::Class;
 
 /// A connection that publishes wake-ups. On any error drop it and connect anew.
 pub struct Publisher {
-    connection: Connection,
+    /// Closes when dropped.
+    _connection: Connection,
     channel: Channel,
 }
 
@@ -21,12 +22,16 @@ impl Publisher {
     /// # Errors
     /// [`BrokerError`] when the broker cannot be reached or refuses.
     pub async fn connect(uri: &str) -> Result<Self, BrokerError> {
+        within_patience(Self::connect_and_declare(uri)).await
+    }
+
+    async fn connect_and_declare(uri: &str) -> Result<Self, BrokerError> {
         let name = ConnectionProperties::default().with_connection_name("upres-coordinator".into());
         let connection = Connection::connect(uri, name).await?;
         let channel = connection.create_channel().await?;
         topology::declare(&channel).await?;
         channel.confirm_select(ConfirmSelectOptions::default()).await?;
-        Ok(Self { connection, channel })
+        Ok(Self { _connection: connection, channel })
     }
 
     /// Publishes all, then waits for the broker's confirms: one round trip for the whole list.
@@ -36,6 +41,10 @@ impl Publisher {
     /// # Errors
     /// [`BrokerError`] when the connection failed; what was not yet confirmed counts as not sent.
     pub async fn publish(&self, envelopes: &[Envelope]) -> Result<Vec<bool>, BrokerError> {
+        within_patience(self.publish_and_confirm(envelopes)).await
+    }
+
+    async fn publish_and_confirm(&self, envelopes: &[Envelope]) -> Result<Vec<bool>, BrokerError> {
         // Mandatory: an unroutable message is returned instead of being confirmed and dropped.
         let options = BasicPublishOptions { mandatory: true, ..Default::default() };
         let mut pending = Vec::with_capacity(envelopes.len());
@@ -65,14 +74,11 @@ impl Publisher {
     /// [`BrokerError`] when the connection failed or the queue is gone.
     pub async fn depth(&self, class: Class) -> Result<u32, BrokerError> {
         let passive = QueueDeclareOptions { passive: true, ..Default::default() };
-        let queue =
-            self.channel.queue_declare(queue_name(class).into(), passive, FieldTable::default());
-        Ok(queue.await?.message_count())
-    }
-
-    /// Whether the connection still stands.
-    #[must_use]
-    pub fn is_connected(&self) -> bool {
-        self.connection.status().connected() && self.channel.status().connected()
+        let arguments = FieldTable::default();
+        within_patience(async {
+            let queue = self.channel.queue_declare(queue_name(class).into(), passive, arguments);
+            Ok(queue.await?.message_count())
+        })
+        .await
     }
 }
