@@ -87,12 +87,13 @@ pub fn run(args: &UpscaleArgs) -> anyhow::Result<ExitCode> {
     };
     if plan.skipped > 0 {
         let files = if plan.skipped == 1 {
-            "1 file is"
+            "file is"
         } else {
-            "some files are"
+            "files are"
         };
         reporter.say(&format!(
-            "{files} no jpeg, png, tiff or webp and passed over"
+            "{} {files} no jpeg, png, tiff or webp: passed over",
+            plan.skipped
         ));
     }
     if let Some(warning) = args.spec.schedule().warning() {

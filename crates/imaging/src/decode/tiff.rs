@@ -91,6 +91,11 @@ fn open(bytes: &[u8], page: usize) -> Result<Reader<'_>, DecodeError> {
 /// The colour type, if its samples survive the way through 8 bit RGB.
 fn handled_color(reader: &mut Reader<'_>) -> Result<ColorType, DecodeError> {
     let refuse = |what: String, remedy| Err(DecodeError::unsupported(FORMAT, what, remedy));
+    // CIELab, ICCLab and ITULab, which the decoder knows only in part.
+    let photometric = reader.find_tag_unsigned::<u16>(Tag::PhotometricInterpretation);
+    if matches!(photometric.map_err(refused)?, Some(8..=10)) {
+        return refuse("Lab colour".to_owned(), "convert it to RGB");
+    }
     let color = reader.colortype().map_err(refused)?;
     let formats = reader
         .find_tag_unsigned_vec::<u16>(Tag::SampleFormat)
@@ -122,7 +127,6 @@ fn handled_color(reader: &mut Reader<'_>) -> Result<ColorType, DecodeError> {
         ColorType::CMYK(_) | ColorType::CMYKA(_) => {
             refuse("CMYK colour".to_owned(), "convert it to RGB")
         }
-        ColorType::Lab(_) => refuse("Lab colour".to_owned(), "convert it to RGB"),
         ColorType::Palette(_) => refuse("a palette".to_owned(), "convert it to RGB"),
         ColorType::YCbCr(_) => refuse("uncompressed YCbCr colour".to_owned(), "convert it to RGB"),
         _ => refuse("unusual channels".to_owned(), "convert it to gray or RGB"),
