@@ -204,16 +204,13 @@ impl PredictorConfig {
             config.resnet_time_scale_shift == "default",
             "resnet_time_scale_shift must be \"default\"",
         )?;
-        let widths = config.block_out_channels.iter();
-        let divides =
-            |c: &usize| config.attention_head_dim > 0 && c % config.attention_head_dim == 0;
         let attends = config.mid_block_add_attention
             || config
                 .down_block_types
                 .iter()
                 .any(|kind| kind == "AttnDownBlock2D");
         check.that(
-            !attends || widths.copied().all(|c| divides(&c)),
+            !attends || divides_all(config.attention_head_dim, &config.block_out_channels),
             "attention_head_dim must divide every level's channels",
         )?;
         Ok(config)
@@ -307,6 +304,10 @@ impl Check {
             "norm_num_groups must divide every level's channels",
         )
     }
+}
+
+fn divides_all(divisor: usize, widths: &[usize]) -> bool {
+    divisor > 0 && widths.iter().all(|width| width.is_multiple_of(divisor))
 }
 
 pub(crate) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T, LoadError> {

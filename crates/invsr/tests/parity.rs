@@ -3,6 +3,8 @@
 //! The fixtures hold no weights: `write_random_model` makes them again, and each case first checks
 //! the digests of the weights that it was recorded with. `fixtures/record.py` records anew.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::path::Path;

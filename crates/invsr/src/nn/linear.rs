@@ -41,14 +41,13 @@ impl Linear {
     pub(crate) fn forward(&self, x: &Tensor) -> Result<Tensor> {
         let weight = self.weight.t()?;
         let samples = x.dim(0)?;
-        let y = if samples == 1 || !x.device().is_cpu() {
-            x.matmul(&weight.broadcast_left(samples)?)?
-        } else {
-            // One product a sample: a product over all rows would sum in another order.
-            let each: Result<Vec<Tensor>> = (0..samples)
-                .map(|b| x.get(b)?.matmul(&weight)?.unsqueeze(0))
-                .collect();
+        let y = if x.device().is_cpu() {
+            // One product a sample: a product over all rows may sum in another order.
+            let of_sample = |b| x.get(b)?.matmul(&weight)?.unsqueeze(0);
+            let each: Result<Vec<Tensor>> = (0..samples).map(of_sample).collect();
             Tensor::cat(&each?, 0)?
+        } else {
+            x.matmul(&weight.broadcast_left(samples)?)?
         };
         match &self.bias {
             Some(bias) => y.broadcast_add(bias),

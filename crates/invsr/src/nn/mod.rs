@@ -20,3 +20,104 @@ pub(crate) use conv::{Conv2d, Window, upsample_nearest};
 pub(crate) use linear::{Linear, geglu};
 pub(crate) use norm::{GroupNorm, LayerNorm};
 pub(crate) use time::{Sinusoids, TimeEmbedding};
+
+#[cfg(test)]
+mod tests {
+    use candle_core::{Device, Result, Tensor};
+
+    use super::*;
+    use crate::weights::Weights;
+
+    fn random(shape: &[usize]) -> Tensor {
+        Tensor::randn(0f32, 1f32, shape, &Device::Cpu).unwrap()
+    }
+
+    /// Fails unless each sample's result in a batch is, bit for bit, its result alone.
+    fn assert_alone_is_together(x: &Tensor, forward: impl Fn(&Tensor) -> Result<Tensor>) {
+        let values = |y: Tensor| y.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        let together = forward(x).unwrap();
+        for sample in 0..x.dim(0).unwrap() {
+            let alone = forward(&x.narrow(0, sample, 1).unwrap()).unwrap();
+            let found = values(together.narrow(0, sample, 1).unwrap());
+            assert!(found == values(alone), "sample {sample} of {:?}", x.dims());
+        }
+    }
+
+    #[test]
+    fn linear_is_blind_to_neighbours() {
+        for (tokens, inputs, outputs) in [(1, 5, 7), (4, 32, 128), (64, 128, 32), (77, 24, 16)] {
+            let tensors = [
+                ("weight", random(&[outputs, inputs])),
+                ("bias", random(&[outputs])),
+            ];
+            let weights = Weights::of(&tensors);
+            let linear = Linear::load(&weights.root(), inputs, outputs).unwrap();
+            assert_alone_is_together(&random(&[3, tokens, inputs]), |x| linear.forward(x));
+            let transposed = random(&[3, inputs, tokens]).transpose(1, 2).unwrap();
+            assert_alone_is_together(&transposed, |x| linear.forward(x));
+        }
+    }
+
+    #[test]
+    fn attention_is_blind_to_neighbours() {
+        for (heads, tokens, width) in [(1, 4, 16), (4, 4, 8), (2, 64, 16), (1, 256, 16), (4, 1, 8)]
+        {
+            let x = random(&[3, heads, tokens, width]);
+            assert_alone_is_together(&x, |x| attention(x, &x.contiguous()?, x));
+            let prompt = random(&[1, heads, 77, width]);
+            assert_alone_is_together(&x, |x| {
+                let keys = prompt
+                    .broadcast_as((x.dim(0)?, heads, 77, width))?
+                    .contiguous()?;
+                attention(x, &keys, &keys)
+            });
+        }
+    }
+
+    #[test]
+    fn gates_are_blind_to_neighbours() {
+        assert_alone_is_together(&random(&[3, 64, 32]), geglu);
+        assert_alone_is_together(&random(&[3, 4, 256]), geglu);
+    }
+
+    #[test]
+    fn convolutions_are_blind_to_neighbours() {
+        for (side, inputs, outputs) in [
+            (1, 32, 32),
+            (2, 64, 32),
+            (4, 32, 16),
+            (16, 4, 16),
+            (64, 8, 4),
+        ] {
+            for window in [
+                Window::Point,
+                Window::Same,
+                Window::Halve,
+                Window::HalveAhead,
+            ] {
+                if window == Window::HalveAhead && side == 1 {
+                    continue;
+                }
+                let kernel = if window == Window::Point { 1 } else { 3 };
+                let weight = random(&[outputs, inputs, kernel, kernel]);
+                let weights = Weights::of(&[("weight", weight), ("bias", random(&[outputs]))]);
+                let conv = Conv2d::load(&weights.root(), inputs, outputs, window).unwrap();
+                assert_alone_is_together(&random(&[3, inputs, side, side]), |x| conv.forward(x));
+            }
+        }
+    }
+
+    #[test]
+    fn norms_are_blind_to_neighbours() {
+        let affine =
+            |width: usize| Weights::of(&[("weight", random(&[width])), ("bias", random(&[width]))]);
+        let group = GroupNorm::load(&affine(32).root(), 32, 8, 1e-5).unwrap();
+        for side in [1, 2, 16] {
+            let x = random(&[3, 32, side, side]);
+            assert_alone_is_together(&x, |x| group.forward_silu(x));
+            assert_alone_is_together(&x, upsample_nearest);
+        }
+        let layer = LayerNorm::load(&affine(32).root(), 32).unwrap();
+        assert_alone_is_together(&random(&[3, 77, 32]), |x| layer.forward(x));
+    }
+}
