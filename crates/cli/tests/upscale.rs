@@ -114,7 +114,8 @@ fn a_picture_becomes_four_times_as_large_and_the_same_bytes_every_time() {
     assert!(line["tiles"].as_u64().unwrap() > 1);
     assert!(line["timings_ms"]["unet"].as_f64().unwrap() > 0.0);
 
-    let second = upscale(folder.path(), &["in.jpg", "-o", "b.png", "--json"]);
+    let batched = ["in.jpg", "-o", "b.png", "--tile-batch", "3", "--json"];
+    let second = upscale(folder.path(), &batched);
     assert_eq!(line["sha256"], lines(&second)[0]["sha256"]);
     let bytes = |name| fs::read(folder.path().join(name)).unwrap();
     assert_eq!(bytes("a.png"), bytes("b.png"));

@@ -42,7 +42,7 @@ pub struct UpscaleArgs {
     pub roots: ModelRootArgs,
     #[command(flatten)]
     pub spec: SpecArgs,
-    /// Tiles that go through the networks at once; more need more memory
+    /// Tiles that go through the networks at once; more need more memory and change no pixel
     #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u16).range(1..))]
     pub tile_batch: u16,
     /// cpu or cuda:N
