@@ -2,7 +2,7 @@
 
 use candle_core::{Result, Tensor};
 
-use super::{Conv2d, GroupNorm, Linear, Window, attention, merge_heads, split_heads};
+use super::{Conv2d, GroupNorm, Linear, Window, add_into, attention, merge_heads, split_heads};
 use crate::error::LoadError;
 use crate::weights::Scope;
 
@@ -75,8 +75,8 @@ impl Resnet {
         }
         let h = self.conv2.forward(&self.norm2.forward_silu(&h)?)?;
         match &self.conv_shortcut {
-            Some(shortcut) => shortcut.forward(x)? + h,
-            None => x + h,
+            Some(shortcut) => add_into(h, &shortcut.forward(x)?),
+            None => add_into(h, x),
         }
     }
 }
@@ -132,6 +132,6 @@ impl ImageAttention {
             &heads(&self.to_v)?,
         )?;
         let y = self.to_out.forward(&merge_heads(&mixed)?)?;
-        x + y.transpose(1, 2)?.reshape(x.shape())?
+        add_into(y.transpose(1, 2)?.reshape(x.shape())?, x)
     }
 }

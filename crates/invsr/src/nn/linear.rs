@@ -3,6 +3,7 @@
 use candle_core::{Result, Tensor};
 use rayon::prelude::*;
 
+use super::add::add_row_into;
 use super::host::{is_host_f32, with_values};
 use super::math;
 use crate::error::LoadError;
@@ -50,7 +51,7 @@ impl Linear {
             x.matmul(&weight.broadcast_left(samples)?)?
         };
         match &self.bias {
-            Some(bias) => y.broadcast_add(bias),
+            Some(bias) => add_row_into(y, bias),
             None => Ok(y),
         }
     }

@@ -5,6 +5,7 @@
 //! work sample by sample in an order that no neighbour changes: the result of an image in a batch
 //! is, bit for bit, its result alone.
 
+mod add;
 mod attention;
 mod blocks;
 mod conv;
@@ -14,6 +15,7 @@ mod math;
 mod norm;
 mod time;
 
+pub(crate) use add::add_into;
 pub(crate) use attention::{attention, merge_heads, split_heads};
 pub(crate) use blocks::{ImageAttention, Resnet, ResnetShape};
 pub(crate) use conv::{Conv2d, Window, upsample_nearest};

@@ -3,7 +3,9 @@
 use candle_core::{Result, Tensor};
 
 use crate::error::LoadError;
-use crate::nn::{GroupNorm, LayerNorm, Linear, attention, geglu, merge_heads, split_heads};
+use crate::nn::{
+    GroupNorm, LayerNorm, Linear, add_into, attention, geglu, merge_heads, split_heads,
+};
 use crate::weights::Scope;
 
 /// A transformer's sizes.
@@ -98,12 +100,12 @@ impl Transformer {
     pub(super) fn forward(&self, x: &Tensor, prompt: &Prompted) -> Result<Tensor> {
         let tokens = self.norm.forward(x)?.flatten_from(2)?.transpose(1, 2)?;
         let mut h = self.proj_in.forward(&tokens)?;
-        h = (self.attend_to_itself(&self.norm1.forward(&h)?)? + h)?;
-        h = (self.attend_to_prompt(&self.norm2.forward(&h)?, prompt)? + h)?;
+        h = add_into(self.attend_to_itself(&self.norm1.forward(&h)?)?, &h)?;
+        h = add_into(self.attend_to_prompt(&self.norm2.forward(&h)?, prompt)?, &h)?;
         let gated = geglu(&self.ff_in.forward(&self.norm3.forward(&h)?)?)?;
-        h = (self.ff_out.forward(&gated)? + h)?;
+        h = add_into(self.ff_out.forward(&gated)?, &h)?;
         let y = self.proj_out.forward(&h)?;
-        x + y.transpose(1, 2)?.reshape(x.shape())?
+        add_into(y.transpose(1, 2)?.reshape(x.shape())?, x)
     }
 
     fn attend_to_itself(&self, tokens: &Tensor) -> Result<Tensor> {
