@@ -14,4 +14,6 @@ unset DATABASE_URL
 export SQLX_OFFLINE=true
 cargo build --workspace --bins --locked
 cargo test --workspace --locked --no-run
+# Stories wait more than they compute: more of them at once than there are cores.
+export RUST_TEST_THREADS=${RUST_TEST_THREADS:-4}
 exec "$LOCAL/with-services.sh" cargo test --workspace --locked "$@"

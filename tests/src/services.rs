@@ -98,7 +98,7 @@ impl Drop for OwnService {
     }
 }
 
-/// A RabbitMQ node that a story may kill and restart.
+/// A RabbitMQ node that a story may restart.
 #[derive(Debug)]
 pub struct OwnBroker(OwnService);
 
@@ -117,12 +117,12 @@ impl OwnBroker {
         format!("amqp://guest:guest@127.0.0.1:{}/%2f", self.0.port)
     }
 
-    /// `kill -9`, then a new start on the same data.
+    /// An orderly stop, then a new start on the same data.
     ///
     /// # Errors
     /// When it does not come back.
-    pub fn crash_and_restart(&self) -> anyhow::Result<()> {
-        self.0.run("kill")?;
+    pub fn restart(&self) -> anyhow::Result<()> {
+        self.0.run("stop")?;
         self.0.run("start")
     }
 }
