@@ -51,11 +51,25 @@ async fn a_request_that_cannot_be_met_is_refused_with_the_field_named() -> anyho
     ] {
         let (status, body) = world.post_job(&malformed).await?;
         assert_eq!(status, StatusCode::BAD_REQUEST, "{malformed}: {body}");
-        assert!(!body["errors"][0]["detail"].as_str().unwrap_or_default().is_empty(), "{body}");
+        assert!(
+            !body["errors"][0]["detail"]
+                .as_str()
+                .unwrap_or_default()
+                .is_empty(),
+            "{body}"
+        );
     }
-    let (status, body) = world.post_job(&with("/output", json!(world.store.uri("out/there.png"))).0).await?;
-    assert_eq!((status, &body["errors"][0]["pointer"]), (StatusCode::CONFLICT, &json!("/output")));
-    assert!(world.post_job(&good).await?.0.is_success(), "the good request is good");
+    let (status, body) = world
+        .post_job(&with("/output", json!(world.store.uri("out/there.png"))).0)
+        .await?;
+    assert_eq!(
+        (status, &body["errors"][0]["pointer"]),
+        (StatusCode::CONFLICT, &json!("/output"))
+    );
+    assert!(
+        world.post_job(&good).await?.0.is_success(),
+        "the good request is good"
+    );
     Ok(())
 }
 
@@ -68,18 +82,32 @@ async fn a_file_that_is_no_picture_fails_once_with_its_type() -> anyhow::Result<
     // The header's width and height: 60,000 each.
     bomb[16..24].copy_from_slice(&[0, 0, 0xEA, 0x60, 0, 0, 0xEA, 0x60]);
     let files: [(&str, Vec<u8>, &str); 6] = [
-        ("text.png", b"this is a text file".to_vec(), "input/unreadable"),
+        (
+            "text.png",
+            b"this is a text file".to_vec(),
+            "input/unreadable",
+        ),
         ("empty.png", Vec::new(), "input/unreadable"),
-        ("html.jpg", b"<!DOCTYPE html><html><body>404</body></html>".to_vec(), "input/unreadable"),
+        (
+            "html.jpg",
+            b"<!DOCTYPE html><html><body>404</body></html>".to_vec(),
+            "input/unreadable",
+        ),
         ("cut.png", cut[..cut.len() / 2].to_vec(), "input/unreadable"),
-        ("page.pdf", b"%PDF-1.4\n1 0 obj\n<<>>\nendobj\n".to_vec(), "input/unsupported"),
+        (
+            "page.pdf",
+            b"%PDF-1.4\n1 0 obj\n<<>>\nendobj\n".to_vec(),
+            "input/unsupported",
+        ),
         ("bomb.png", bomb, ""),
     ];
     let mut jobs = Vec::new();
     for (name, bytes, expected) in files {
         world.store.put(name, bytes).await?;
         let output = world.store.uri(&format!("out/{name}"));
-        let id = world.submit(&json!({"input": world.store.uri(name), "output": output})).await?;
+        let id = world
+            .submit(&json!({"input": world.store.uri(name), "output": output}))
+            .await?;
         jobs.push((id, name, expected));
     }
     for (id, name, expected) in jobs {
@@ -87,8 +115,15 @@ async fn a_file_that_is_no_picture_fails_once_with_its_type() -> anyhow::Result<
         assert_eq!(job["state"], "failed", "{name}: {job}");
         let found = job["error"]["type"].as_str().unwrap_or_default();
         // The bomb's checksum is wrong too: either reason is right, a crash is not.
-        assert!(found == expected || (expected.is_empty() && found.starts_with("input/")), "{name}: {job}");
-        assert_eq!((&job["error"]["retryable"], &job["attempt"]), (&json!(false), &json!(1)), "{name}");
+        assert!(
+            found == expected || (expected.is_empty() && found.starts_with("input/")),
+            "{name}: {job}"
+        );
+        assert_eq!(
+            (&job["error"]["retryable"], &job["attempt"]),
+            (&json!(false), &json!(1)),
+            "{name}"
+        );
         assert_eq!(world.store.get(&format!("out/{name}")).await?, None);
     }
     assert!(worker.is_running());
@@ -99,7 +134,12 @@ async fn a_file_that_is_no_picture_fails_once_with_its_type() -> anyhow::Result<
 async fn an_input_that_vanishes_after_submission_fails_once() -> anyhow::Result<()> {
     let mut world = World::plain("vanishes").await?;
     let id = world.submit_photo("a").await?;
-    let delete = world.store.client.delete_object().bucket(&world.store.bucket).key("in/a.png");
+    let delete = world
+        .store
+        .client
+        .delete_object()
+        .bucket(&world.store.bucket)
+        .key("in/a.png");
     delete.send().await?;
     let _worker = world.start_fake_worker_default().await?;
     let job = world.wait_for(&id, &["failed", "succeeded"]).await?;

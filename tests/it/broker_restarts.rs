@@ -4,11 +4,19 @@ use journey_tests::{DEADLINE, FakeWorker, OwnBroker, World, WorldOptions, until}
 use reqwest::Method;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn jobs_submitted_before_during_and_after_a_restart_of_the_broker_succeed() -> anyhow::Result<()> {
+async fn jobs_submitted_before_during_and_after_a_restart_of_the_broker_succeed()
+-> anyhow::Result<()> {
     let broker = tokio::task::spawn_blocking(OwnBroker::start).await??;
-    let options = WorldOptions { amqp_url: Some(broker.url()), ..WorldOptions::default() };
+    let options = WorldOptions {
+        amqp_url: Some(broker.url()),
+        ..WorldOptions::default()
+    };
     let mut world = World::new("broker_restarts", options).await?;
-    let manners = FakeWorker { tiles: 5, tile_ms: 100, ..FakeWorker::default() };
+    let manners = FakeWorker {
+        tiles: 5,
+        tile_ms: 100,
+        ..FakeWorker::default()
+    };
     let mut worker = world.start_fake_worker(manners).await?;
     let mut ids = Vec::new();
     for index in 0..4 {
@@ -35,7 +43,8 @@ async fn wake_ups_are_sent_again_when_all_queues_are_deleted() -> anyhow::Result
     let id = world.submit_photo("a").await?;
     let mut database = world.database().await?;
     until("the wake-up is sent", DEADLINE, async || {
-        let sent = sqlx::query_scalar::<_, bool>("select bool_and(sent_at is not null) from outbox");
+        let sent =
+            sqlx::query_scalar::<_, bool>("select bool_and(sent_at is not null) from outbox");
         Ok(sent.fetch_one(&mut database).await?)
     })
     .await?;

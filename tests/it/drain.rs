@@ -10,9 +10,16 @@ const DRAIN: Duration = Duration::from_secs(30);
 #[tokio::test(flavor = "multi_thread")]
 async fn a_long_job_is_handed_back_and_costs_no_attempt() -> anyhow::Result<()> {
     let mut world = World::plain("drain").await?;
-    let slow = FakeWorker { tiles: 2000, tile_ms: 100, ..FakeWorker::default() };
+    let slow = FakeWorker {
+        tiles: 2000,
+        tile_ms: 100,
+        ..FakeWorker::default()
+    };
     let mut first = world.start_fake_worker(slow).await?;
-    world.store.put("in/a.png", journey_tests::photo(24, 16)).await?;
+    world
+        .store
+        .put("in/a.png", journey_tests::photo(24, 16))
+        .await?;
     let id = world
         .submit(&serde_json::json!({
             "input": world.store.uri("in/a.png"), "output": world.store.uri("out/a.png"),
@@ -20,7 +27,10 @@ async fn a_long_job_is_handed_back_and_costs_no_attempt() -> anyhow::Result<()> 
         }))
         .await?;
     world.wait_for(&id, &["running"]).await?;
-    assert!(first.terminate(DRAIN).await?.success(), "a drained worker exits with 0");
+    assert!(
+        first.terminate(DRAIN).await?.success(),
+        "a drained worker exits with 0"
+    );
     let job = world.wait_for(&id, &["queued"]).await?;
     assert_eq!(job["attempts"][0]["outcome"], "handed_back");
 

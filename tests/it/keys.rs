@@ -13,17 +13,29 @@ async fn a_key_does_what_it_may_and_nothing_else() -> anyhow::Result<()> {
         "scopes": ["submit", "read"], "label": "archive",
         "read_prefixes": [world.store.uri("masters/")], "write_prefixes": [world.store.uri("out/")],
     });
-    let made: Value =
-        world.request(Method::POST, "/v1/keys").json(&request).send().await?.json().await?;
+    let made: Value = world
+        .request(Method::POST, "/v1/keys")
+        .json(&request)
+        .send()
+        .await?
+        .json()
+        .await?;
     let key = made["key"].as_str().unwrap_or_default().to_owned();
     let client = reqwest::Client::new();
-    let post = async |key: &str, input: &str, output: &str| -> anyhow::Result<(StatusCode, Value)> {
-        let job = json!({"input": world.store.uri(input), "output": world.store.uri(output)});
-        let request = client.post(format!("{}/v1/jobs", world.url(0))).bearer_auth(key).json(&job);
-        let answer = request.send().await?;
-        Ok((answer.status(), answer.json().await?))
-    };
-    assert_eq!(post(&key, "masters/a.png", "out/a.png").await?.0, StatusCode::ACCEPTED);
+    let post =
+        async |key: &str, input: &str, output: &str| -> anyhow::Result<(StatusCode, Value)> {
+            let job = json!({"input": world.store.uri(input), "output": world.store.uri(output)});
+            let request = client
+                .post(format!("{}/v1/jobs", world.url(0)))
+                .bearer_auth(key)
+                .json(&job);
+            let answer = request.send().await?;
+            Ok((answer.status(), answer.json().await?))
+        };
+    assert_eq!(
+        post(&key, "masters/a.png", "out/a.png").await?.0,
+        StatusCode::ACCEPTED
+    );
     for (input, output, pointer) in [
         ("private/a.png", "out/b.png", "/input"),
         ("masters/a.png", "masters/b.png", "/output"),
@@ -35,19 +47,36 @@ async fn a_key_does_what_it_may_and_nothing_else() -> anyhow::Result<()> {
     }
     let forbidden = [
         client.get(format!("{}/v1/keys", world.url(0))),
-        client.post(format!("{}/v1/leases/claim", world.url(0))).json(&json!({"worker_id": "x", "job_ids": []})),
+        client
+            .post(format!("{}/v1/leases/claim", world.url(0)))
+            .json(&json!({"worker_id": "x", "job_ids": []})),
     ];
     for request in forbidden {
-        assert_eq!(request.bearer_auth(&key).send().await?.status(), StatusCode::FORBIDDEN);
+        assert_eq!(
+            request.bearer_auth(&key).send().await?.status(),
+            StatusCode::FORBIDDEN
+        );
     }
 
     let id = made["id"].as_str().unwrap_or_default();
     let wrong = format!("upres_{id}_{}", "0".repeat(64));
-    assert_eq!(post(&wrong, "masters/a.png", "out/c.png").await?.0, StatusCode::UNAUTHORIZED);
-    assert_eq!(post("nonsense", "masters/a.png", "out/c.png").await?.0, StatusCode::UNAUTHORIZED);
-    let revoked = world.request(Method::DELETE, &format!("/v1/keys/{id}")).send().await?;
+    assert_eq!(
+        post(&wrong, "masters/a.png", "out/c.png").await?.0,
+        StatusCode::UNAUTHORIZED
+    );
+    assert_eq!(
+        post("nonsense", "masters/a.png", "out/c.png").await?.0,
+        StatusCode::UNAUTHORIZED
+    );
+    let revoked = world
+        .request(Method::DELETE, &format!("/v1/keys/{id}"))
+        .send()
+        .await?;
     assert_eq!(revoked.status(), StatusCode::NO_CONTENT);
-    assert_eq!(post(&key, "masters/a.png", "out/c.png").await?.0, StatusCode::UNAUTHORIZED);
+    assert_eq!(
+        post(&key, "masters/a.png", "out/c.png").await?.0,
+        StatusCode::UNAUTHORIZED
+    );
     Ok(())
 }
 
@@ -66,6 +95,9 @@ async fn secrets_are_neither_stored_nor_logged() -> anyhow::Result<()> {
     assert!(!world.coordinator_log().contains(&secret));
     let log = worker.log();
     let mut words = log.split(|c: char| !c.is_ascii_hexdigit());
-    assert!(words.all(|word| word.len() < 64), "the worker logged something as long as a secret");
+    assert!(
+        words.all(|word| word.len() < 64),
+        "the worker logged something as long as a secret"
+    );
     Ok(())
 }

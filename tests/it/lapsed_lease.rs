@@ -6,7 +6,11 @@ use journey_tests::{DEADLINE, FakeWorker, World, until};
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stopped_worker_loses_the_job_and_changes_nothing_when_it_wakes() -> anyhow::Result<()> {
     let mut world = World::plain("lapsed").await?;
-    let slow = FakeWorker { tiles: 40, tile_ms: 100, ..FakeWorker::default() };
+    let slow = FakeWorker {
+        tiles: 40,
+        tile_ms: 100,
+        ..FakeWorker::default()
+    };
     let first = world.start_fake_worker(slow).await?;
     let id = world.submit_photo("a").await?;
     world.wait_for(&id, &["running"]).await?;
@@ -26,7 +30,13 @@ async fn a_stopped_worker_loses_the_job_and_changes_nothing_when_it_wakes() -> a
     })
     .await?;
     let after = world.succeeds(&id).await?;
-    assert_eq!(after["version"], job["version"], "a superseded attempt changed the job");
+    assert_eq!(
+        after["version"], job["version"],
+        "a superseded attempt changed the job"
+    );
     assert_eq!(world.store.sha256("out/a.png").await?, digest);
-    until("no upload is left over", DEADLINE, async || Ok(world.store.open_uploads().await? == 0)).await
+    until("no upload is left over", DEADLINE, async || {
+        Ok(world.store.open_uploads().await? == 0)
+    })
+    .await
 }

@@ -25,8 +25,19 @@ async fn pages_are_stable_while_jobs_arrive_and_filters_hold() -> anyhow::Result
     let mut cursor = String::new();
     for page_number in 0.. {
         let path = format!("/v1/jobs?limit=3{cursor}");
-        let page: Value = world.request(Method::GET, &path).send().await?.json().await?;
-        seen.extend(page["jobs"].as_array().into_iter().flatten().map(|job| job["id"].clone()));
+        let page: Value = world
+            .request(Method::GET, &path)
+            .send()
+            .await?
+            .json()
+            .await?;
+        seen.extend(
+            page["jobs"]
+                .as_array()
+                .into_iter()
+                .flatten()
+                .map(|job| job["id"].clone()),
+        );
         // One that arrives between two pages must not shift them.
         submit(100 + page_number).await?;
         match page["next_cursor"].as_str() {
@@ -38,13 +49,21 @@ async fn pages_are_stable_while_jobs_arrive_and_filters_hold() -> anyhow::Result
 
     let count = async |filter: &str| -> anyhow::Result<usize> {
         let path = format!("/v1/jobs?{filter}");
-        let page: Value = world.request(Method::GET, &path).send().await?.json().await?;
+        let page: Value = world
+            .request(Method::GET, &path)
+            .send()
+            .await?
+            .json()
+            .await?;
         Ok(page["jobs"].as_array().map_or(0, Vec::len))
     };
     assert_eq!(count("label.box=odd&limit=500").await?, 3 + 1);
     assert_eq!(count("state=queued&limit=500").await?, 10);
     assert_eq!(count("state=failed").await?, 0);
-    let unknown = world.request(Method::GET, "/v1/jobs?colour=red").send().await?;
+    let unknown = world
+        .request(Method::GET, "/v1/jobs?colour=red")
+        .send()
+        .await?;
     assert_eq!(unknown.status(), StatusCode::UNPROCESSABLE_ENTITY);
     Ok(())
 }
@@ -52,16 +71,46 @@ async fn pages_are_stable_while_jobs_arrive_and_filters_hold() -> anyhow::Result
 #[tokio::test(flavor = "multi_thread")]
 async fn the_api_describes_itself() -> anyhow::Result<()> {
     let world = World::plain("docs").await?;
-    let api: Value = world.request(Method::GET, "/openapi.json").send().await?.json().await?;
-    assert!(api["openapi"].as_str().is_some_and(|version| version.starts_with("3.1")), "{api}");
-    for path in ["/v1/jobs", "/v1/jobs/{id}", "/v1/jobs/{id}/cancel", "/v1/leases/claim", "/v1/keys"] {
+    let api: Value = world
+        .request(Method::GET, "/openapi.json")
+        .send()
+        .await?
+        .json()
+        .await?;
+    assert!(
+        api["openapi"]
+            .as_str()
+            .is_some_and(|version| version.starts_with("3.1")),
+        "{api}"
+    );
+    for path in [
+        "/v1/jobs",
+        "/v1/jobs/{id}",
+        "/v1/jobs/{id}/cancel",
+        "/v1/leases/claim",
+        "/v1/keys",
+    ] {
         assert!(api["paths"][path].is_object(), "{path}");
     }
-    let docs = world.request(Method::GET, "/docs").send().await?.text().await?;
+    let docs = world
+        .request(Method::GET, "/docs")
+        .send()
+        .await?
+        .text()
+        .await?;
     assert!(docs.contains("openapi.json") && !docs.contains("src=\"http"));
-    let metrics = world.request(Method::GET, "/metrics").send().await?.text().await?;
+    let metrics = world
+        .request(Method::GET, "/metrics")
+        .send()
+        .await?
+        .text()
+        .await?;
     assert!(metrics.contains("upres_jobs_waiting 0"), "{metrics}");
-    for path in ["/v1/nowhere", "/v1/jobs/nonsense", "/v1/jobs/01938e2a-7b3c-7def-8000-0123456789ab"] {
+    for path in [
+        "/v1/nowhere",
+        "/v1/jobs/nonsense",
+        "/v1/jobs/01938e2a-7b3c-7def-8000-0123456789ab",
+    ] {
         let answer = world.request(Method::GET, path).send().await?;
         assert_eq!(answer.status(), StatusCode::NOT_FOUND, "{path}");
         assert_eq!(answer.headers()["content-type"], "application/problem+json");

@@ -5,10 +5,16 @@ use journey_tests::{FakeWorker, OwnPostgres, World, WorldOptions};
 #[tokio::test(flavor = "multi_thread")]
 async fn accepted_jobs_survive_a_crash_of_the_database() -> anyhow::Result<()> {
     let postgres = tokio::task::spawn_blocking(OwnPostgres::start).await??;
-    let options =
-        WorldOptions { database_server: Some(postgres.url()), ..WorldOptions::default() };
+    let options = WorldOptions {
+        database_server: Some(postgres.url()),
+        ..WorldOptions::default()
+    };
     let mut world = World::new("postgres_restarts", options).await?;
-    let manners = FakeWorker { tiles: 5, tile_ms: 100, ..FakeWorker::default() };
+    let manners = FakeWorker {
+        tiles: 5,
+        tile_ms: 100,
+        ..FakeWorker::default()
+    };
     let mut worker = world.start_fake_worker(manners).await?;
     let mut ids = Vec::new();
     for index in 0..5 {
@@ -16,7 +22,8 @@ async fn accepted_jobs_survive_a_crash_of_the_database() -> anyhow::Result<()> {
     }
     world.wait_for(&ids[0], &["running", "succeeded"]).await?;
     let _postgres =
-        tokio::task::spawn_blocking(move || postgres.crash_and_restart().map(|()| postgres)).await??;
+        tokio::task::spawn_blocking(move || postgres.crash_and_restart().map(|()| postgres))
+            .await??;
     for id in &ids {
         world.succeeds(id).await?;
     }

@@ -18,13 +18,21 @@ impl Attempt {
         let request = json!({"worker_id": "test", "job_ids": [id]});
         let mut lease = Value::Null;
         until("the job is claimed", DEADLINE, async || {
-            let answer = world.request(Method::POST, "/v1/leases/claim").json(&request).send().await?;
+            let answer = world
+                .request(Method::POST, "/v1/leases/claim")
+                .json(&request)
+                .send()
+                .await?;
             lease = answer.json::<Value>().await?["leases"][0].clone();
             Ok(!lease.is_null())
         })
         .await?;
         let output = lease["output"].as_str().unwrap_or_default().parse()?;
-        Ok(Self { lease, output, bytes: bytes.to_vec() })
+        Ok(Self {
+            lease,
+            output,
+            bytes: bytes.to_vec(),
+        })
     }
 
     fn ownership(&self) -> anyhow::Result<Ownership> {
@@ -38,8 +46,12 @@ impl Attempt {
 
     /// Uploads its bytes and returns what it would report.
     async fn upload(&self, objects: &ObjectStore) -> anyhow::Result<Value> {
-        let upload_id = objects.begin_upload(&self.output, "image/png", &self.ownership()?).await?;
-        let part = objects.put_part(&self.output, &upload_id, 1, self.bytes.clone().into()).await?;
+        let upload_id = objects
+            .begin_upload(&self.output, "image/png", &self.ownership()?)
+            .await?;
+        let part = objects
+            .put_part(&self.output, &upload_id, 1, self.bytes.clone().into())
+            .await?;
         Ok(json!({
             "job_id": self.lease["job_id"], "token": self.lease["token"],
             "outcome": {
@@ -60,7 +72,11 @@ async fn objects(world: &World) -> ObjectStore {
 }
 
 async fn complete(world: &World, report: &Value) -> anyhow::Result<Value> {
-    let answer = world.request(Method::POST, "/v1/leases/complete").json(report).send().await?;
+    let answer = world
+        .request(Method::POST, "/v1/leases/complete")
+        .json(report)
+        .send()
+        .await?;
     Ok(answer.error_for_status()?.json().await?)
 }
 
@@ -76,23 +92,38 @@ async fn a_stale_completion_is_refused_and_its_bytes_stay_invisible() -> anyhow:
     assert!(next.lease["token"].as_i64() > late.lease["token"].as_i64());
 
     assert_eq!(complete(&world, &late_report).await?["superseded"], true);
-    assert_eq!(world.store.get("out/a.png").await?, None, "a superseded result became visible");
+    assert_eq!(
+        world.store.get("out/a.png").await?,
+        None,
+        "a superseded result became visible"
+    );
     for verb in ["fail", "release"] {
         let report = json!({
             "job_id": late.lease["job_id"], "token": late.lease["token"], "reason": "late",
             "error": {"type": "input/unreadable", "detail": "late"},
         });
         let path = format!("/v1/leases/{verb}");
-        let answer = world.request(Method::POST, &path).json(&report).send().await?;
+        let answer = world
+            .request(Method::POST, &path)
+            .json(&report)
+            .send()
+            .await?;
         assert_eq!(answer.json::<Value>().await?["superseded"], true, "{verb}");
     }
     let beat = json!({"worker_id": "test", "leases": [
         {"job_id": late.lease["job_id"], "token": late.lease["token"], "progress": null, "upload_id": null},
     ]});
-    let answer = world.request(Method::POST, "/v1/leases/heartbeat").json(&beat).send().await?;
+    let answer = world
+        .request(Method::POST, "/v1/leases/heartbeat")
+        .json(&beat)
+        .send()
+        .await?;
     assert_eq!(answer.json::<Value>().await?["verdicts"], json!(["lost"]));
 
-    assert_eq!(complete(&world, &next.upload(&objects).await?).await?["superseded"], false);
+    assert_eq!(
+        complete(&world, &next.upload(&objects).await?).await?["superseded"],
+        false
+    );
     world.succeeds(&id).await?;
     assert_eq!(world.store.get("out/a.png").await?, Some(next.bytes));
     Ok(())
@@ -107,14 +138,23 @@ async fn a_completion_asked_for_twice_publishes_once_and_answers_the_same() -> a
     let report = attempt.upload(&objects).await?;
     for _ in 0..2 {
         let answer = complete(&world, &report).await?;
-        assert_eq!((&answer["state"], &answer["superseded"]), (&json!("succeeded"), &json!(false)));
+        assert_eq!(
+            (&answer["state"], &answer["superseded"]),
+            (&json!("succeeded"), &json!(false))
+        );
     }
-    assert_eq!(world.succeeds(&id).await?["attempts"].as_array().map(Vec::len), Some(1));
+    assert_eq!(
+        world.succeeds(&id).await?["attempts"]
+            .as_array()
+            .map(Vec::len),
+        Some(1)
+    );
     Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_crash_between_publishing_and_recording_is_repaired_from_the_object() -> anyhow::Result<()> {
+async fn a_crash_between_publishing_and_recording_is_repaired_from_the_object() -> anyhow::Result<()>
+{
     let world = World::plain("repaired").await?;
     let objects = objects(&world).await;
     let id = world.submit_photo("a").await?;
@@ -126,11 +166,15 @@ async fn a_crash_between_publishing_and_recording_is_repaired_from_the_object() 
     let parts = serde_json::from_value::<Vec<_>>(outcome["parts"].clone())?;
     let upload_id = outcome["upload_id"].as_str().unwrap_or_default();
     let mut database = world.database().await?;
-    sqlx::query("update jobs set publishing = true, publication = $1, lease_until = now() - interval '1 s'")
-        .bind(outcome)
-        .execute(&mut database)
+    sqlx::query(
+        "update jobs set publishing = true, publication = $1, lease_until = now() - interval '1 s'",
+    )
+    .bind(outcome)
+    .execute(&mut database)
+    .await?;
+    objects
+        .complete_upload(&attempt.output, upload_id, &parts, true)
         .await?;
-    objects.complete_upload(&attempt.output, upload_id, &parts, true).await?;
     // Nobody asks: the reaper finds it.
     let job = world.succeeds(&id).await?;
     assert_eq!(job["attempt"], 1);
@@ -146,10 +190,12 @@ async fn a_crash_before_publishing_is_finished_by_the_reaper() -> anyhow::Result
     let attempt = Attempt::claim(&world, &id, &photo(96, 64)).await?;
     let report = attempt.upload(&objects).await?;
     let mut database = world.database().await?;
-    sqlx::query("update jobs set publishing = true, publication = $1, lease_until = now() - interval '1 s'")
-        .bind(&report["outcome"])
-        .execute(&mut database)
-        .await?;
+    sqlx::query(
+        "update jobs set publishing = true, publication = $1, lease_until = now() - interval '1 s'",
+    )
+    .bind(&report["outcome"])
+    .execute(&mut database)
+    .await?;
     assert_eq!(world.succeeds(&id).await?["attempt"], 1);
     Ok(())
 }

@@ -19,7 +19,11 @@ async fn either_takes_jobs_and_each_job_is_done_once() -> anyhow::Result<()> {
         let job = json!({
             "input": world.store.uri("in/a.png"), "output": world.store.uri(&format!("out/{index}.png")),
         });
-        let sent = world.request_to(index % 2, Method::POST, "/v1/jobs").json(&job).send().await?;
+        let sent = world
+            .request_to(index % 2, Method::POST, "/v1/jobs")
+            .json(&job)
+            .send()
+            .await?;
         assert_eq!(sent.status(), StatusCode::ACCEPTED);
         let body: Value = sent.json().await?;
         ids.push(body["id"].as_str().unwrap_or_default().to_owned());

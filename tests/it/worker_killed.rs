@@ -5,7 +5,11 @@ use journey_tests::{FakeWorker, World};
 #[tokio::test(flavor = "multi_thread")]
 async fn a_killed_workers_job_runs_again_elsewhere() -> anyhow::Result<()> {
     let mut world = World::plain("killed").await?;
-    let slow = FakeWorker { tiles: 2000, tile_ms: 100, ..FakeWorker::default() };
+    let slow = FakeWorker {
+        tiles: 2000,
+        tile_ms: 100,
+        ..FakeWorker::default()
+    };
     let mut first = world.start_fake_worker(slow).await?;
     let id = world.submit_photo("a").await?;
     world.wait_for(&id, &["running"]).await?;

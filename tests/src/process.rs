@@ -41,7 +41,11 @@ impl Process {
             .stderr(file)
             .spawn()
             .with_context(|| format!("cannot start {}", path.display()))?;
-        Ok(Self { name: name.to_owned(), child, log })
+        Ok(Self {
+            name: name.to_owned(),
+            child,
+            log,
+        })
     }
 
     /// The process's id.
@@ -68,7 +72,9 @@ impl Process {
     /// # Errors
     /// When the process is gone.
     pub fn signal(&self, signal: &str) -> anyhow::Result<()> {
-        let done = Command::new("kill").args([&format!("-{signal}"), &self.pid().to_string()]).status()?;
+        let done = Command::new("kill")
+            .args([&format!("-{signal}"), &self.pid().to_string()])
+            .status()?;
         if !done.success() {
             bail!("{} is gone", self.name);
         }
@@ -117,10 +123,16 @@ fn tail(log: &str) -> String {
 /// When it was not built.
 pub fn program_path(program: &str) -> anyhow::Result<PathBuf> {
     let own = std::env::current_exe()?;
-    let built = own.ancestors().nth(2).context("the test lies in target/<profile>/deps")?;
+    let built = own
+        .ancestors()
+        .nth(2)
+        .context("the test lies in target/<profile>/deps")?;
     let path = built.join(program);
     if !path.exists() {
-        bail!("{} is not built: run `cargo build --workspace --bins` (make test does)", path.display());
+        bail!(
+            "{} is not built: run `cargo build --workspace --bins` (make test does)",
+            path.display()
+        );
     }
     Ok(path)
 }

@@ -33,19 +33,29 @@ impl Services {
 
     /// Makes a virtual host and returns its address.
     pub(crate) async fn create_virtual_host(&self, name: &str) -> anyhow::Result<String> {
-        let url = format!("{}/api/vhosts/{name}", self.management_url.trim_end_matches('/'));
+        let url = format!(
+            "{}/api/vhosts/{name}",
+            self.management_url.trim_end_matches('/')
+        );
         // The address holds name and password.
         let create = reqwest::Client::new().put(&url);
         let made = create.json(&serde_json::json!({})).send().await?;
         made.error_for_status()?;
-        Ok(format!("{}/{name}", self.amqp_url.trim_end_matches("/%2f").trim_end_matches('/')))
+        Ok(format!(
+            "{}/{name}",
+            self.amqp_url.trim_end_matches("/%2f").trim_end_matches('/')
+        ))
     }
 }
 
 /// `target/<profile>`, where the programs are.
 pub(crate) fn build_folder() -> anyhow::Result<PathBuf> {
     let own = std::env::current_exe()?;
-    Ok(own.ancestors().nth(2).context("the test lies in target/<profile>/deps")?.to_owned())
+    Ok(own
+        .ancestors()
+        .nth(2)
+        .context("the test lies in target/<profile>/deps")?
+        .to_owned())
 }
 
 /// An address that was free a moment ago.
@@ -67,9 +77,18 @@ impl OwnService {
         let scratch = std::env::var_os("UPRES_TEST_SCRATCH")
             .context("UPRES_TEST_SCRATCH is not set: run the stories with `make test`")?;
         let dir = PathBuf::from(scratch).join(format!("{kind}-{}", uuid::Uuid::now_v7().simple()));
-        let port = free_address()?.rsplit_once(':').context("a port")?.1.parse()?;
+        let port = free_address()?
+            .rsplit_once(':')
+            .context("a port")?
+            .1
+            .parse()?;
         let more = more.iter().map(|word| (*word).to_owned()).collect();
-        let service = Self { kind, dir, port, more };
+        let service = Self {
+            kind,
+            dir,
+            port,
+            more,
+        };
         service.run("start")?;
         Ok(service)
     }
@@ -83,7 +102,11 @@ impl OwnService {
             .args(&self.more)
             .output()?;
         if !done.status.success() {
-            bail!("{verb} {}: {}", self.kind, String::from_utf8_lossy(&done.stderr));
+            bail!(
+                "{verb} {}: {}",
+                self.kind,
+                String::from_utf8_lossy(&done.stderr)
+            );
         }
         Ok(())
     }
@@ -92,7 +115,10 @@ impl OwnService {
 impl Drop for OwnService {
     fn drop(&mut self) {
         if let Err(error) = self.run("stop").or_else(|_| self.run("kill")) {
-            eprintln!("{} on port {} is still there: {error:#}", self.kind, self.port);
+            eprintln!(
+                "{} on port {} is still there: {error:#}",
+                self.kind, self.port
+            );
         }
         let _ = std::fs::remove_dir_all(&self.dir);
     }

@@ -33,8 +33,16 @@ impl Store {
             .force_path_style(true)
             .build();
         let client = Client::from_conf(config);
-        client.create_bucket().bucket(bucket).send().await.context("create the bucket")?;
-        Ok(Self { client, bucket: bucket.to_owned() })
+        client
+            .create_bucket()
+            .bucket(bucket)
+            .send()
+            .await
+            .context("create the bucket")?;
+        Ok(Self {
+            client,
+            bucket: bucket.to_owned(),
+        })
     }
 
     /// The address of a key.
@@ -58,7 +66,14 @@ impl Store {
     /// # Errors
     /// When the store fails.
     pub async fn get(&self, key: &str) -> anyhow::Result<Option<Vec<u8>>> {
-        match self.client.get_object().bucket(&self.bucket).key(key).send().await {
+        match self
+            .client
+            .get_object()
+            .bucket(&self.bucket)
+            .key(key)
+            .send()
+            .await
+        {
             Ok(object) => Ok(Some(object.body.collect().await?.to_vec())),
             Err(error) if error.code() == Some("NoSuchKey") => Ok(None),
             Err(error) => Err(error.into()),
@@ -78,7 +93,12 @@ impl Store {
     /// # Errors
     /// When the store fails.
     pub async fn open_uploads(&self) -> anyhow::Result<usize> {
-        let uploads = self.client.list_multipart_uploads().bucket(&self.bucket).send().await?;
+        let uploads = self
+            .client
+            .list_multipart_uploads()
+            .bucket(&self.bucket)
+            .send()
+            .await?;
         Ok(uploads.uploads().len())
     }
 }

@@ -5,10 +5,10 @@ use std::process::ExitStatus;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use lapin::options::{BasicPublishOptions, QueueDeleteOptions};
 use reqwest::{Method, RequestBuilder, StatusCode};
 use serde_json::{Value, json};
 use sqlx::{Connection, PgConnection};
-use lapin::options::{BasicPublishOptions, QueueDeleteOptions};
 use tokio::time::Instant;
 use upres_common::broker::{EXCHANGE, queue_name};
 use upres_common::job::Class;
@@ -89,7 +89,10 @@ impl World {
         let name = format!("{story}_{}", uuid::Uuid::now_v7().simple());
         let folder = services::build_folder()?.join("stories").join(&name);
         std::fs::create_dir_all(&folder)?;
-        let server = options.database_server.as_ref().unwrap_or(&services.database_url);
+        let server = options
+            .database_server
+            .as_ref()
+            .unwrap_or(&services.database_url);
         let database_url = create_database(server, &name).await?;
         let amqp_url = match options.amqp_url {
             Some(own) => own,
@@ -103,7 +106,10 @@ impl World {
             pair("UPRES_AMQP_URL", &amqp_url),
             pair("UPRES_S3_ENDPOINT", &services.s3_endpoint),
             pair("UPRES_UPLOADS", &store.uri("")),
-            pair("UPRES_LOG", "info,upres_coordinator=debug,upres_worker=debug"),
+            pair(
+                "UPRES_LOG",
+                "info,upres_coordinator=debug,upres_worker=debug",
+            ),
             // Short, so that stories about lapsed leases need not wait.
             pair("UPRES_LEASE_TTL_SECS", "3"),
             pair("UPRES_REAP_SECS", "0.3"),
@@ -135,11 +141,18 @@ impl World {
     }
 
     fn first_key(&self) -> anyhow::Result<String> {
-        let mut migrate = std::process::Command::new(crate::process::program_path("upres-coordinator")?);
-        let done = migrate.arg("migrate").envs(self.env.iter().cloned()).output()?;
+        let mut migrate =
+            std::process::Command::new(crate::process::program_path("upres-coordinator")?);
+        let done = migrate
+            .arg("migrate")
+            .envs(self.env.iter().cloned())
+            .output()?;
         let key = String::from_utf8(done.stdout)?.trim().to_owned();
         if !done.status.success() || !key.starts_with("upres_") {
-            bail!("migrate printed no key: {}", String::from_utf8_lossy(&done.stderr));
+            bail!(
+                "migrate printed no key: {}",
+                String::from_utf8_lossy(&done.stderr)
+            );
         }
         Ok(key)
     }
@@ -158,7 +171,9 @@ impl World {
         self.coordinators.push((url.clone(), process));
         let ready = format!("{url}/readyz");
         until("the coordinator is ready", DEADLINE, async || {
-            Ok(reqwest::get(&ready).await.is_ok_and(|answer| answer.status().is_success()))
+            Ok(reqwest::get(&ready)
+                .await
+                .is_ok_and(|answer| answer.status().is_success()))
         })
         .await
     }
@@ -172,7 +187,10 @@ impl World {
     ///
     /// # Errors
     /// When it does not end within `deadline`.
-    pub async fn terminate_coordinator(&mut self, deadline: Duration) -> anyhow::Result<ExitStatus> {
+    pub async fn terminate_coordinator(
+        &mut self,
+        deadline: Duration,
+    ) -> anyhow::Result<ExitStatus> {
         self.coordinators.remove(0).1.terminate(deadline).await
     }
 
@@ -195,7 +213,9 @@ impl World {
     pub async fn delete_queues(&self) -> anyhow::Result<()> {
         let channel = self.channel().await?;
         for class in Class::ALL {
-            channel.queue_delete(queue_name(class).into(), QueueDeleteOptions::default()).await?;
+            channel
+                .queue_delete(queue_name(class).into(), QueueDeleteOptions::default())
+                .await?;
         }
         Ok(())
     }
@@ -210,7 +230,13 @@ impl World {
         let options = BasicPublishOptions::default();
         let properties = lapin::BasicProperties::default();
         channel
-            .basic_publish(EXCHANGE.into(), key.into(), options, payload.as_bytes(), properties)
+            .basic_publish(
+                EXCHANGE.into(),
+                key.into(),
+                options,
+                payload.as_bytes(),
+                properties,
+            )
             .await?
             .await?;
         Ok(())
@@ -247,9 +273,18 @@ impl World {
     ) -> anyhow::Result<Process> {
         let tiles = manners.tiles.max(1).to_string();
         let (tile_ms, fail_first) = (manners.tile_ms.to_string(), manners.fail_first.to_string());
-        let args =
-            ["--tiles", &tiles, "--tile-ms", &tile_ms, "--fail-first", &fail_first, "--drain-secs", "1"];
-        self.start_worker(coordinator, "fake-worker", &args, &[]).await
+        let args = [
+            "--tiles",
+            &tiles,
+            "--tile-ms",
+            &tile_ms,
+            "--fail-first",
+            &fail_first,
+            "--drain-secs",
+            "1",
+        ];
+        self.start_worker(coordinator, "fake-worker", &args, &[])
+            .await
     }
 
     /// Starts a worker with a quick and faultless fake engine.
@@ -266,7 +301,8 @@ impl World {
     /// When it cannot be started.
     pub async fn start_real_worker(&mut self, model_dir: &str) -> anyhow::Result<Process> {
         let model = ("UPRES_MODEL_DIR".to_owned(), model_dir.to_owned());
-        self.start_worker(0, "upres-worker", &["run"], &[model]).await
+        self.start_worker(0, "upres-worker", &["run"], &[model])
+            .await
     }
 
     async fn start_worker(
@@ -286,7 +322,9 @@ impl World {
 
     /// A key that may do nothing but a worker's work.
     async fn worker_key(&self) -> anyhow::Result<String> {
-        let request = self.request(Method::POST, "/v1/keys").json(&json!({"scopes": ["worker"]}));
+        let request = self
+            .request(Method::POST, "/v1/keys")
+            .json(&json!({"scopes": ["worker"]}));
         let answer: Value = request.send().await?.json().await?;
         Ok(answer["key"].as_str().context("a key")?.to_owned())
     }
@@ -310,8 +348,12 @@ impl World {
     /// A request to any coordinator.
     pub fn request_to(&self, index: usize, method: Method, path: &str) -> RequestBuilder {
         let client = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none());
-        let client = client.build().expect("a client without settings can be built");
-        client.request(method, format!("{}{path}", self.url(index))).bearer_auth(&self.key)
+        let client = client
+            .build()
+            .expect("a client without settings can be built");
+        client
+            .request(method, format!("{}{path}", self.url(index)))
+            .bearer_auth(&self.key)
     }
 
     /// Sends a job; returns status and body.
@@ -319,7 +361,11 @@ impl World {
     /// # Errors
     /// When the coordinator does not answer.
     pub async fn post_job(&self, job: &Value) -> anyhow::Result<(StatusCode, Value)> {
-        let answer = self.request(Method::POST, "/v1/jobs").json(job).send().await?;
+        let answer = self
+            .request(Method::POST, "/v1/jobs")
+            .json(job)
+            .send()
+            .await?;
         Ok((answer.status(), answer.json().await?))
     }
 
@@ -343,7 +389,8 @@ impl World {
         let key = format!("in/{name}.png");
         self.store.put(&key, photo(24, 16)).await?;
         let output = self.store.uri(&format!("out/{name}.png"));
-        self.submit(&json!({"input": self.store.uri(&key), "output": output})).await
+        self.submit(&json!({"input": self.store.uri(&key), "output": output}))
+            .await
     }
 
     /// Reads a job.
@@ -351,7 +398,10 @@ impl World {
     /// # Errors
     /// When the coordinator does not answer.
     pub async fn job(&self, id: &str) -> anyhow::Result<Value> {
-        let answer = self.request(Method::GET, &format!("/v1/jobs/{id}")).send().await?;
+        let answer = self
+            .request(Method::GET, &format!("/v1/jobs/{id}"))
+            .send()
+            .await?;
         Ok(answer.error_for_status()?.json().await?)
     }
 
@@ -378,13 +428,22 @@ impl World {
     /// # Errors
     /// When any of it is not so.
     pub async fn succeeds(&self, id: &str) -> anyhow::Result<Value> {
-        let job = self.wait_for(id, &["succeeded", "failed", "cancelled", "expired"]).await?;
+        let job = self
+            .wait_for(id, &["succeeded", "failed", "cancelled", "expired"])
+            .await?;
         if job["state"] != "succeeded" {
             bail!("the job did not succeed: {job}");
         }
-        let key = job["result"]["uri"].as_str().context("a result")?.to_owned();
+        let key = job["result"]["uri"]
+            .as_str()
+            .context("a result")?
+            .to_owned();
         let key = key.trim_start_matches(&self.store.uri("")).to_owned();
-        let stored = self.store.get(&key).await?.context("the result is visible")?;
+        let stored = self
+            .store
+            .get(&key)
+            .await?
+            .context("the result is visible")?;
         let digest = upres_common::objects::sha256_hex(&stored);
         if job["result"]["sha256"] != digest.as_str() || job["result"]["bytes"] != stored.len() {
             bail!("the object is not what was recorded: {job}");
@@ -402,10 +461,16 @@ impl World {
 }
 
 async fn create_database(server: &str, name: &str) -> anyhow::Result<String> {
-    let mut conn = PgConnection::connect(server).await.context("connect to PostgreSQL")?;
+    let mut conn = PgConnection::connect(server)
+        .await
+        .context("connect to PostgreSQL")?;
     // A name made of letters, digits and underscores needs no quoting.
-    sqlx::query(sqlx::AssertSqlSafe(format!("create database {name}"))).execute(&mut conn).await?;
-    let (head, _) = server.rsplit_once('/').context("the address names a database")?;
+    sqlx::query(sqlx::AssertSqlSafe(format!("create database {name}")))
+        .execute(&mut conn)
+        .await?;
+    let (head, _) = server
+        .rsplit_once('/')
+        .context("the address names a database")?;
     Ok(format!("{head}/{name}"))
 }
 
@@ -415,9 +480,15 @@ pub fn photo(width: u32, height: u32) -> Vec<u8> {
     let picture = image::RgbImage::from_fn(width, height, |x, y| {
         let shade = |value: u32| u8::try_from(value % 256).unwrap_or_default();
         let line = if (x / 5 + y / 7) % 2 == 0 { 90 } else { 0 };
-        image::Rgb([shade(x * 9 + line), shade(y * 11), shade((x + y) * 5 + line)])
+        image::Rgb([
+            shade(x * 9 + line),
+            shade(y * 11),
+            shade((x + y) * 5 + line),
+        ])
     });
     let mut file = std::io::Cursor::new(Vec::new());
-    picture.write_to(&mut file, image::ImageFormat::Png).expect("a picture in memory can be encoded");
+    picture
+        .write_to(&mut file, image::ImageFormat::Png)
+        .expect("a picture in memory can be encoded");
     file.into_inner()
 }

@@ -43,7 +43,8 @@ fn with_file(command: Command, program: &str, fallbacks: &[PathBuf]) -> Result<C
 fn read(path: &Path) -> Result<toml::Table, String> {
     let text = std::fs::read_to_string(path)
         .map_err(|error| format!("cannot read {}: {error}", path.display()))?;
-    text.parse().map_err(|error| format!("{} is not valid TOML: {error}", path.display()))
+    text.parse()
+        .map_err(|error| format!("{} is not valid TOML: {error}", path.display()))
 }
 
 fn apply(
@@ -80,7 +81,12 @@ fn default(
         toml::Value::Integer(number) => number.to_string(),
         toml::Value::Float(number) => number.to_string(),
         toml::Value::Boolean(choice) => choice.to_string(),
-        _ => return Err(format!("{}: `{key}` must be a text, a number or a boolean", path.display())),
+        _ => {
+            return Err(format!(
+                "{}: `{key}` must be a text, a number or a boolean",
+                path.display()
+            ));
+        }
     };
     let mut known = false;
     let command = set_default(command, key, &text, &mut known);
@@ -96,8 +102,10 @@ fn set_default(mut command: Command, key: &str, text: &str, known: &mut bool) ->
         let text = text.to_owned();
         command = command.mut_arg(key, |arg| arg.required(false).default_value(text));
     }
-    let names: Vec<String> =
-        command.get_subcommands().map(|sub| sub.get_name().to_owned()).collect();
+    let names: Vec<String> = command
+        .get_subcommands()
+        .map(|sub| sub.get_name().to_owned())
+        .collect();
     for name in names {
         command = command.mut_subcommand(name, |sub| set_default(sub, key, text, known));
     }
@@ -109,11 +117,14 @@ mod tests {
     use super::*;
 
     fn parsed(file: &str, args: &[&str]) -> Result<String, String> {
-        let sub = Command::new("serve").arg(clap::Arg::new("listen").long("listen").default_value("a"));
+        let sub =
+            Command::new("serve").arg(clap::Arg::new("listen").long("listen").default_value("a"));
         let command = Command::new("x").subcommand(sub);
         let table = file.parse().unwrap();
         let command = apply(command, &table, "coordinator", Path::new("upres.toml"))?;
-        let matches = command.try_get_matches_from([&["x", "serve"], args].concat()).unwrap();
+        let matches = command
+            .try_get_matches_from([&["x", "serve"], args].concat())
+            .unwrap();
         let (_, serve) = matches.subcommand().unwrap();
         Ok(serve.get_one::<String>("listen").unwrap().clone())
     }
@@ -129,6 +140,10 @@ mod tests {
 
     #[test]
     fn a_misspelt_setting_in_the_programs_own_table_is_named() {
-        assert!(parsed("[coordinator]\nlissen = 'b'", &[]).unwrap_err().contains("lissen"));
+        assert!(
+            parsed("[coordinator]\nlissen = 'b'", &[])
+                .unwrap_err()
+                .contains("lissen")
+        );
     }
 }

@@ -40,9 +40,9 @@ pub fn init(args: &LogArgs) -> Result<(), String> {
     let registry = tracing_subscriber::registry().with(filter);
     let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     let installed = match args.log_format {
-        LogFormat::Text => {
-            registry.with(layer.with_ansi(std::io::stderr().is_terminal())).try_init()
-        }
+        LogFormat::Text => registry
+            .with(layer.with_ansi(std::io::stderr().is_terminal()))
+            .try_init(),
         LogFormat::Json => registry.with(layer.json()).try_init(),
     };
     // A second call in one process keeps the first set-up.

@@ -9,8 +9,8 @@ use sqlx::PgConnection;
 use upres_common::objects::{ObjectUri, UriPrefix};
 use utoipa::ToSchema;
 
-use crate::store::keys::{self, StoredKey};
 use crate::store::StoreError;
+use crate::store::keys::{self, StoredKey};
 
 /// The tenant of the first key.
 const FIRST_TENANT: &str = "default";
@@ -33,7 +33,13 @@ pub enum Scope {
 
 impl Scope {
     /// Every scope.
-    pub const ALL: [Self; 5] = [Self::Submit, Self::Read, Self::Cancel, Self::Admin, Self::Worker];
+    pub const ALL: [Self; 5] = [
+        Self::Submit,
+        Self::Read,
+        Self::Cancel,
+        Self::Admin,
+        Self::Worker,
+    ];
 
     /// The scope as it is written.
     #[must_use]
@@ -94,7 +100,10 @@ impl PresentedKey {
         let mut random = [0u8; 40];
         getrandom::fill(&mut random).expect("the operating system hands out randomness");
         let (id, secret) = random.split_at(8);
-        Self { id: hex::encode(id), secret: hex::encode(secret) }
+        Self {
+            id: hex::encode(id),
+            secret: hex::encode(secret),
+        }
     }
 
     fn digest(&self) -> Vec<u8> {
@@ -111,7 +120,10 @@ impl FromStr for PresentedKey {
         if id.is_empty() || secret.is_empty() {
             return Err(MalformedKey);
         }
-        Ok(Self { id: id.to_owned(), secret: secret.to_owned() })
+        Ok(Self {
+            id: id.to_owned(),
+            secret: secret.to_owned(),
+        })
     }
 }
 
@@ -140,17 +152,27 @@ pub struct NewKey {
 ///
 /// # Errors
 /// [`StoreError::Database`].
-pub async fn create(conn: &mut PgConnection, new: NewKey) -> Result<(PresentedKey, String), StoreError> {
+pub async fn create(
+    conn: &mut PgConnection,
+    new: NewKey,
+) -> Result<(PresentedKey, String), StoreError> {
     let key = PresentedKey::fresh();
     let words = |prefixes: Vec<UriPrefix>| {
-        prefixes.iter().map(|prefix| prefix.as_str().to_owned()).collect()
+        prefixes
+            .iter()
+            .map(|prefix| prefix.as_str().to_owned())
+            .collect()
     };
     let stored = StoredKey {
         key_id: key.id.clone(),
         tenant: new.tenant,
         label: new.label,
         secret_sha256: key.digest(),
-        scopes: new.scopes.iter().map(|scope| scope.as_str().to_owned()).collect(),
+        scopes: new
+            .scopes
+            .iter()
+            .map(|scope| scope.as_str().to_owned())
+            .collect(),
         read_prefixes: words(new.read_prefixes),
         write_prefixes: words(new.write_prefixes),
         // The database sets its own time; this one is not stored.
@@ -188,7 +210,9 @@ pub async fn authenticate(
     conn: &mut PgConnection,
     key: &PresentedKey,
 ) -> Result<Option<Caller>, StoreError> {
-    let Some(stored) = keys::find(conn, &key.id).await? else { return Ok(None) };
+    let Some(stored) = keys::find(conn, &key.id).await? else {
+        return Ok(None);
+    };
     if !equal_in_constant_time(&stored.secret_sha256, &key.digest()) {
         return Ok(None);
     }
@@ -204,7 +228,11 @@ pub async fn authenticate(
 /// Looks at every byte whatever it finds, so that the time taken tells nothing.
 fn equal_in_constant_time(left: &[u8], right: &[u8]) -> bool {
     left.len() == right.len()
-        && left.iter().zip(right).fold(0, |differences, (l, r)| differences | (l ^ r)) == 0
+        && left
+            .iter()
+            .zip(right)
+            .fold(0, |differences, (l, r)| differences | (l ^ r))
+            == 0
 }
 
 #[cfg(test)]

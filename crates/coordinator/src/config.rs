@@ -11,13 +11,23 @@ use upres_common::telemetry::LogArgs;
 #[derive(Debug, Clone, clap::Args)]
 pub struct Config {
     /// Where the API listens.
-    #[arg(long, env = "UPRES_LISTEN", default_value = "127.0.0.1:8080", value_name = "ADDR")]
+    #[arg(
+        long,
+        env = "UPRES_LISTEN",
+        default_value = "127.0.0.1:8080",
+        value_name = "ADDR"
+    )]
     pub listen: SocketAddr,
     /// The database.
     #[command(flatten)]
     pub database: DatabaseConfig,
     /// RabbitMQ, as amqp:// or amqps:// URL.
-    #[arg(long, env = "UPRES_AMQP_URL", hide_env_values = true, value_name = "URL")]
+    #[arg(
+        long,
+        env = "UPRES_AMQP_URL",
+        hide_env_values = true,
+        value_name = "URL"
+    )]
     pub amqp_url: SecretString,
     /// The object store.
     #[command(flatten)]
@@ -44,10 +54,20 @@ pub struct Config {
 #[derive(Debug, Clone, clap::Args)]
 pub struct DatabaseConfig {
     /// Postgres, as postgres:// URL.
-    #[arg(long, env = "UPRES_DATABASE_URL", hide_env_values = true, value_name = "URL")]
+    #[arg(
+        long,
+        env = "UPRES_DATABASE_URL",
+        hide_env_values = true,
+        value_name = "URL"
+    )]
     pub database_url: SecretString,
     /// Most connections this process opens.
-    #[arg(long, env = "UPRES_DATABASE_CONNECTIONS", default_value_t = 16, value_name = "N")]
+    #[arg(
+        long,
+        env = "UPRES_DATABASE_CONNECTIONS",
+        default_value_t = 16,
+        value_name = "N"
+    )]
     pub database_connections: u32,
 }
 
@@ -55,7 +75,12 @@ pub struct DatabaseConfig {
 #[derive(Debug, Clone, clap::Args)]
 pub struct LeaseConfig {
     /// Seconds a claim stays valid without a heartbeat. Workers renew three times in that time.
-    #[arg(long, env = "UPRES_LEASE_TTL_SECS", default_value_t = 60, value_name = "SECS")]
+    #[arg(
+        long,
+        env = "UPRES_LEASE_TTL_SECS",
+        default_value_t = 60,
+        value_name = "SECS"
+    )]
     pub lease_ttl_secs: u32,
     /// Seconds between looks for lapsed leases.
     #[arg(long = "reap-secs", env = "UPRES_REAP_SECS", default_value = "5", value_parser = seconds, value_name = "SECS")]
@@ -67,7 +92,12 @@ pub struct LeaseConfig {
 pub struct DispatchConfig {
     /// Most unanswered wake-ups per class on the broker. Everything beyond waits in Postgres, where
     /// cancelling and priorities act at once.
-    #[arg(long = "release-limit", env = "UPRES_RELEASE_LIMIT", default_value_t = 1000, value_name = "N")]
+    #[arg(
+        long = "release-limit",
+        env = "UPRES_RELEASE_LIMIT",
+        default_value_t = 1000,
+        value_name = "N"
+    )]
     pub release_limit: i64,
     /// Seconds between looks for due jobs that another coordinator accepted.
     #[arg(long = "dispatch-secs", env = "UPRES_DISPATCH_SECS", default_value = "0.5", value_parser = seconds, value_name = "SECS")]
@@ -106,10 +136,14 @@ impl Config {
         if let Some(uploads) = &self.uploads
             && uploads.parse::<UriPrefix>().is_err()
         {
-            problems.push(format!("--uploads `{uploads}` is no S3 prefix: write s3://bucket/ or s3://bucket/folder/"));
+            problems.push(format!(
+                "--uploads `{uploads}` is no S3 prefix: write s3://bucket/ or s3://bucket/folder/"
+            ));
         }
         if self.lease.lease_ttl_secs < 3 {
-            problems.push("--lease-ttl-secs must be at least 3, or one slow answer loses a lease".to_owned());
+            problems.push(
+                "--lease-ttl-secs must be at least 3, or one slow answer loses a lease".to_owned(),
+            );
         }
         if self.dispatch.release_limit < 1 {
             problems.push("--release-limit must be at least 1".to_owned());
@@ -123,12 +157,17 @@ impl Config {
     /// The place for clients' uploads, if there is one.
     #[must_use]
     pub fn uploads(&self) -> Option<UriPrefix> {
-        self.uploads.as_ref().and_then(|uploads| uploads.parse().ok())
+        self.uploads
+            .as_ref()
+            .and_then(|uploads| uploads.parse().ok())
     }
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {
     let problem = || format!("`{text}` is not a number of seconds above zero");
     let seconds: f64 = text.parse().map_err(|_| problem())?;
-    Duration::try_from_secs_f64(seconds).ok().filter(|d| !d.is_zero()).ok_or_else(problem)
+    Duration::try_from_secs_f64(seconds)
+        .ok()
+        .filter(|d| !d.is_zero())
+        .ok_or_else(problem)
 }

@@ -59,11 +59,17 @@ pub async fn run(
                 pause = *RECONNECT.start();
                 let ended = relay(&pool, &publisher, &config, &work, &stop).await;
                 if let Err(error) = ended {
-                    tracing::warn!(error = &error as &dyn std::error::Error, "relay lost the broker");
+                    tracing::warn!(
+                        error = &error as &dyn std::error::Error,
+                        "relay lost the broker"
+                    );
                 }
             }
             Err(error) => {
-                tracing::warn!(error = &error as &dyn std::error::Error, "relay cannot reach the broker");
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "relay cannot reach the broker"
+                );
             }
         }
         let _ = tokio::time::timeout(pause, stop.cancelled()).await;
@@ -104,7 +110,10 @@ fn broker_errors_only<T>(result: Result<T, DispatchError>) -> Result<Option<T>, 
         Ok(value) => Ok(Some(value)),
         Err(DispatchError::Broker(error)) => Err(error),
         Err(DispatchError::Store(error)) => {
-            tracing::warn!(error = &error as &dyn std::error::Error, "dispatch waits for the database");
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "dispatch waits for the database"
+            );
             Ok(None)
         }
     }
@@ -147,7 +156,10 @@ async fn publish(
 ) -> Result<(), DispatchError> {
     let envelopes: Vec<_> = taken.iter().map(|row| row.envelope.clone()).collect();
     let ids = |wanted: bool, confirmed: &[bool]| -> Vec<i64> {
-        let rows = taken.iter().zip(confirmed).filter(|(_, confirmed)| **confirmed == wanted);
+        let rows = taken
+            .iter()
+            .zip(confirmed)
+            .filter(|(_, confirmed)| **confirmed == wanted);
         rows.map(|(row, _)| row.outbox_id).collect()
     };
     match publisher.publish(&envelopes).await {
@@ -201,7 +213,11 @@ pub async fn sweep(
         if missing > 0 {
             let resent = outbox::resend(&mut conn, class, config.resend_after, missing).await?;
             if resent > 0 {
-                tracing::warn!(class = class.as_str(), resent, "wake-ups seem lost, sending them again");
+                tracing::warn!(
+                    class = class.as_str(),
+                    resent,
+                    "wake-ups seem lost, sending them again"
+                );
                 metrics::counter!("upres_wakeups_resent_total").increment(resent);
             }
         }

@@ -104,8 +104,12 @@ pub async fn fail(
     tx.commit().await?;
     let job = lease.job_id;
     match again {
-        true => tracing::warn!(job.id = %job, error = %error.error_type, detail = error.detail, "attempt failed, another will follow"),
-        false => tracing::warn!(job.id = %job, error = %error.error_type, detail = error.detail, "job failed"),
+        true => {
+            tracing::warn!(job.id = %job, error = %error.error_type, detail = error.detail, "attempt failed, another will follow")
+        }
+        false => {
+            tracing::warn!(job.id = %job, error = %error.error_type, detail = error.detail, "job failed")
+        }
     }
     if !again {
         metrics::counter!("upres_jobs_total", "outcome" => "failed").increment(1);
@@ -117,9 +121,18 @@ pub async fn fail(
 ///
 /// # Errors
 /// [`TransitionError::Refused`] when the token is no longer held.
-pub async fn release(pool: &PgPool, lease: LeaseRef, reason: &str) -> Result<JobState, TransitionError> {
+pub async fn release(
+    pool: &PgPool,
+    lease: LeaseRef,
+    reason: &str,
+) -> Result<JobState, TransitionError> {
     let mut tx = pool.begin().await?;
-    let state = transition(&mut tx, lease.job_id, &JobEvent::HandedBack { token: lease.token }).await?;
+    let state = transition(
+        &mut tx,
+        lease.job_id,
+        &JobEvent::HandedBack { token: lease.token },
+    )
+    .await?;
     attempts::end(&mut tx, lease.job_id, AttemptOutcome::HandedBack, None).await?;
     outbox::insert(&mut tx, lease.job_id, None).await?;
     tx.commit().await?;
@@ -160,7 +173,11 @@ pub async fn cancel(pool: &PgPool, id: JobId) -> Result<Option<CancelledWork>, T
 ///
 /// # Errors
 /// [`StoreError`].
-pub async fn has_succeeded(pool: &PgPool, id: JobId, token: LeaseToken) -> Result<bool, StoreError> {
+pub async fn has_succeeded(
+    pool: &PgPool,
+    id: JobId,
+    token: LeaseToken,
+) -> Result<bool, StoreError> {
     let mut conn = pool.acquire().await?;
     attempts::has_succeeded(&mut conn, id, token).await
 }
@@ -197,8 +214,9 @@ mod tests {
     #[test]
     fn backoff_doubles_up_to_the_cap() {
         let (base, cap) = (Duration::from_secs(2), Duration::from_secs(300));
-        let ceilings: Vec<_> =
-            (1..=9).map(|failures| backoff(failures, base, cap, 1.0).as_secs()).collect();
+        let ceilings: Vec<_> = (1..=9)
+            .map(|failures| backoff(failures, base, cap, 1.0).as_secs())
+            .collect();
         assert_eq!(ceilings, [2, 4, 8, 16, 32, 64, 128, 256, 300]);
     }
 }

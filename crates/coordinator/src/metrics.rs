@@ -10,9 +10,15 @@ pub(crate) fn install() -> anyhow::Result<PrometheusHandle> {
     let handle = PrometheusBuilder::new().install_recorder()?;
     metrics::describe_counter!("upres_jobs_total", "Jobs that reached an end, by outcome");
     metrics::describe_counter!("upres_jobs_submitted_total", "Jobs accepted");
-    metrics::describe_counter!("upres_wakeups_sent_total", "Wake-ups published to the broker");
+    metrics::describe_counter!(
+        "upres_wakeups_sent_total",
+        "Wake-ups published to the broker"
+    );
     metrics::describe_counter!("upres_wakeups_resent_total", "Wake-ups that seemed lost");
-    metrics::describe_counter!("upres_leases_lapsed_total", "Leases that lapsed without a word");
+    metrics::describe_counter!(
+        "upres_leases_lapsed_total",
+        "Leases that lapsed without a word"
+    );
     metrics::describe_gauge!("upres_jobs_waiting", "Jobs that wait for a worker");
     metrics::describe_gauge!("upres_jobs_running", "Jobs under a lease");
     metrics::describe_gauge!("upres_oldest_wait_seconds", "Age of the oldest due job");

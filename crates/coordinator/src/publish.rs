@@ -56,10 +56,16 @@ pub async fn publish(
     if !begin(pool, lease, outcome).await? {
         let repeated = lease::has_succeeded(pool, lease.job_id, lease.token).await?;
         let state = if repeated { "succeeded" } else { "superseded" };
-        return Ok(SettledAnswer { state: state.to_owned(), superseded: !repeated });
+        return Ok(SettledAnswer {
+            state: state.to_owned(),
+            superseded: !repeated,
+        });
     }
     let state = finish(pool, objects, retry, lease.job_id).await?;
-    Ok(SettledAnswer { state, superseded: false })
+    Ok(SettledAnswer {
+        state,
+        superseded: false,
+    })
 }
 
 /// Step 1. Returns whether the attempt may publish: it holds the lease.
@@ -68,14 +74,24 @@ async fn begin(pool: &PgPool, lease: LeaseRef, outcome: &Outcome) -> Result<bool
     let LeaseRef { job_id, token } = lease;
     match jobs::lock(&mut tx, job_id).await {
         // Asked again while, or after, somebody was at it: carry on from the object.
-        Ok(JobState::Running { token: held, publishing: true, .. }) => return Ok(held == token),
+        Ok(JobState::Running {
+            token: held,
+            publishing: true,
+            ..
+        }) => return Ok(held == token),
         Ok(_) => {}
         Err(TransitionError::Store(error)) => return Err(error),
         Err(TransitionError::Refused(_) | TransitionError::NoSuchJob(_)) => return Ok(false),
     }
     let lease_until = in_seconds(&mut tx, PUBLISH_SECS).await?;
     jobs::record_publication(&mut tx, job_id, outcome).await?;
-    match transition(&mut tx, job_id, &JobEvent::PublicationBegun { token, lease_until }).await {
+    match transition(
+        &mut tx,
+        job_id,
+        &JobEvent::PublicationBegun { token, lease_until },
+    )
+    .await
+    {
         Ok(_) => tx.commit().await?,
         // The note above is rolled back with the transaction.
         Err(TransitionError::Refused(_) | TransitionError::NoSuchJob(_)) => return Ok(false),
@@ -123,7 +139,10 @@ async fn make_visible(
     let exists = || {
         JobError::new(
             ErrorType::OutputExists,
-            format!("{} was written by somebody else meanwhile", publication.output),
+            format!(
+                "{} was written by somebody else meanwhile",
+                publication.output
+            ),
         )
     };
     match objects.head(&publication.output).await? {
@@ -143,7 +162,10 @@ async fn make_visible(
     let completion = match completion {
         Ok(completion) => completion,
         Err(error @ ObjectError::Forbidden(_)) => {
-            return Ok(Err(JobError::new(ErrorType::OutputForbidden, error.to_string())));
+            return Ok(Err(JobError::new(
+                ErrorType::OutputForbidden,
+                error.to_string(),
+            )));
         }
         Err(error) => return Err(error),
     };
@@ -159,9 +181,10 @@ async fn make_visible(
             ErrorType::Storage,
             "the store reported success, but shows another object, or none, under the output's address",
         ),
-        Completion::NoSuchUpload => {
-            JobError::new(ErrorType::Storage, "the uploaded result has vanished from the store")
-        }
+        Completion::NoSuchUpload => JobError::new(
+            ErrorType::Storage,
+            "the uploaded result has vanished from the store",
+        ),
     }))
 }
 
@@ -182,7 +205,15 @@ async fn record(pool: &PgPool, publication: &Publication) -> Result<String, Publ
     let id = publication.job_id;
     jobs::lock(&mut tx, id).await.map_err(only_store)?;
     jobs::record_result(&mut tx, publication).await?;
-    match transition(&mut tx, id, &JobEvent::Completed { token: publication.token }).await {
+    match transition(
+        &mut tx,
+        id,
+        &JobEvent::Completed {
+            token: publication.token,
+        },
+    )
+    .await
+    {
         Ok(state) => {
             attempts::end(&mut tx, id, AttemptOutcome::Succeeded, None).await?;
             tx.commit().await?;
@@ -204,7 +235,10 @@ async fn give_up(
     publication: &Publication,
     error: &JobError,
 ) -> Result<String, PublishError> {
-    let lease = LeaseRef { job_id: publication.job_id, token: publication.token };
+    let lease = LeaseRef {
+        job_id: publication.job_id,
+        token: publication.token,
+    };
     let mut tx = pool.begin().await?;
     let ended = JobEvent::PublicationEnded { token: lease.token };
     match transition(&mut tx, lease.job_id, &ended).await {
@@ -212,7 +246,12 @@ async fn give_up(
         Err(TransitionError::Refused(refusal)) => return Ok(refusal.from.to_owned()),
         Err(error) => return Err(only_store(error).into()),
     }
-    abort(objects, &publication.output.to_string(), &publication.outcome.upload_id).await;
+    abort(
+        objects,
+        &publication.output.to_string(),
+        &publication.outcome.upload_id,
+    )
+    .await;
     match lease::fail(pool, lease, error, AttemptOutcome::Failed, retry).await {
         Ok(state) => Ok(state.name().to_owned()),
         Err(TransitionError::Refused(refusal)) => Ok(refusal.from.to_owned()),

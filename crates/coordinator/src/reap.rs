@@ -31,9 +31,15 @@ pub async fn run(
     interval: Duration,
     stop: CancellationToken,
 ) {
-    while tokio::time::timeout(interval, stop.cancelled()).await.is_err() {
+    while tokio::time::timeout(interval, stop.cancelled())
+        .await
+        .is_err()
+    {
         if let Err(error) = tick(&pool, &objects, &retry).await {
-            tracing::warn!(error = &error as &dyn std::error::Error, "reaper waits for the database");
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "reaper waits for the database"
+            );
         }
     }
 }
@@ -42,7 +48,11 @@ pub async fn run(
 ///
 /// # Errors
 /// [`StoreError`]; what was not reached is reached by the next tick.
-pub async fn tick(pool: &PgPool, objects: &ObjectStore, retry: &RetryConfig) -> Result<(), StoreError> {
+pub async fn tick(
+    pool: &PgPool,
+    objects: &ObjectStore,
+    retry: &RetryConfig,
+) -> Result<(), StoreError> {
     let mut conn = pool.acquire().await?;
     let lapsed = leases::lapsed(&mut conn, BATCH).await?;
     let overdue = leases::overdue(&mut conn, BATCH).await?;
@@ -67,8 +77,14 @@ async fn requeue(
     job: &Lapsed,
 ) -> Result<(), StoreError> {
     metrics::counter!("upres_leases_lapsed_total").increment(1);
-    let lease = LeaseRef { job_id: job.job_id, token: job.token };
-    let error = JobError::new(ErrorType::WorkerLost, "the worker stopped renewing its lease");
+    let lease = LeaseRef {
+        job_id: job.job_id,
+        token: job.token,
+    };
+    let error = JobError::new(
+        ErrorType::WorkerLost,
+        "the worker stopped renewing its lease",
+    );
     match lease::fail(pool, lease, &error, AttemptOutcome::Lost, retry).await {
         Ok(_) => {
             if let Some(upload_id) = &job.upload_id {

@@ -22,8 +22,11 @@ const DATABASE_WAIT: Duration = Duration::from_secs(60);
 
 pub(crate) async fn serve(config: Config) -> anyhow::Result<()> {
     let metrics = metrics::install()?;
-    let pool = store::pool(&config.database.database_url, config.database.database_connections)
-        .map_err(anyhow::Error::msg)?;
+    let pool = store::pool(
+        &config.database.database_url,
+        config.database.database_connections,
+    )
+    .map_err(anyhow::Error::msg)?;
     migrate(&pool).await?;
     cli::print_first_key(&pool).await?;
     let objects = ObjectStore::new(&config.s3).await;
@@ -81,11 +84,15 @@ pub(crate) async fn serve(config: Config) -> anyhow::Result<()> {
 async fn migrate(pool: &PgPool) -> anyhow::Result<()> {
     let migrate = async {
         while let Err(error) = sqlx::query("select 1").execute(pool).await {
-            tracing::warn!(error = &error as &dyn std::error::Error, "waiting for the database");
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "waiting for the database"
+            );
             tokio::time::sleep(Duration::from_secs(1)).await;
         }
         store::MIGRATOR.run(pool).await
     };
     let done = tokio::time::timeout(DATABASE_WAIT, migrate).await;
-    done.context("the database did not answer for a minute")?.context("cannot apply migrations")
+    done.context("the database did not answer for a minute")?
+        .context("cannot apply migrations")
 }

@@ -72,12 +72,22 @@ pub async fn submit(
 fn check_prefixes(caller: &Caller, job: &ValidJob) -> Result<(), SubmitError> {
     let mut errors = Vec::new();
     if !caller.may_read(&job.input) {
-        errors.push(FieldError::new("/input", "this key may not read objects under that address"));
+        errors.push(FieldError::new(
+            "/input",
+            "this key may not read objects under that address",
+        ));
     }
     if !caller.may_write(&job.output) {
-        errors.push(FieldError::new("/output", "this key may not write objects under that address"));
+        errors.push(FieldError::new(
+            "/output",
+            "this key may not write objects under that address",
+        ));
     }
-    if errors.is_empty() { Ok(()) } else { Err(SubmitError::Forbidden(errors)) }
+    if errors.is_empty() {
+        Ok(())
+    } else {
+        Err(SubmitError::Forbidden(errors))
+    }
 }
 
 /// Looks before accepting. Both may change until the job runs, so both are looked at again then.
@@ -100,7 +110,9 @@ async fn check_objects(objects: &ObjectStore, job: &ValidJob) -> Result<(), Subm
         Ok(Some(_)) => {}
         Ok(None) => {
             let detail = "there is no object under this address: upload it first";
-            return Err(SubmitError::Invalid(vec![FieldError::new("/input", detail)]));
+            return Err(SubmitError::Invalid(vec![FieldError::new(
+                "/input", detail,
+            )]));
         }
         Err(error) => return Err(refused("/input", error)),
     }

@@ -23,7 +23,10 @@ async fn submit(conn: &mut PgConnection, change: impl FnOnce(&mut JobRequest)) -
 }
 
 fn at_once() -> RetryConfig {
-    RetryConfig { base: std::time::Duration::ZERO, cap: std::time::Duration::ZERO }
+    RetryConfig {
+        base: std::time::Duration::ZERO,
+        cap: std::time::Duration::ZERO,
+    }
 }
 
 #[sqlx::test(migrator = "upres_coordinator::store::MIGRATOR")]
@@ -32,12 +35,24 @@ async fn of_many_claims_one_is_granted(pool: PgPool) {
     let id = submit(&mut conn, |_| {}).await;
     let claims = (0..8).map(|n| {
         let pool = pool.clone();
-        async move { claim(&pool, &format!("worker-{n}"), &[id], TTL_SECS).await.unwrap() }
+        async move {
+            claim(&pool, &format!("worker-{n}"), &[id], TTL_SECS)
+                .await
+                .unwrap()
+        }
     });
-    let granted: usize =
-        futures_util::future::join_all(claims).await.iter().map(Vec::len).sum();
+    let granted: usize = futures_util::future::join_all(claims)
+        .await
+        .iter()
+        .map(Vec::len)
+        .sum();
     assert_eq!(granted, 1);
-    assert_eq!(outbox::count_sent(&mut conn, Class::Interactive).await.unwrap(), 0);
+    assert_eq!(
+        outbox::count_sent(&mut conn, Class::Interactive)
+            .await
+            .unwrap(),
+        0
+    );
 }
 
 #[sqlx::test(migrator = "upres_coordinator::store::MIGRATOR")]
@@ -47,13 +62,24 @@ async fn tokens_grow_and_a_stale_one_is_refused(pool: PgPool) {
     let error = JobError::new(ErrorType::Storage, "away");
     let mut last = LeaseToken(0);
     for attempt in 1..=4 {
-        let lease = claim(&pool, "worker", &[id], TTL_SECS).await.unwrap().remove(0);
+        let lease = claim(&pool, "worker", &[id], TTL_SECS)
+            .await
+            .unwrap()
+            .remove(0);
         assert!(lease.token > last && lease.attempt == attempt);
-        let stale = LeaseRef { job_id: id, token: last };
+        let stale = LeaseRef {
+            job_id: id,
+            token: last,
+        };
         let refused = fail(&pool, stale, &error, AttemptOutcome::Failed, &at_once()).await;
         assert!(matches!(refused, Err(TransitionError::Refused(_))));
-        let held = LeaseRef { job_id: id, token: lease.token };
-        let state = fail(&pool, held, &error, AttemptOutcome::Failed, &at_once()).await.unwrap();
+        let held = LeaseRef {
+            job_id: id,
+            token: lease.token,
+        };
+        let state = fail(&pool, held, &error, AttemptOutcome::Failed, &at_once())
+            .await
+            .unwrap();
         assert_eq!(state, JobState::Queued);
         last = lease.token;
     }
@@ -63,12 +89,25 @@ async fn tokens_grow_and_a_stale_one_is_refused(pool: PgPool) {
 async fn an_error_of_the_input_is_final(pool: PgPool) {
     let mut conn = pool.acquire().await.unwrap();
     let id = submit(&mut conn, |_| {}).await;
-    let lease = claim(&pool, "worker", &[id], TTL_SECS).await.unwrap().remove(0);
-    let held = LeaseRef { job_id: id, token: lease.token };
+    let lease = claim(&pool, "worker", &[id], TTL_SECS)
+        .await
+        .unwrap()
+        .remove(0);
+    let held = LeaseRef {
+        job_id: id,
+        token: lease.token,
+    };
     let error = JobError::new(ErrorType::InputUnreadable, "no image");
-    let state = fail(&pool, held, &error, AttemptOutcome::Failed, &at_once()).await.unwrap();
+    let state = fail(&pool, held, &error, AttemptOutcome::Failed, &at_once())
+        .await
+        .unwrap();
     assert_eq!(state, JobState::Failed);
-    assert!(claim(&pool, "worker", &[id], TTL_SECS).await.unwrap().is_empty());
+    assert!(
+        claim(&pool, "worker", &[id], TTL_SECS)
+            .await
+            .unwrap()
+            .is_empty()
+    );
 }
 
 #[sqlx::test(migrator = "upres_coordinator::store::MIGRATOR")]
@@ -76,11 +115,24 @@ async fn what_is_not_due_or_cancelled_cannot_be_claimed(pool: PgPool) {
     let mut conn = pool.acquire().await.unwrap();
     let soon = in_seconds(&mut conn, 3600.0).await.unwrap();
     let later = submit(&mut conn, |job| job.not_before = Some(soon)).await;
-    assert_eq!(jobs::lock(&mut conn, later).await.unwrap(), JobState::Scheduled);
+    assert_eq!(
+        jobs::lock(&mut conn, later).await.unwrap(),
+        JobState::Scheduled
+    );
     let cancelled = submit(&mut conn, |_| {}).await;
     assert!(cancel(&pool, cancelled).await.unwrap().is_none());
-    assert!(claim(&pool, "worker", &[later, cancelled], TTL_SECS).await.unwrap().is_empty());
-    assert!(outbox::due_scheduled(&mut conn, 10).await.unwrap().is_empty());
+    assert!(
+        claim(&pool, "worker", &[later, cancelled], TTL_SECS)
+            .await
+            .unwrap()
+            .is_empty()
+    );
+    assert!(
+        outbox::due_scheduled(&mut conn, 10)
+            .await
+            .unwrap()
+            .is_empty()
+    );
 }
 
 #[sqlx::test(migrator = "upres_coordinator::store::MIGRATOR")]
@@ -93,38 +145,81 @@ async fn two_relays_share_the_outbox_the_urgent_first(pool: PgPool) {
     submit(&mut conn, |job| job.class = Class::Bulk).await;
     let mut tx_a = pool.begin().await.unwrap();
     let mut tx_b = pool.begin().await.unwrap();
-    let first = outbox::take(&mut tx_a, Class::Interactive, 3).await.unwrap();
-    let second = outbox::take(&mut tx_b, Class::Interactive, 3).await.unwrap();
+    let first = outbox::take(&mut tx_a, Class::Interactive, 3)
+        .await
+        .unwrap();
+    let second = outbox::take(&mut tx_b, Class::Interactive, 3)
+        .await
+        .unwrap();
     tx_a.commit().await.unwrap();
     tx_b.commit().await.unwrap();
-    let order: Vec<_> =
-        first.iter().chain(&second).map(|row| row.envelope.wake_up.job_id).collect();
+    let order: Vec<_> = first
+        .iter()
+        .chain(&second)
+        .map(|row| row.envelope.wake_up.job_id)
+        .collect();
     assert_eq!(order, [ids[1], ids[3], ids[0], ids[2]]);
-    assert!(outbox::take(&mut conn, Class::Interactive, 3).await.unwrap().is_empty());
+    assert!(
+        outbox::take(&mut conn, Class::Interactive, 3)
+            .await
+            .unwrap()
+            .is_empty()
+    );
 
     let sent: Vec<_> = first.iter().map(|row| row.outbox_id).collect();
     outbox::mark_sent(&mut conn, &sent).await.unwrap();
-    outbox::give_back(&mut conn, &[second[0].outbox_id]).await.unwrap();
-    assert_eq!(outbox::count_sent(&mut conn, Class::Interactive).await.unwrap(), 3);
-    assert_eq!(outbox::take(&mut conn, Class::Interactive, 3).await.unwrap().len(), 1);
+    outbox::give_back(&mut conn, &[second[0].outbox_id])
+        .await
+        .unwrap();
+    assert_eq!(
+        outbox::count_sent(&mut conn, Class::Interactive)
+            .await
+            .unwrap(),
+        3
+    );
+    assert_eq!(
+        outbox::take(&mut conn, Class::Interactive, 3)
+            .await
+            .unwrap()
+            .len(),
+        1
+    );
     let hour = std::time::Duration::from_secs(3600);
-    assert_eq!(outbox::resend(&mut conn, Class::Interactive, hour, 9).await.unwrap(), 0);
+    assert_eq!(
+        outbox::resend(&mut conn, Class::Interactive, hour, 9)
+            .await
+            .unwrap(),
+        0
+    );
     let now = std::time::Duration::ZERO;
-    assert_eq!(outbox::resend(&mut conn, Class::Interactive, now, 2).await.unwrap(), 2);
+    assert_eq!(
+        outbox::resend(&mut conn, Class::Interactive, now, 2)
+            .await
+            .unwrap(),
+        2
+    );
 }
 
 #[sqlx::test(migrator = "upres_coordinator::store::MIGRATOR")]
 async fn a_lapsed_lease_is_found_and_a_live_one_is_not(pool: PgPool) {
     let mut conn = pool.acquire().await.unwrap();
-    let (live, dead) = (submit(&mut conn, |_| {}).await, submit(&mut conn, |_| {}).await);
-    claim(&pool, "worker", &[live, dead], TTL_SECS).await.unwrap();
+    let (live, dead) = (
+        submit(&mut conn, |_| {}).await,
+        submit(&mut conn, |_| {}).await,
+    );
+    claim(&pool, "worker", &[live, dead], TTL_SECS)
+        .await
+        .unwrap();
     sqlx::query("update jobs set lease_until = now() - interval '1 s' where job_id = $1")
         .bind(dead.0)
         .execute(&mut *conn)
         .await
         .unwrap();
     let lapsed = leases::lapsed(&mut conn, 10).await.unwrap();
-    assert_eq!(lapsed.iter().map(|job| job.job_id).collect::<Vec<_>>(), [dead]);
+    assert_eq!(
+        lapsed.iter().map(|job| job.job_id).collect::<Vec<_>>(),
+        [dead]
+    );
 }
 
 #[sqlx::test(migrator = "upres_coordinator::store::MIGRATOR")]
@@ -140,17 +235,37 @@ async fn the_table_itself_refuses_what_cannot_be(pool: PgPool) {
         "update jobs set publishing = true",
         "update jobs set output = input",
     ] {
-        assert!(sqlx::query(impossible).execute(&mut *conn).await.is_err(), "{impossible}");
+        assert!(
+            sqlx::query(impossible).execute(&mut *conn).await.is_err(),
+            "{impossible}"
+        );
     }
-    let refused = transition(&mut conn, id, &JobEvent::Completed { token: LeaseToken(1) }).await;
+    let refused = transition(
+        &mut conn,
+        id,
+        &JobEvent::Completed {
+            token: LeaseToken(1),
+        },
+    )
+    .await;
     assert!(matches!(refused, Err(TransitionError::Refused(_))));
 }
 
 #[sqlx::test(migrator = "upres_coordinator::store::MIGRATOR")]
 async fn the_first_key_is_made_once(pool: PgPool) {
     let mut first = pool.begin().await.unwrap();
-    assert!(upres_coordinator::auth::create_first(&mut first).await.unwrap().is_some());
+    assert!(
+        upres_coordinator::auth::create_first(&mut first)
+            .await
+            .unwrap()
+            .is_some()
+    );
     first.commit().await.unwrap();
     let mut second = pool.begin().await.unwrap();
-    assert!(upres_coordinator::auth::create_first(&mut second).await.unwrap().is_none());
+    assert!(
+        upres_coordinator::auth::create_first(&mut second)
+            .await
+            .unwrap()
+            .is_none()
+    );
 }

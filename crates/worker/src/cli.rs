@@ -60,9 +60,17 @@ fn load(config: EngineConfig) -> impl FnOnce() -> anyhow::Result<Box<dyn Upscale
         let model = InvSr::load(&config.model_dir, &device, dtype)
             .with_context(|| format!("cannot load the model {}", config.model_dir.display()))?;
         let info = model.info();
-        tracing::info!(model = info.name, trained = info.trained, device = config.device, "model loaded");
+        tracing::info!(
+            model = info.name,
+            trained = info.trained,
+            device = config.device,
+            "model loaded"
+        );
         if !info.trained {
-            tracing::warn!(model = info.name, "this network is untrained: its pictures are noise");
+            tracing::warn!(
+                model = info.name,
+                "this network is untrained: its pictures are noise"
+            );
         }
         Ok(Box::new(model))
     }

@@ -25,19 +25,39 @@ pub struct Config {
 #[derive(Debug, Clone, clap::Args)]
 pub struct ServiceConfig {
     /// The coordinator's address.
-    #[arg(long, env = "UPRES_API_URL", default_value = "http://127.0.0.1:8080", value_name = "URL")]
+    #[arg(
+        long,
+        env = "UPRES_API_URL",
+        default_value = "http://127.0.0.1:8080",
+        value_name = "URL"
+    )]
     pub api_url: String,
     /// An API key with the scope `worker`.
-    #[arg(long, env = "UPRES_API_KEY", hide_env_values = true, value_name = "KEY")]
+    #[arg(
+        long,
+        env = "UPRES_API_KEY",
+        hide_env_values = true,
+        value_name = "KEY"
+    )]
     pub api_key: SecretString,
     /// RabbitMQ, as amqp:// or amqps:// URL.
-    #[arg(long, env = "UPRES_AMQP_URL", hide_env_values = true, value_name = "URL")]
+    #[arg(
+        long,
+        env = "UPRES_AMQP_URL",
+        hide_env_values = true,
+        value_name = "URL"
+    )]
     pub amqp_url: SecretString,
     /// The object store.
     #[command(flatten)]
     pub s3: S3Args,
     /// Jobs at once: while one is on the device, others are fetched, encoded and written back.
-    #[arg(long, env = "UPRES_JOBS_IN_FLIGHT", default_value_t = 2, value_name = "N")]
+    #[arg(
+        long,
+        env = "UPRES_JOBS_IN_FLIGHT",
+        default_value_t = 2,
+        value_name = "N"
+    )]
     pub jobs_in_flight: usize,
     /// Largest input file, in bytes.
     #[arg(long, env = "UPRES_MAX_INPUT_BYTES", default_value_t = 2 << 30, value_name = "BYTES")]
@@ -70,7 +90,10 @@ impl ServiceConfig {
     pub fn problems(&self) -> Vec<String> {
         let mut problems = self.s3.problems();
         if !self.api_url.starts_with("http://") && !self.api_url.starts_with("https://") {
-            problems.push(format!("--api-url `{}` must begin with http:// or https://", self.api_url));
+            problems.push(format!(
+                "--api-url `{}` must begin with http:// or https://",
+                self.api_url
+            ));
         }
         let amqp = self.amqp_url.expose_secret();
         if !amqp.starts_with("amqp://") && !amqp.starts_with("amqps://") {
@@ -95,7 +118,10 @@ impl EngineConfig {
     pub fn problems(&self) -> Vec<String> {
         let mut problems = Vec::new();
         if !self.model_dir.is_dir() {
-            problems.push(format!("--model-dir {} is not a folder", self.model_dir.display()));
+            problems.push(format!(
+                "--model-dir {} is not a folder",
+                self.model_dir.display()
+            ));
         }
         if let Err(error) = self.device.parse::<invsr::DeviceSpec>() {
             problems.push(format!("--device: {error}"));
@@ -111,6 +137,9 @@ impl EngineConfig {
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {
-    let seconds = text.parse().ok().and_then(|s| Duration::try_from_secs_f64(s).ok());
+    let seconds = text
+        .parse()
+        .ok()
+        .and_then(|s| Duration::try_from_secs_f64(s).ok());
     seconds.ok_or_else(|| format!("`{text}` is not a number of seconds"))
 }

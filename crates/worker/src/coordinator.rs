@@ -47,27 +47,45 @@ pub(crate) enum CallError {
 }
 
 impl Coordinator {
-    pub(crate) fn new(api_url: &str, api_key: SecretString, worker_id: String) -> reqwest::Result<Self> {
+    pub(crate) fn new(
+        api_url: &str,
+        api_key: SecretString,
+        worker_id: String,
+    ) -> reqwest::Result<Self> {
         let client = Client::builder().connect_timeout(CONNECT_TIMEOUT).build()?;
         let api_url = api_url.trim_end_matches('/').to_owned();
-        Ok(Self { client, api_url, api_key, worker_id })
+        Ok(Self {
+            client,
+            api_url,
+            api_key,
+            worker_id,
+        })
     }
 
     /// Claims one job; `None`: the wake-up was stale.
     pub(crate) async fn claim(&self, job_id: JobId) -> Result<Option<Lease>, CallError> {
-        let request = ClaimRequest { worker_id: self.worker_id.clone(), job_ids: vec![job_id] };
+        let request = ClaimRequest {
+            worker_id: self.worker_id.clone(),
+            job_ids: vec![job_id],
+        };
         let answer: ClaimAnswer = self.call("claim", &request, ANSWER_TIMEOUT).await?;
         Ok(answer.leases.into_iter().next())
     }
 
     /// Renews one lease.
     pub(crate) async fn heartbeat(&self, beat: Beat) -> Result<Verdict, CallError> {
-        let request = HeartbeatRequest { worker_id: self.worker_id.clone(), leases: vec![beat] };
+        let request = HeartbeatRequest {
+            worker_id: self.worker_id.clone(),
+            leases: vec![beat],
+        };
         let answer: HeartbeatAnswer = self.call("heartbeat", &request, ANSWER_TIMEOUT).await?;
         Ok(answer.verdicts.first().copied().unwrap_or(Verdict::Lost))
     }
 
-    pub(crate) async fn complete(&self, request: &CompleteRequest) -> Result<SettledAnswer, CallError> {
+    pub(crate) async fn complete(
+        &self,
+        request: &CompleteRequest,
+    ) -> Result<SettledAnswer, CallError> {
         self.call("complete", request, PUBLISH_TIMEOUT).await
     }
 
@@ -75,7 +93,10 @@ impl Coordinator {
         self.call("fail", request, ANSWER_TIMEOUT).await
     }
 
-    pub(crate) async fn release(&self, request: &ReleaseRequest) -> Result<SettledAnswer, CallError> {
+    pub(crate) async fn release(
+        &self,
+        request: &ReleaseRequest,
+    ) -> Result<SettledAnswer, CallError> {
         self.call("release", request, ANSWER_TIMEOUT).await
     }
 

@@ -53,8 +53,11 @@ impl Engine {
                 request.serve(upscale.as_mut());
             }
         };
-        std::thread::Builder::new().name("engine".to_owned()).spawn(serve)?;
-        made.await.context("the engine's thread panicked while loading")??;
+        std::thread::Builder::new()
+            .name("engine".to_owned())
+            .spawn(serve)?;
+        made.await
+            .context("the engine's thread panicked while loading")??;
         Ok(Self { requests })
     }
 
@@ -70,15 +73,27 @@ impl Engine {
         cancel: CancellationToken,
     ) -> Result<Result<Upscaled, UpscaleError>, EngineStopped> {
         let (answer, answered) = oneshot::channel();
-        let request = Request { image, options, tiles, cancel, answer };
-        self.requests.send(request).await.map_err(|_| EngineStopped)?;
+        let request = Request {
+            image,
+            options,
+            tiles,
+            cancel,
+            answer,
+        };
+        self.requests
+            .send(request)
+            .await
+            .map_err(|_| EngineStopped)?;
         answered.await.map_err(|_| EngineStopped)
     }
 }
 
 impl Request {
     fn serve(self, upscale: &mut dyn Upscale) {
-        let mut observer = Reporter { tiles: &self.tiles, cancel: &self.cancel };
+        let mut observer = Reporter {
+            tiles: &self.tiles,
+            cancel: &self.cancel,
+        };
         let result = upscale.upscale(&self.image, &self.options, &mut observer);
         // Whoever asked may have left: the job was cancelled or handed back.
         drop(self.answer.send(result));
@@ -93,7 +108,12 @@ struct Reporter<'a> {
 
 impl Observer for Reporter<'_> {
     fn progress(&mut self, progress: invsr::Progress) -> ControlFlow<()> {
-        self.tiles.send_replace((progress.tiles_done, progress.tiles_total));
-        if self.cancel.is_cancelled() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        self.tiles
+            .send_replace((progress.tiles_done, progress.tiles_total));
+        if self.cancel.is_cancelled() {
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
+        }
     }
 }

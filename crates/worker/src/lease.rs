@@ -39,7 +39,10 @@ impl Held {
 
     /// What settles the job.
     pub(crate) fn reference(&self) -> LeaseRef {
-        LeaseRef { job_id: self.lease.job_id, token: self.lease.token }
+        LeaseRef {
+            job_id: self.lease.job_id,
+            token: self.lease.token,
+        }
     }
 
     fn beat(&self) -> Beat {

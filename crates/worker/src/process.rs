@@ -62,7 +62,8 @@ impl ProcessError {
             Self::Encode(error) => (ErrorType::Engine, with_sources(error)),
             Self::WriteBack(ObjectError::Forbidden(_)) => (
                 ErrorType::OutputForbidden,
-                "the object store refuses the worker to write under the output's address".to_owned(),
+                "the object store refuses the worker to write under the output's address"
+                    .to_owned(),
             ),
             Self::WriteBack(error) => (ErrorType::Storage, error.to_string()),
             Self::Lease(detail) => (ErrorType::InputUnsupported, detail.clone()),
@@ -125,7 +126,11 @@ pub(crate) async fn process(shop: &Workshop, held: &Held) -> Result<Outcome, Pro
     let input: ObjectUri = address(&lease.input)?;
     let output: ObjectUri = address(&lease.output)?;
 
-    let file = shop.objects.get(&input, shop.limits.max_bytes).await.map_err(ProcessError::Fetch)?;
+    let file = shop
+        .objects
+        .get(&input, shop.limits.max_bytes)
+        .await
+        .map_err(ProcessError::Fetch)?;
     clock.lap("fetch");
     let format = output_format(lease.upscale.format);
     let decoded = decode(file, shop.limits.clone(), format).await?;
@@ -165,7 +170,10 @@ async fn decode(
 ) -> Result<Decoded, ProcessError> {
     blocking(move || {
         let info = imaging::probe(&file, &limits)?;
-        let (width, height) = (info.width.saturating_mul(SCALE), info.height.saturating_mul(SCALE));
+        let (width, height) = (
+            info.width.saturating_mul(SCALE),
+            info.height.saturating_mul(SCALE),
+        );
         imaging::check_output(format.unwrap_or(info.format), width, height)
             .map_err(ProcessError::Format)?;
         Ok(imaging::decode(&file, &limits)?)
@@ -173,13 +181,23 @@ async fn decode(
     .await
 }
 
-async fn upscale(shop: &Workshop, held: &Held, decoded: &Decoded) -> Result<Upscaled, ProcessError> {
+async fn upscale(
+    shop: &Workshop,
+    held: &Held,
+    decoded: &Decoded,
+) -> Result<Upscaled, ProcessError> {
     let options = options(&held.lease.upscale, shop.tile_batch)?;
     let steps = options.schedule.timesteps().len();
     let (width, height) = (decoded.info.width, decoded.info.height);
-    let image = RgbImage { width, height, data: decoded.pixels.to_unit() };
+    let image = RgbImage {
+        width,
+        height,
+        data: decoded.pixels.to_unit(),
+    };
     let (tiles, mut changed) = watch::channel((0, 0));
-    let work = shop.engine.upscale(image, options, tiles, held.stop.clone());
+    let work = shop
+        .engine
+        .upscale(image, options, tiles, held.stop.clone());
     tokio::pin!(work);
     loop {
         tokio::select! {
@@ -213,9 +231,9 @@ async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, ProcessError> + Send + 'static,
 ) -> Result<T, ProcessError> {
     // A panic in a codec is the file's doing: it ends this attempt, not the process.
-    tokio::task::spawn_blocking(work).await.unwrap_or_else(|_| {
-        Err(DecodeError::NotAnImage("it made the decoder panic").into())
-    })
+    tokio::task::spawn_blocking(work)
+        .await
+        .unwrap_or_else(|_| Err(DecodeError::NotAnImage("it made the decoder panic").into()))
 }
 
 /// The job's settings in the engine's words.
@@ -248,9 +266,10 @@ fn output_format(format: OutputFormat) -> Option<Format> {
 }
 
 fn address(text: &str) -> Result<ObjectUri, ProcessError> {
-    text.parse().map_err(|error: upres_common::objects::AddressError| {
-        ProcessError::Lease(error.to_string())
-    })
+    text.parse()
+        .map_err(|error: upres_common::objects::AddressError| {
+            ProcessError::Lease(error.to_string())
+        })
 }
 
 fn progress_of(upscaled: &Upscaled) -> Progress {
@@ -259,7 +278,11 @@ fn progress_of(upscaled: &Upscaled) -> Progress {
 
 fn progress(done: usize, total: usize, tile_steps: usize) -> Progress {
     let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
-    Progress { tiles: count(done), tiles_total: count(total), tile_steps_total: count(tile_steps) }
+    Progress {
+        tiles: count(done),
+        tiles_total: count(total),
+        tile_steps_total: count(tile_steps),
+    }
 }
 
 fn signed(side_px: u32) -> i32 {
@@ -274,7 +297,10 @@ struct Clock {
 
 impl Default for Clock {
     fn default() -> Self {
-        Self { last: Instant::now(), laps: BTreeMap::new() }
+        Self {
+            last: Instant::now(),
+            laps: BTreeMap::new(),
+        }
     }
 }
 
@@ -300,6 +326,9 @@ impl Clock {
     }
 
     fn add(&mut self, stage: &str, time: Duration) {
-        self.laps.insert(stage.to_owned(), u64::try_from(time.as_millis()).unwrap_or(u64::MAX));
+        self.laps.insert(
+            stage.to_owned(),
+            u64::try_from(time.as_millis()).unwrap_or(u64::MAX),
+        );
     }
 }

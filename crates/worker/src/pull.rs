@@ -59,10 +59,18 @@ pub async fn run(
     let _ = rustls::crypto::ring::default_provider().install_default();
     let id = Uuid::now_v7().to_string();
     let coordinator = Coordinator::new(&config.api_url, config.api_key.clone(), id.clone())?;
-    let limits = Limits { max_bytes: config.max_input_bytes, ..Limits::default() };
+    let limits = Limits {
+        max_bytes: config.max_input_bytes,
+        ..Limits::default()
+    };
     let objects = ObjectStore::new(&config.s3).await;
     let worker = Arc::new(Worker {
-        shop: Workshop { objects, engine, limits, tile_batch },
+        shop: Workshop {
+            objects,
+            engine,
+            limits,
+            tile_batch,
+        },
         coordinator,
         id,
         stop: CancellationToken::new(),
@@ -80,13 +88,19 @@ pub async fn run(
     tracing::info!(worker.id = worker.id, "worker drains");
     worker.stop.cancel();
     worker.tasks.close();
-    if tokio::time::timeout(config.drain, worker.tasks.wait()).await.is_err() {
+    if tokio::time::timeout(config.drain, worker.tasks.wait())
+        .await
+        .is_err()
+    {
         worker.drain.cancel();
         let _ = tokio::time::timeout(HAND_BACK, worker.tasks.wait()).await;
     }
     drop(pulling);
     if worker.device_lost.is_cancelled() {
-        tracing::error!(worker.id = worker.id, "the device is lost, this worker ends");
+        tracing::error!(
+            worker.id = worker.id,
+            "the device is lost, this worker ends"
+        );
         return Ok(ExitCode::FAILURE);
     }
     tracing::info!(worker.id = worker.id, "worker stopped");
@@ -117,12 +131,18 @@ impl Worker {
                         Ok(()) if self.stop.is_cancelled() => return,
                         Ok(()) => tracing::warn!("the broker cancelled the consumer"),
                         Err(error) => {
-                            tracing::warn!(error = &error as &dyn std::error::Error, "worker lost the broker");
+                            tracing::warn!(
+                                error = &error as &dyn std::error::Error,
+                                "worker lost the broker"
+                            );
                         }
                     }
                 }
                 Err(error) => {
-                    tracing::warn!(error = &error as &dyn std::error::Error, "worker cannot reach the broker");
+                    tracing::warn!(
+                        error = &error as &dyn std::error::Error,
+                        "worker cannot reach the broker"
+                    );
                 }
             }
             let _ = tokio::time::timeout(pause, self.stop.cancelled()).await;
@@ -141,7 +161,9 @@ impl Worker {
                 delivery = consumer.next() => delivery?,
                 () = self.stop.cancelled() => break,
             };
-            let Some(delivery) = delivery else { return Ok(()) };
+            let Some(delivery) = delivery else {
+                return Ok(());
+            };
             self.answer(&delivery, slot).await?;
         }
         consumer.close().await;
@@ -157,7 +179,10 @@ impl Worker {
         let envelope = match delivery.envelope() {
             Ok(envelope) => envelope,
             Err(error) => {
-                tracing::error!(error = &error as &dyn std::error::Error, "message parked in the dead-letter queue");
+                tracing::error!(
+                    error = &error as &dyn std::error::Error,
+                    "message parked in the dead-letter queue"
+                );
                 return delivery.park().await;
             }
         };
@@ -169,7 +194,10 @@ impl Worker {
                     // Also when the key is refused: an operator may be about to mend it, and the
                     // wake-up must not be lost meanwhile.
                     log_refusal(&error);
-                    if tokio::time::timeout(pause, self.stop.cancelled()).await.is_ok() {
+                    if tokio::time::timeout(pause, self.stop.cancelled())
+                        .await
+                        .is_ok()
+                    {
                         return delivery.put_back().await;
                     }
                     pause = (pause * 2).min(*RECONNECT.end());
@@ -242,8 +270,14 @@ impl Worker {
 
 fn log_refusal(error: &CallError) {
     if matches!(error, CallError::Refused { .. }) {
-        tracing::error!(error = error as &dyn std::error::Error, "the coordinator refuses this worker's key");
+        tracing::error!(
+            error = error as &dyn std::error::Error,
+            "the coordinator refuses this worker's key"
+        );
     } else {
-        tracing::warn!(error = error as &dyn std::error::Error, "claim waits for the coordinator");
+        tracing::warn!(
+            error = error as &dyn std::error::Error,
+            "claim waits for the coordinator"
+        );
     }
 }

@@ -4,13 +4,16 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 use upres_common::job::JobError;
-use upres_common::lease::{CompleteRequest, FailRequest, LeaseRef, Outcome, ReleaseRequest, SettledAnswer};
+use upres_common::lease::{
+    CompleteRequest, FailRequest, LeaseRef, Outcome, ReleaseRequest, SettledAnswer,
+};
 
 use crate::coordinator::{CallError, Coordinator};
 
 /// After this long unheard the attempt is left to the reaper.
 const GIVE_UP_AFTER: Duration = Duration::from_secs(600);
-const PAUSE: std::ops::RangeInclusive<Duration> = Duration::from_millis(200)..=Duration::from_secs(5);
+const PAUSE: std::ops::RangeInclusive<Duration> =
+    Duration::from_millis(200)..=Duration::from_secs(5);
 
 /// Asks for publication. `None` when nobody would hear it.
 pub(crate) async fn completed(
@@ -38,7 +41,10 @@ pub(crate) async fn released(
     lease: LeaseRef,
     reason: &str,
 ) -> Option<SettledAnswer> {
-    let request = ReleaseRequest { lease, reason: reason.to_owned() };
+    let request = ReleaseRequest {
+        lease,
+        reason: reason.to_owned(),
+    };
     until_heard(lease, || coordinator.release(&request)).await
 }
 

@@ -37,7 +37,12 @@ pub(crate) async fn write_back(
     held.upload_id.send_replace(Some(upload_id.clone()));
     let bytes = i64::try_from(file.len()).unwrap_or(i64::MAX);
     match put_parts(objects, output, &upload_id, file).await {
-        Ok(parts) => Ok(Uploaded { upload_id, parts, sha256: ownership.sha256, bytes }),
+        Ok(parts) => Ok(Uploaded {
+            upload_id,
+            parts,
+            sha256: ownership.sha256,
+            bytes,
+        }),
         Err(error) => {
             abort(objects, output, &upload_id).await;
             Err(error)

@@ -5,7 +5,9 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
-use invsr::{Observer, Options, Plan, Progress, RgbImage, Timings, Upscale, UpscaleError, Upscaled};
+use invsr::{
+    Observer, Options, Plan, Progress, RgbImage, Timings, Upscale, UpscaleError, Upscaled,
+};
 use upres_common::telemetry::{self, LogArgs};
 use upres_worker::config::ServiceConfig;
 use upres_worker::engine::Engine;
@@ -36,7 +38,10 @@ struct FakeEngine {
 
 impl Upscale for FakeEngine {
     fn plan(&self, _: u32, _: u32, options: &Options) -> Result<Plan, UpscaleError> {
-        Ok(Plan { tiles: self.tiles, tile_steps: self.tiles * options.schedule.timesteps().len() })
+        Ok(Plan {
+            tiles: self.tiles,
+            tile_steps: self.tiles * options.schedule.timesteps().len(),
+        })
     }
 
     fn upscale(
@@ -47,7 +52,10 @@ impl Upscale for FakeEngine {
     ) -> Result<Upscaled, UpscaleError> {
         let plan = self.plan(image.width, image.height, options)?;
         for tiles_done in 0..plan.tiles {
-            let progress = Progress { tiles_done, tiles_total: plan.tiles };
+            let progress = Progress {
+                tiles_done,
+                tiles_total: plan.tiles,
+            };
             if let ControlFlow::Break(()) = observer.progress(progress) {
                 return Err(UpscaleError::Cancelled);
             }
@@ -55,7 +63,10 @@ impl Upscale for FakeEngine {
         }
         if self.failures_left > 0 {
             self.failures_left -= 1;
-            return Err(UpscaleError::NonFinite { stage: "fake", tile: 0 });
+            return Err(UpscaleError::NonFinite {
+                stage: "fake",
+                tile: 0,
+            });
         }
         Ok(Upscaled {
             image: enlarge(image),
@@ -70,12 +81,19 @@ fn enlarge(image: &RgbImage) -> RgbImage {
     let row = image.width as usize * 3;
     let mut data = Vec::with_capacity(image.data.len() * 16);
     for line in image.data.chunks_exact(row) {
-        let wide: Vec<f32> = line.chunks_exact(3).flat_map(|pixel| pixel.repeat(4)).collect();
+        let wide: Vec<f32> = line
+            .chunks_exact(3)
+            .flat_map(|pixel| pixel.repeat(4))
+            .collect();
         for _ in 0..4 {
             data.extend_from_slice(&wide);
         }
     }
-    RgbImage { width: image.width * 4, height: image.height * 4, data }
+    RgbImage {
+        width: image.width * 4,
+        height: image.height * 4,
+        data,
+    }
 }
 
 #[tokio::main]

@@ -47,18 +47,28 @@ impl Consumer {
         for class in Class::ALL {
             let channel = connection.create_channel().await?;
             topology::declare(&channel).await?;
-            channel.basic_qos(prefetch, BasicQosOptions::default()).await?;
+            channel
+                .basic_qos(prefetch, BasicQosOptions::default())
+                .await?;
             // A tag of this connection alone, made by the broker: after a crash a quorum queue may
             // still know the consumer of the connection before, and wait for it.
             let tag = "";
             let options = BasicConsumeOptions::default();
             deliveries.push(
                 channel
-                    .basic_consume(queue_name(class).into(), tag.into(), options, FieldTable::default())
+                    .basic_consume(
+                        queue_name(class).into(),
+                        tag.into(),
+                        options,
+                        FieldTable::default(),
+                    )
                     .await?,
             );
         }
-        Ok(Self { connection, deliveries })
+        Ok(Self {
+            connection,
+            deliveries,
+        })
     }
 
     /// The next message; `None` when the broker closed the connection or cancelled a consumer.
@@ -71,7 +81,9 @@ impl Consumer {
             return Ok(None);
         }
         match self.deliveries.next().await {
-            Some(delivery) => Ok(Some(WakeUpDelivery { delivery: delivery? })),
+            Some(delivery) => Ok(Some(WakeUpDelivery {
+                delivery: delivery?,
+            })),
             None => Ok(None),
         }
     }
@@ -106,7 +118,12 @@ impl WakeUpDelivery {
     /// # Errors
     /// [`BrokerError`] when the connection failed.
     pub async fn put_back(&self) -> Result<(), BrokerError> {
-        self.delivery.nack(BasicNackOptions { requeue: true, ..Default::default() }).await?;
+        self.delivery
+            .nack(BasicNackOptions {
+                requeue: true,
+                ..Default::default()
+            })
+            .await?;
         Ok(())
     }
 
@@ -115,7 +132,9 @@ impl WakeUpDelivery {
     /// # Errors
     /// [`BrokerError`] when the connection failed.
     pub async fn park(&self) -> Result<(), BrokerError> {
-        self.delivery.reject(BasicRejectOptions { requeue: false }).await?;
+        self.delivery
+            .reject(BasicRejectOptions { requeue: false })
+            .await?;
         Ok(())
     }
 }

@@ -50,7 +50,13 @@ impl WakeUp {
     /// A wake-up of the current version.
     #[must_use]
     pub fn new(job_id: JobId, attempt: i32, class: Class, cost: i64) -> Self {
-        Self { v: VERSION, job_id, attempt, class, cost }
+        Self {
+            v: VERSION,
+            job_id,
+            attempt,
+            class,
+            cost,
+        }
     }
 }
 
@@ -59,7 +65,10 @@ impl Envelope {
         let payload = serde_json::to_vec(&self.wake_up).expect("a wake-up is plain data");
         let mut headers = FieldTable::default();
         if let Some(traceparent) = &self.traceparent {
-            headers.insert(TRACEPARENT.into(), AMQPValue::LongString(traceparent.as_str().into()));
+            headers.insert(
+                TRACEPARENT.into(),
+                AMQPValue::LongString(traceparent.as_str().into()),
+            );
         }
         let properties = BasicProperties::default()
             .with_delivery_mode(PERSISTENT)
@@ -69,7 +78,10 @@ impl Envelope {
         (payload, properties)
     }
 
-    pub(super) fn from_message(payload: &[u8], properties: &BasicProperties) -> Result<Self, MessageError> {
+    pub(super) fn from_message(
+        payload: &[u8],
+        properties: &BasicProperties,
+    ) -> Result<Self, MessageError> {
         #[derive(Deserialize)]
         struct Versioned {
             v: u8,
@@ -83,7 +95,10 @@ impl Envelope {
             Some(AMQPValue::LongString(text)) => Some(text.to_string()),
             _ => None,
         });
-        Ok(Self { wake_up: serde_json::from_slice(payload)?, traceparent })
+        Ok(Self {
+            wake_up: serde_json::from_slice(payload)?,
+            traceparent,
+        })
     }
 }
 
@@ -111,7 +126,10 @@ mod tests {
     #[test]
     fn a_message_survives_a_round_trip_with_its_trace() {
         let (payload, properties) = envelope().to_message();
-        assert_eq!(Envelope::from_message(&payload, &properties).unwrap(), envelope());
+        assert_eq!(
+            Envelope::from_message(&payload, &properties).unwrap(),
+            envelope()
+        );
     }
 
     #[test]

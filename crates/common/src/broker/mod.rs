@@ -32,5 +32,7 @@ pub enum BrokerError {
 async fn within_patience<T>(
     exchange: impl Future<Output = Result<T, BrokerError>>,
 ) -> Result<T, BrokerError> {
-    tokio::time::timeout(PATIENCE, exchange).await.unwrap_or(Err(BrokerError::Silent))
+    tokio::time::timeout(PATIENCE, exchange)
+        .await
+        .unwrap_or(Err(BrokerError::Silent))
 }

@@ -30,8 +30,13 @@ impl Publisher {
         let connection = Connection::connect(uri, name).await?;
         let channel = connection.create_channel().await?;
         topology::declare(&channel).await?;
-        channel.confirm_select(ConfirmSelectOptions::default()).await?;
-        Ok(Self { _connection: connection, channel })
+        channel
+            .confirm_select(ConfirmSelectOptions::default())
+            .await?;
+        Ok(Self {
+            _connection: connection,
+            channel,
+        })
     }
 
     /// Publishes all, then waits for the broker's confirms: one round trip for the whole list.
@@ -46,7 +51,10 @@ impl Publisher {
 
     async fn publish_and_confirm(&self, envelopes: &[Envelope]) -> Result<Vec<bool>, BrokerError> {
         // Mandatory: an unroutable message is returned instead of being confirmed and dropped.
-        let options = BasicPublishOptions { mandatory: true, ..Default::default() };
+        let options = BasicPublishOptions {
+            mandatory: true,
+            ..Default::default()
+        };
         let mut pending = Vec::with_capacity(envelopes.len());
         for envelope in envelopes {
             let (payload, properties) = envelope.to_message();
@@ -73,10 +81,15 @@ impl Publisher {
     /// # Errors
     /// [`BrokerError`] when the connection failed or the queue is gone.
     pub async fn depth(&self, class: Class) -> Result<u32, BrokerError> {
-        let passive = QueueDeclareOptions { passive: true, ..Default::default() };
+        let passive = QueueDeclareOptions {
+            passive: true,
+            ..Default::default()
+        };
         let arguments = FieldTable::default();
         within_patience(async {
-            let queue = self.channel.queue_declare(queue_name(class).into(), passive, arguments);
+            let queue = self
+                .channel
+                .queue_declare(queue_name(class).into(), passive, arguments);
             Ok(queue.await?.message_count())
         })
         .await

@@ -33,20 +33,44 @@ pub fn queue_name(class: Class) -> &'static str {
 
 /// Declares everything; harmless when it is there.
 pub(super) async fn declare(channel: &Channel) -> Result<(), BrokerError> {
-    let durable_exchange = ExchangeDeclareOptions { durable: true, ..Default::default() };
-    for (exchange, kind) in [(EXCHANGE, ExchangeKind::Direct), (DEAD_EXCHANGE, ExchangeKind::Fanout)] {
-        channel.exchange_declare(exchange.into(), kind, durable_exchange, FieldTable::default()).await?;
+    let durable_exchange = ExchangeDeclareOptions {
+        durable: true,
+        ..Default::default()
+    };
+    for (exchange, kind) in [
+        (EXCHANGE, ExchangeKind::Direct),
+        (DEAD_EXCHANGE, ExchangeKind::Fanout),
+    ] {
+        channel
+            .exchange_declare(
+                exchange.into(),
+                kind,
+                durable_exchange,
+                FieldTable::default(),
+            )
+            .await?;
     }
     declare_queue(channel, DEAD_QUEUE, quorum()).await?;
     let bind = QueueBindOptions::default();
     channel
-        .queue_bind(DEAD_QUEUE.into(), DEAD_EXCHANGE.into(), "".into(), bind, FieldTable::default())
+        .queue_bind(
+            DEAD_QUEUE.into(),
+            DEAD_EXCHANGE.into(),
+            "".into(),
+            bind,
+            FieldTable::default(),
+        )
         .await?;
     for class in Class::ALL {
         let mut arguments = quorum();
-        arguments.insert("x-delivery-limit".into(), AMQPValue::LongInt(DELIVERY_LIMIT));
-        arguments
-            .insert("x-dead-letter-exchange".into(), AMQPValue::LongString(DEAD_EXCHANGE.into()));
+        arguments.insert(
+            "x-delivery-limit".into(),
+            AMQPValue::LongInt(DELIVERY_LIMIT),
+        );
+        arguments.insert(
+            "x-dead-letter-exchange".into(),
+            AMQPValue::LongString(DEAD_EXCHANGE.into()),
+        );
         declare_queue(channel, queue_name(class), arguments).await?;
         channel
             .queue_bind(
@@ -63,12 +87,24 @@ pub(super) async fn declare(channel: &Channel) -> Result<(), BrokerError> {
 
 fn quorum() -> FieldTable {
     let mut arguments = FieldTable::default();
-    arguments.insert("x-queue-type".into(), AMQPValue::LongString("quorum".into()));
+    arguments.insert(
+        "x-queue-type".into(),
+        AMQPValue::LongString("quorum".into()),
+    );
     arguments
 }
 
-async fn declare_queue(channel: &Channel, name: &str, arguments: FieldTable) -> Result<(), BrokerError> {
-    let durable = QueueDeclareOptions { durable: true, ..Default::default() };
-    channel.queue_declare(name.into(), durable, arguments).await?;
+async fn declare_queue(
+    channel: &Channel,
+    name: &str,
+    arguments: FieldTable,
+) -> Result<(), BrokerError> {
+    let durable = QueueDeclareOptions {
+        durable: true,
+        ..Default::default()
+    };
+    channel
+        .queue_declare(name.into(), durable, arguments)
+        .await?;
     Ok(())
 }

@@ -128,7 +128,10 @@ impl JobError {
     /// An error of `error_type`, told in `detail`.
     #[must_use]
     pub fn new(error_type: ErrorType, detail: impl Into<String>) -> Self {
-        Self { error_type, detail: detail.into() }
+        Self {
+            error_type,
+            detail: detail.into(),
+        }
     }
 }
 

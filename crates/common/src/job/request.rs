@@ -26,9 +26,7 @@ pub enum IfExists {
 }
 
 /// Which line a job stands in.
-#[derive(
-    Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema,
-)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Class {
     /// Somebody waits for it.
@@ -137,7 +135,10 @@ impl FieldError {
     /// An error at `pointer`.
     #[must_use]
     pub fn new(pointer: &str, detail: impl Into<String>) -> Self {
-        Self { pointer: pointer.to_owned(), detail: detail.into() }
+        Self {
+            pointer: pointer.to_owned(),
+            detail: detail.into(),
+        }
     }
 }
 
@@ -263,11 +264,16 @@ impl UpscaleRequest {
         let defaults = UpscaleSpec::default();
         let timesteps = match (self.timesteps, self.steps) {
             (Some(_), Some(_)) => {
-                errors.push(FieldError::new("/upscale/steps", "give `steps` or `timesteps`, not both"));
+                errors.push(FieldError::new(
+                    "/upscale/steps",
+                    "give `steps` or `timesteps`, not both",
+                ));
                 None
             }
             (Some(list), None) => Timesteps::new(list)
-                .map_err(|error| errors.push(FieldError::new("/upscale/timesteps", error.to_string())))
+                .map_err(|error| {
+                    errors.push(FieldError::new("/upscale/timesteps", error.to_string()))
+                })
                 .ok(),
             (None, Some(steps)) => Timesteps::default_for(steps)
                 .map_err(|error| errors.push(FieldError::new("/upscale/steps", error.to_string())))
@@ -327,8 +333,15 @@ mod tests {
         assert_eq!(
             pointers(request),
             [
-                "/max_attempts", "/priority", "/labels/a~1b", "/webhook", "/input", "/output",
-                "/upscale/timesteps", "/upscale/tile", "/upscale/model",
+                "/max_attempts",
+                "/priority",
+                "/labels/a~1b",
+                "/webhook",
+                "/input",
+                "/output",
+                "/upscale/timesteps",
+                "/upscale/tile",
+                "/upscale/model",
             ]
         );
     }
@@ -336,13 +349,19 @@ mod tests {
     #[test]
     fn an_output_on_its_own_input_is_refused() {
         let both = "s3://masters/1.tif";
-        assert_eq!(pointers(serde_json::json!({"input": both, "output": both})), ["/output"]);
+        assert_eq!(
+            pointers(serde_json::json!({"input": both, "output": both})),
+            ["/output"]
+        );
     }
 
     #[test]
     fn steps_stand_for_their_default_schedule() {
         let mut request = JobRequest::new("s3://in-bucket/1.tif", "s3://out-bucket/1.tif");
         request.upscale.steps = Some(3);
-        assert_eq!(request.validate().unwrap().upscale.timesteps.as_slice(), [200, 100, 50]);
+        assert_eq!(
+            request.validate().unwrap().upscale.timesteps.as_slice(),
+            [200, 100, 50]
+        );
     }
 }

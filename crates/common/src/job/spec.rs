@@ -59,7 +59,10 @@ impl Timesteps {
         }
         for pair in timesteps.windows(2) {
             if pair[1] >= pair[0] {
-                return Err(TimestepsError::NotDescending { previous: pair[0], next: pair[1] });
+                return Err(TimestepsError::NotDescending {
+                    previous: pair[0],
+                    next: pair[1],
+                });
             }
         }
         Ok(Self(timesteps))
@@ -122,7 +125,9 @@ impl FromStr for Timesteps {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let number = |part: &str| {
-            part.trim().parse().map_err(|_| TimestepsError::NotANumber(part.trim().to_owned()))
+            part.trim()
+                .parse()
+                .map_err(|_| TimestepsError::NotANumber(part.trim().to_owned()))
         };
         Self::new(text.split(',').map(number).collect::<Result<_, _>>()?)
     }
@@ -205,7 +210,9 @@ pub fn check_tile(tile: u32) -> Result<(), String> {
     if TILE_RANGE_PX.contains(&tile) && tile.is_multiple_of(16) {
         return Ok(());
     }
-    Err(format!("a tile of {tile} px is refused: give a multiple of 16 from 32 to 512"))
+    Err(format!(
+        "a tile of {tile} px is refused: give a multiple of 16 from 32 to 512"
+    ))
 }
 
 #[cfg(test)]
@@ -222,7 +229,13 @@ mod tests {
     #[test]
     fn an_untrained_start_is_accepted_with_a_warning() {
         assert!("237,61".parse::<Timesteps>().unwrap().warning().is_some());
-        assert!("250,150,50".parse::<Timesteps>().unwrap().warning().is_none());
+        assert!(
+            "250,150,50"
+                .parse::<Timesteps>()
+                .unwrap()
+                .warning()
+                .is_none()
+        );
     }
 
     proptest::proptest! {

@@ -17,7 +17,9 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 /// Grows with every claim; whoever presents an older one no longer owns the job.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema,
+)]
 #[serde(transparent)]
 pub struct LeaseToken(pub i64);
 
@@ -123,46 +125,85 @@ impl JobState {
         use {JobEvent as E, JobState as S};
         Ok(match (self, event) {
             (S::Scheduled, E::Released) => S::Queued,
-            (S::Queued, E::Claimed { token, lease_until }) => {
-                S::Running { token: *token, lease_until: *lease_until, publishing: false }
-            }
-            (S::Running { token: held, publishing, .. }, E::Renewed { token, lease_until })
-                if token == held =>
-            {
-                S::Running { token: *held, lease_until: *lease_until, publishing: *publishing }
-            }
+            (S::Queued, E::Claimed { token, lease_until }) => S::Running {
+                token: *token,
+                lease_until: *lease_until,
+                publishing: false,
+            },
             (
-                S::Running { token: held, publishing: false, .. },
+                S::Running {
+                    token: held,
+                    publishing,
+                    ..
+                },
+                E::Renewed { token, lease_until },
+            ) if token == held => S::Running {
+                token: *held,
+                lease_until: *lease_until,
+                publishing: *publishing,
+            },
+            (
+                S::Running {
+                    token: held,
+                    publishing: false,
+                    ..
+                },
                 E::PublicationBegun { token, lease_until },
-            ) if token == held => {
-                S::Running { token: *held, lease_until: *lease_until, publishing: true }
-            }
+            ) if token == held => S::Running {
+                token: *held,
+                lease_until: *lease_until,
+                publishing: true,
+            },
             (
-                S::Running { token: held, lease_until, publishing: true },
+                S::Running {
+                    token: held,
+                    lease_until,
+                    publishing: true,
+                },
                 E::PublicationEnded { token },
-            ) if token == held => {
-                S::Running { token: *held, lease_until: *lease_until, publishing: false }
-            }
-            (S::Running { token: held, publishing: true, .. }, E::Completed { token })
-                if token == held =>
-            {
-                S::Succeeded
-            }
+            ) if token == held => S::Running {
+                token: *held,
+                lease_until: *lease_until,
+                publishing: false,
+            },
             (
-                S::Running { token: held, publishing: false, .. },
+                S::Running {
+                    token: held,
+                    publishing: true,
+                    ..
+                },
+                E::Completed { token },
+            ) if token == held => S::Succeeded,
+            (
+                S::Running {
+                    token: held,
+                    publishing: false,
+                    ..
+                },
                 E::Retried { token } | E::HandedBack { token },
             ) if token == held => S::Queued,
-            (S::Running { token: held, publishing: false, .. }, E::GivenUp { token })
-                if token == held =>
-            {
-                S::Failed
-            }
-            (S::Scheduled | S::Queued | S::Running { publishing: false, .. }, E::Cancelled) => {
-                S::Cancelled
-            }
+            (
+                S::Running {
+                    token: held,
+                    publishing: false,
+                    ..
+                },
+                E::GivenUp { token },
+            ) if token == held => S::Failed,
+            (
+                S::Scheduled
+                | S::Queued
+                | S::Running {
+                    publishing: false, ..
+                },
+                E::Cancelled,
+            ) => S::Cancelled,
             (S::Scheduled | S::Queued, E::Expired) => S::Expired,
             (state, event) => {
-                return Err(InvalidTransition { from: state.name(), event: event.name() });
+                return Err(InvalidTransition {
+                    from: state.name(),
+                    event: event.name(),
+                });
             }
         })
     }
@@ -184,13 +225,23 @@ impl JobState {
     /// Whether the job's life is over.
     #[must_use]
     pub const fn is_terminal(&self) -> bool {
-        matches!(self, Self::Succeeded | Self::Failed | Self::Cancelled | Self::Expired)
+        matches!(
+            self,
+            Self::Succeeded | Self::Failed | Self::Cancelled | Self::Expired
+        )
     }
 }
 
 /// The names of all states, for filters.
-pub const STATE_NAMES: [&str; 7] =
-    ["scheduled", "queued", "running", "succeeded", "failed", "cancelled", "expired"];
+pub const STATE_NAMES: [&str; 7] = [
+    "scheduled",
+    "queued",
+    "running",
+    "succeeded",
+    "failed",
+    "cancelled",
+    "expired",
+];
 
 impl JobEvent {
     const fn name(&self) -> &'static str {
@@ -218,7 +269,11 @@ mod tests {
     const STALE: LeaseToken = LeaseToken(6);
 
     fn running(publishing: bool) -> JobState {
-        JobState::Running { token: HELD, lease_until: DateTime::UNIX_EPOCH, publishing }
+        JobState::Running {
+            token: HELD,
+            lease_until: DateTime::UNIX_EPOCH,
+            publishing,
+        }
     }
 
     fn states() -> Vec<JobState> {
@@ -260,7 +315,10 @@ mod tests {
             // released claimed renewed begun ended completed retried givenup handedback cancelled expired
             ("scheduled", "queued - - - - - - - - cancelled expired"),
             ("queued", "- running - - - - - - - cancelled expired"),
-            ("running", "- - running running - - queued failed queued cancelled -"),
+            (
+                "running",
+                "- - running running - - queued failed queued cancelled -",
+            ),
             ("running", "- - running - running succeeded - - - - -"),
             ("succeeded", "- - - - - - - - - - -"),
             ("failed", "- - - - - - - - - - -"),

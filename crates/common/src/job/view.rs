@@ -132,6 +132,9 @@ impl JobView {
     /// Whether the job's life is over.
     #[must_use]
     pub fn is_terminal(&self) -> bool {
-        matches!(self.state.as_str(), "succeeded" | "failed" | "cancelled" | "expired")
+        matches!(
+            self.state.as_str(),
+            "succeeded" | "failed" | "cancelled" | "expired"
+        )
     }
 }

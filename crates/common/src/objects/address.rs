@@ -30,7 +30,9 @@ pub enum AddressError {
     #[error("the key has {0} bytes, stores accept at most 1024")]
     TooLong(usize),
     /// Clients and proxies disagree on what such keys mean.
-    #[error("the key holds a control character, or a segment `.` or `..`, which some clients rewrite: rename the object")]
+    #[error(
+        "the key holds a control character, or a segment `.` or `..`, which some clients rewrite: rename the object"
+    )]
     Ambiguous,
 }
 
@@ -62,7 +64,10 @@ impl FromStr for ObjectUri {
         if key.chars().any(char::is_control) || key.split('/').any(|s| s == "." || s == "..") {
             return Err(AddressError::Ambiguous);
         }
-        Ok(Self { bucket: bucket.to_owned(), key: key.to_owned() })
+        Ok(Self {
+            bucket: bucket.to_owned(),
+            key: key.to_owned(),
+        })
     }
 }
 
@@ -114,17 +119,27 @@ pub fn upload_address(
     file_name: &str,
 ) -> Result<(ObjectUri, ObjectUri), AddressError> {
     let harmless = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
-    let name: String = file_name.chars().map(|c| if harmless(c) { c } else { '_' }).collect();
+    let name: String = file_name
+        .chars()
+        .map(|c| if harmless(c) { c } else { '_' })
+        .collect();
     let name = name.trim_start_matches('.');
     let name = if name.is_empty() { "image" } else { name };
     let place = uploads.as_str().trim_end_matches('/');
-    Ok((format!("{place}/uploads/{id}/{name}").parse()?, format!("{place}/results/{id}/{name}").parse()?))
+    Ok((
+        format!("{place}/uploads/{id}/{name}").parse()?,
+        format!("{place}/results/{id}/{name}").parse()?,
+    ))
 }
 
 /// Bucket and key, the bucket checked.
 fn split(text: &str) -> Result<(&str, &str), AddressError> {
-    let rest = text.strip_prefix("s3://").ok_or_else(|| AddressError::Scheme(text.to_owned()))?;
-    let (bucket, key) = rest.split_once('/').ok_or_else(|| AddressError::NoKey(text.to_owned()))?;
+    let rest = text
+        .strip_prefix("s3://")
+        .ok_or_else(|| AddressError::Scheme(text.to_owned()))?;
+    let (bucket, key) = rest
+        .split_once('/')
+        .ok_or_else(|| AddressError::NoKey(text.to_owned()))?;
     let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '.' || c == '-';
     let edge = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric());
     let valid = (3..=63).contains(&bucket.len())
@@ -144,7 +159,11 @@ mod tests {
 
     #[test]
     fn addresses_survive_a_round_trip() {
-        for text in ["s3://masters/box-12/0001.tif", "s3://a.b-c/späce šcan n°1.jpg", "s3://abc//x"] {
+        for text in [
+            "s3://masters/box-12/0001.tif",
+            "s3://a.b-c/späce šcan n°1.jpg",
+            "s3://abc//x",
+        ] {
             assert_eq!(text.parse::<ObjectUri>().unwrap().to_string(), text);
         }
     }
@@ -152,12 +171,25 @@ mod tests {
     #[test]
     fn what_is_no_object_is_refused() {
         for text in [
-            "masters/1.tif", "http://masters/1.tif", "s3://masters", "s3://masters/", "s3://masters/a/",
-            "s3://Masters/a", "s3://a/b", "s3://masters/a/../b", "s3://masters/./b", "s3://masters/a\nb", "s3:///a",
+            "masters/1.tif",
+            "http://masters/1.tif",
+            "s3://masters",
+            "s3://masters/",
+            "s3://masters/a/",
+            "s3://Masters/a",
+            "s3://a/b",
+            "s3://masters/a/../b",
+            "s3://masters/./b",
+            "s3://masters/a\nb",
+            "s3:///a",
         ] {
             assert!(text.parse::<ObjectUri>().is_err(), "{text}");
         }
-        assert!(format!("s3://masters/{}", "x".repeat(1025)).parse::<ObjectUri>().is_err());
+        assert!(
+            format!("s3://masters/{}", "x".repeat(1025))
+                .parse::<ObjectUri>()
+                .is_err()
+        );
     }
 
     #[test]
@@ -167,14 +199,22 @@ mod tests {
         for other in ["s3://masters/box-12/a.tif", "s3://masters2/box-1/a.tif"] {
             assert!(!prefix.covers(&other.parse().unwrap()), "{other}");
         }
-        assert!("*".parse::<UriPrefix>().unwrap().covers(&"s3://any/thing".parse().unwrap()));
+        assert!(
+            "*".parse::<UriPrefix>()
+                .unwrap()
+                .covers(&"s3://any/thing".parse().unwrap())
+        );
     }
 
     #[test]
     fn an_uploaded_name_cannot_leave_its_folder() {
         let uploads: UriPrefix = "s3://upres/".parse().unwrap();
-        let (input, output) = upload_address(&uploads, JobId::fresh(), "../../etc/pass wd").unwrap();
-        assert!(input.key().starts_with("uploads/") && input.key().ends_with("/_.._etc_pass_wd"), "{input}");
+        let (input, output) =
+            upload_address(&uploads, JobId::fresh(), "../../etc/pass wd").unwrap();
+        assert!(
+            input.key().starts_with("uploads/") && input.key().ends_with("/_.._etc_pass_wd"),
+            "{input}"
+        );
         assert!(output.key().starts_with("results/"));
     }
 }

@@ -56,7 +56,9 @@ impl S3Args {
         let valid = |url: &&str| url.starts_with("http://") || url.starts_with("https://");
         match endpoint {
             Some(url) if !valid(&url) => {
-                vec![format!("--s3-endpoint `{url}` is not a URL: write http://host:port or https://host")]
+                vec![format!(
+                    "--s3-endpoint `{url}` is not a URL: write http://host:port or https://host"
+                )]
             }
             _ => Vec::new(),
         }
@@ -181,7 +183,9 @@ impl ObjectStore {
         if let Some(endpoint) = args.endpoint() {
             config = config.endpoint_url(endpoint).force_path_style(true);
         }
-        Self { client: Client::from_conf(config.build()) }
+        Self {
+            client: Client::from_conf(config.build()),
+        }
     }
 
     /// Reads a whole object of at most `limit` bytes.
@@ -190,15 +194,35 @@ impl ObjectStore {
     /// [`ObjectError`]; a stream that breaks off is `Unavailable`, never a short answer.
     pub async fn get(&self, uri: &ObjectUri, limit: u64) -> Result<Bytes, ObjectError> {
         let request = self.client.get_object().bucket(uri.bucket()).key(uri.key());
-        let object = request.send().await.map_err(|error| classify(uri, &error))?;
-        let expected = object.content_length().and_then(|bytes| u64::try_from(bytes).ok());
+        let object = request
+            .send()
+            .await
+            .map_err(|error| classify(uri, &error))?;
+        let expected = object
+            .content_length()
+            .and_then(|bytes| u64::try_from(bytes).ok());
         if let Some(bytes) = expected.filter(|bytes| *bytes > limit) {
-            return Err(ObjectError::TooLarge { uri: uri.to_string(), bytes, limit });
+            return Err(ObjectError::TooLarge {
+                uri: uri.to_string(),
+                bytes,
+                limit,
+            });
         }
-        let broken = |reason: String| ObjectError::Unavailable { uri: uri.to_string(), reason };
-        let bytes = object.body.collect().await.map_err(|error| broken(error.to_string()))?.into_bytes();
+        let broken = |reason: String| ObjectError::Unavailable {
+            uri: uri.to_string(),
+            reason,
+        };
+        let bytes = object
+            .body
+            .collect()
+            .await
+            .map_err(|error| broken(error.to_string()))?
+            .into_bytes();
         if expected.is_some_and(|expected| expected != bytes.len() as u64) {
-            return Err(broken(format!("the answer broke off after {} bytes", bytes.len())));
+            return Err(broken(format!(
+                "the answer broke off after {} bytes",
+                bytes.len()
+            )));
         }
         Ok(bytes)
     }
@@ -208,10 +232,17 @@ impl ObjectStore {
     /// # Errors
     /// [`ObjectError::Forbidden`] or [`ObjectError::Unavailable`].
     pub async fn head(&self, uri: &ObjectUri) -> Result<Option<ObjectInfo>, ObjectError> {
-        let request = self.client.head_object().bucket(uri.bucket()).key(uri.key());
+        let request = self
+            .client
+            .head_object()
+            .bucket(uri.bucket())
+            .key(uri.key());
         match request.send().await.map_err(|error| classify(uri, &error)) {
             Ok(head) => Ok(Some(ObjectInfo {
-                bytes: head.content_length().and_then(|b| u64::try_from(b).ok()).unwrap_or(0),
+                bytes: head
+                    .content_length()
+                    .and_then(|b| u64::try_from(b).ok())
+                    .unwrap_or(0),
                 ownership: head.metadata().and_then(Ownership::from_metadata),
             })),
             Err(ObjectError::NotFound(_)) => Ok(None),
@@ -240,10 +271,13 @@ impl ObjectStore {
             .send()
             .await
             .map_err(|error| classify(uri, &error))?;
-        begun.upload_id().map(ToOwned::to_owned).ok_or_else(|| ObjectError::Unavailable {
-            uri: uri.to_string(),
-            reason: "the store began an upload without an id".to_owned(),
-        })
+        begun
+            .upload_id()
+            .map(ToOwned::to_owned)
+            .ok_or_else(|| ObjectError::Unavailable {
+                uri: uri.to_string(),
+                reason: "the store began an upload without an id".to_owned(),
+            })
     }
 
     /// Uploads part `number` (from 1); all but the last have at least 5 MiB.
@@ -270,7 +304,11 @@ impl ObjectStore {
             .send()
             .await
             .map_err(|error| classify(uri, &error))?;
-        Ok(UploadedPart { number, etag: part.e_tag().unwrap_or_default().to_owned(), sha256 })
+        Ok(UploadedPart {
+            number,
+            etag: part.e_tag().unwrap_or_default().to_owned(),
+            sha256,
+        })
     }
 
     /// Makes an upload visible. `only_if_absent` asks the store to refuse when something is there,
@@ -293,7 +331,9 @@ impl ObjectStore {
                 .checksum_sha256(&part.sha256)
                 .build()
         });
-        let upload = CompletedMultipartUpload::builder().set_parts(Some(completed.collect())).build();
+        let upload = CompletedMultipartUpload::builder()
+            .set_parts(Some(completed.collect()))
+            .build();
         let answer = self
             .client
             .complete_multipart_upload()
@@ -304,7 +344,9 @@ impl ObjectStore {
             .set_if_none_match(only_if_absent.then(|| "*".to_owned()))
             .send()
             .await;
-        let Err(error) = answer else { return Ok(Completion::Done) };
+        let Err(error) = answer else {
+            return Ok(Completion::Done);
+        };
         match (error.code(), status_of(&error)) {
             (Some("NoSuchUpload"), _) => Ok(Completion::NoSuchUpload),
             (Some("PreconditionFailed"), _) | (_, Some(412)) => Ok(Completion::Exists),
@@ -319,7 +361,10 @@ impl ObjectStore {
     /// [`ObjectError::Forbidden`] or [`ObjectError::Unavailable`].
     pub async fn abort_upload(&self, uri: &ObjectUri, upload_id: &str) -> Result<(), ObjectError> {
         let request = self.client.abort_multipart_upload();
-        let request = request.bucket(uri.bucket()).key(uri.key()).upload_id(upload_id);
+        let request = request
+            .bucket(uri.bucket())
+            .key(uri.key())
+            .upload_id(upload_id);
         match request.send().await.map_err(|error| classify(uri, &error)) {
             Ok(_) | Err(ObjectError::NotFound(_)) => Ok(()),
             Err(error) => Err(error),
@@ -330,20 +375,32 @@ impl ObjectStore {
     ///
     /// # Errors
     /// [`ObjectError::Unavailable`] when no credentials can be had to sign with.
-    pub async fn presign_get(&self, uri: &ObjectUri, lifetime: Duration) -> Result<String, ObjectError> {
+    pub async fn presign_get(
+        &self,
+        uri: &ObjectUri,
+        lifetime: Duration,
+    ) -> Result<String, ObjectError> {
         let request = self.client.get_object().bucket(uri.bucket()).key(uri.key());
         let signed = request.presigned(presigning(uri, lifetime)?).await;
-        signed.map(|url| url.uri().to_owned()).map_err(|error| classify(uri, &error))
+        signed
+            .map(|url| url.uri().to_owned())
+            .map_err(|error| classify(uri, &error))
     }
 
     /// A URL that takes the object, for `lifetime`.
     ///
     /// # Errors
     /// [`ObjectError::Unavailable`] when no credentials can be had to sign with.
-    pub async fn presign_put(&self, uri: &ObjectUri, lifetime: Duration) -> Result<String, ObjectError> {
+    pub async fn presign_put(
+        &self,
+        uri: &ObjectUri,
+        lifetime: Duration,
+    ) -> Result<String, ObjectError> {
         let request = self.client.put_object().bucket(uri.bucket()).key(uri.key());
         let signed = request.presigned(presigning(uri, lifetime)?).await;
-        signed.map(|url| url.uri().to_owned()).map_err(|error| classify(uri, &error))
+        signed
+            .map(|url| url.uri().to_owned())
+            .map_err(|error| classify(uri, &error))
     }
 }
 
@@ -356,7 +413,10 @@ pub fn sha256_hex(bytes: &[u8]) -> String {
 /// Base64 of the SHA-256 of `bytes`, as S3 writes checksums.
 #[must_use]
 pub fn sha256_base64(bytes: &[u8]) -> String {
-    base64::Engine::encode(&base64::engine::general_purpose::STANDARD, Sha256::digest(bytes))
+    base64::Engine::encode(
+        &base64::engine::general_purpose::STANDARD,
+        Sha256::digest(bytes),
+    )
 }
 
 fn presigning(uri: &ObjectUri, lifetime: Duration) -> Result<PresigningConfig, ObjectError> {
@@ -367,7 +427,9 @@ fn presigning(uri: &ObjectUri, lifetime: Duration) -> Result<PresigningConfig, O
 }
 
 fn status_of<E>(error: &SdkError<E>) -> Option<u16> {
-    error.raw_response().map(|response| response.status().as_u16())
+    error
+        .raw_response()
+        .map(|response| response.status().as_u16())
 }
 
 /// Sorts the store's answers into the few cases that callers tell apart.

@@ -5,5 +5,5 @@ mod client;
 
 pub use address::{AddressError, ObjectUri, UriPrefix, upload_address};
 pub use client::{
-    Completion, Ownership, ObjectError, ObjectInfo, ObjectStore, S3Args, sha256_base64, sha256_hex,
+    Completion, ObjectError, ObjectInfo, ObjectStore, Ownership, S3Args, sha256_base64, sha256_hex,
 };

@@ -16,18 +16,24 @@ impl FromRequestParts<App> for Caller {
         let mut conn = app.pool.acquire().await?;
         auth::authenticate(&mut conn, &key)
             .await?
-            .ok_or(ApiError::Unauthenticated("this API key is unknown or was revoked"))
+            .ok_or(ApiError::Unauthenticated(
+                "this API key is unknown or was revoked",
+            ))
     }
 }
 
 fn bearer(headers: &HeaderMap) -> Result<PresentedKey, ApiError> {
     let missing = ApiError::Unauthenticated("send `Authorization: Bearer upres_<id>_<secret>`");
-    let Some(value) = headers.get(header::AUTHORIZATION) else { return Err(missing) };
+    let Some(value) = headers.get(header::AUTHORIZATION) else {
+        return Err(missing);
+    };
     let text = value.to_str().unwrap_or_default();
-    let Some(key) = text.strip_prefix("Bearer ") else { return Err(missing) };
-    key.trim().parse().map_err(|_| {
-        ApiError::Unauthenticated("this is no API key: expected upres_<id>_<secret>")
-    })
+    let Some(key) = text.strip_prefix("Bearer ") else {
+        return Err(missing);
+    };
+    key.trim()
+        .parse()
+        .map_err(|_| ApiError::Unauthenticated("this is no API key: expected upres_<id>_<secret>"))
 }
 
 /// Refuses a caller whose key lacks `scope`.
@@ -35,5 +41,8 @@ pub(super) fn require(caller: &Caller, scope: Scope) -> Result<(), ApiError> {
     if caller.has(scope) {
         return Ok(());
     }
-    Err(ApiError::Forbidden(vec![], format!("this needs a key with the scope `{}`", scope.as_str())))
+    Err(ApiError::Forbidden(
+        vec![],
+        format!("this needs a key with the scope `{}`", scope.as_str()),
+    ))
 }

@@ -34,7 +34,10 @@ struct BearerKey;
 impl Modify for BearerKey {
     fn modify(&self, document: &mut Document) {
         let scheme = SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer));
-        document.components.get_or_insert_default().add_security_scheme("key", scheme);
+        document
+            .components
+            .get_or_insert_default()
+            .add_security_scheme("key", scheme);
     }
 }
 

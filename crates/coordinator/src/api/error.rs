@@ -68,18 +68,34 @@ impl ApiError {
     fn problem(self) -> Problem {
         use StatusCode as S;
         let (status, slug, title, detail, errors) = match self {
-            Self::Malformed(errors, detail) => {
-                (S::BAD_REQUEST, "malformed-request", "The request cannot be read", detail, errors)
-            }
-            Self::Unauthenticated(detail) => {
-                (S::UNAUTHORIZED, "unauthenticated", "A valid API key is needed", detail.to_owned(), vec![])
-            }
-            Self::Forbidden(errors, detail) => {
-                (S::FORBIDDEN, "forbidden", "This key may not do that", detail, errors)
-            }
-            Self::NotFound(detail) => {
-                (S::NOT_FOUND, "not-found", "There is no such thing", detail.to_owned(), vec![])
-            }
+            Self::Malformed(errors, detail) => (
+                S::BAD_REQUEST,
+                "malformed-request",
+                "The request cannot be read",
+                detail,
+                errors,
+            ),
+            Self::Unauthenticated(detail) => (
+                S::UNAUTHORIZED,
+                "unauthenticated",
+                "A valid API key is needed",
+                detail.to_owned(),
+                vec![],
+            ),
+            Self::Forbidden(errors, detail) => (
+                S::FORBIDDEN,
+                "forbidden",
+                "This key may not do that",
+                detail,
+                errors,
+            ),
+            Self::NotFound(detail) => (
+                S::NOT_FOUND,
+                "not-found",
+                "There is no such thing",
+                detail.to_owned(),
+                vec![],
+            ),
             Self::Method => (
                 S::METHOD_NOT_ALLOWED,
                 "method-not-allowed",
@@ -87,16 +103,30 @@ impl ApiError {
                 "see /docs for what each address takes".to_owned(),
                 vec![],
             ),
-            Self::Conflict(errors, detail) => {
-                (S::CONFLICT, "conflict", "The present state does not allow it", detail, errors)
-            }
+            Self::Conflict(errors, detail) => (
+                S::CONFLICT,
+                "conflict",
+                "The present state does not allow it",
+                detail,
+                errors,
+            ),
             Self::Invalid(errors) => {
                 let detail = "see `errors` for each field".to_owned();
-                (S::UNPROCESSABLE_ENTITY, "invalid-request", "The request is not acceptable", detail, errors)
+                (
+                    S::UNPROCESSABLE_ENTITY,
+                    "invalid-request",
+                    "The request is not acceptable",
+                    detail,
+                    errors,
+                )
             }
-            Self::Unavailable(detail) => {
-                (S::SERVICE_UNAVAILABLE, "unavailable", "A service is away for now", detail.to_owned(), vec![])
-            }
+            Self::Unavailable(detail) => (
+                S::SERVICE_UNAVAILABLE,
+                "unavailable",
+                "A service is away for now",
+                detail.to_owned(),
+                vec![],
+            ),
             Self::Internal => (
                 S::INTERNAL_SERVER_ERROR,
                 "internal",
@@ -122,8 +152,10 @@ impl IntoResponse for ApiError {
             StatusCode::from_u16(problem.status).expect("the status was made from a StatusCode");
         let mut response = (status, Json(&problem)).into_response();
         let headers = response.headers_mut();
-        headers
-            .insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        headers.insert(
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("application/problem+json"),
+        );
         if status == StatusCode::SERVICE_UNAVAILABLE {
             headers.insert(header::RETRY_AFTER, HeaderValue::from_static("2"));
         }
@@ -143,12 +175,17 @@ impl From<StoreError> for ApiError {
                 | sqlx::Error::Io(_)
                 | sqlx::Error::WorkerCrashed,
             ) => {
-                tracing::warn!(error = &error as &dyn std::error::Error, "request refused: no database");
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "request refused: no database"
+                );
                 Self::Unavailable("the database does not answer; nothing was done, try again")
             }
             // Class 57: the server is starting, stopping, or was told to end the connection.
             StoreError::Database(sqlx::Error::Database(cause))
-                if cause.code().is_some_and(|code| code.starts_with("57") || code.starts_with("08")) =>
+                if cause
+                    .code()
+                    .is_some_and(|code| code.starts_with("57") || code.starts_with("08")) =>
             {
                 Self::Unavailable("the database restarts; nothing was done, try again")
             }
@@ -170,13 +207,19 @@ impl From<SubmitError> for ApiError {
     fn from(error: SubmitError) -> Self {
         match error {
             SubmitError::Invalid(errors) => Self::Invalid(errors),
-            SubmitError::Forbidden(errors) => {
-                Self::Forbidden(errors, "the key's prefixes do not cover these objects".to_owned())
-            }
+            SubmitError::Forbidden(errors) => Self::Forbidden(
+                errors,
+                "the key's prefixes do not cover these objects".to_owned(),
+            ),
             SubmitError::Conflict(errors) => Self::Conflict(errors, String::new()),
             SubmitError::Objects(cause) => {
-                tracing::warn!(error = &cause as &dyn std::error::Error, "submission refused");
-                Self::Unavailable("the object store does not answer; nothing was accepted, try again")
+                tracing::warn!(
+                    error = &cause as &dyn std::error::Error,
+                    "submission refused"
+                );
+                Self::Unavailable(
+                    "the object store does not answer; nothing was accepted, try again",
+                )
             }
             SubmitError::Store(error) => error.into(),
         }
@@ -187,7 +230,10 @@ impl From<PublishError> for ApiError {
     fn from(error: PublishError) -> Self {
         match error {
             PublishError::Objects(cause) => {
-                tracing::warn!(error = &cause as &dyn std::error::Error, "publication interrupted");
+                tracing::warn!(
+                    error = &cause as &dyn std::error::Error,
+                    "publication interrupted"
+                );
                 Self::Unavailable("the object store does not answer; ask again, it is safe")
             }
             PublishError::Store(error) => error.into(),
@@ -228,9 +274,18 @@ impl<T> Body<T> {
         let (path, detail) = message.split_once(": ").unwrap_or(("", message));
         let pointer = match path {
             "" | "." => String::new(),
-            path => format!("/{}", path.replace('.', "/").replace('[', "/").replace(']', "")),
+            path => format!(
+                "/{}",
+                path.replace('.', "/").replace('[', "/").replace(']', "")
+            ),
         };
-        ApiError::Malformed(vec![FieldError { pointer, detail: detail.to_owned() }], String::new())
+        ApiError::Malformed(
+            vec![FieldError {
+                pointer,
+                detail: detail.to_owned(),
+            }],
+            String::new(),
+        )
     }
 }
 
@@ -242,7 +297,10 @@ fn source_chain_end(error: &dyn std::error::Error) -> String {
         }
         last = source;
     }
-    last.to_string().replace("Failed to deserialize the JSON body into the target type: ", "")
+    last.to_string().replace(
+        "Failed to deserialize the JSON body into the target type: ",
+        "",
+    )
 }
 
 pub async fn no_such_page() -> ApiError {
@@ -253,7 +311,10 @@ pub async fn no_such_method() -> ApiError {
     ApiError::Method
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "the signature is the layer's")]
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "the signature is the layer's"
+)]
 pub fn panicked(_: Box<dyn Any + Send>) -> Response {
     tracing::error!("a handler panicked");
     ApiError::Internal.into_response()

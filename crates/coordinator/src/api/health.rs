@@ -25,7 +25,10 @@ pub async fn readyz(State(app): State<App>) -> (StatusCode, &'static str) {
     let ask = sqlx::query("select 1").execute(&app.pool);
     match tokio::time::timeout(READY_TIMEOUT, ask).await {
         Ok(Ok(_)) => (StatusCode::OK, "ready\n"),
-        _ => (StatusCode::SERVICE_UNAVAILABLE, "the database does not answer\n"),
+        _ => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "the database does not answer\n",
+        ),
     }
 }
 
@@ -33,10 +36,16 @@ pub async fn readyz(State(app): State<App>) -> (StatusCode, &'static str) {
 #[utoipa::path(get, path = "/metrics", tag = "operation",
     responses((status = 200, description = "Prometheus text"), (status = 503, description = "The database does not answer: no figures rather than stale ones")))]
 pub async fn metrics(State(app): State<App>) -> Result<String, (StatusCode, &'static str)> {
-    let away = (StatusCode::SERVICE_UNAVAILABLE, "the database does not answer\n");
+    let away = (
+        StatusCode::SERVICE_UNAVAILABLE,
+        "the database does not answer\n",
+    );
     let mut conn = app.pool.acquire().await.map_err(|_| away)?;
     let backlog = listing::backlog(&mut conn).await.map_err(|_| away)?;
-    #[expect(clippy::cast_precision_loss, reason = "gauges are floating-point numbers")]
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "gauges are floating-point numbers"
+    )]
     let count = |n: i64| n as f64;
     metrics::gauge!("upres_jobs_waiting").set(count(backlog.waiting));
     metrics::gauge!("upres_jobs_running").set(count(backlog.running));

@@ -43,15 +43,27 @@ pub async fn submit(
     Body(request): Body<JobRequest>,
 ) -> Result<Response, ApiError> {
     require(&caller, Scope::Submit)?;
-    let traceparent = headers.get("traceparent").and_then(|value| value.to_str().ok());
+    let traceparent = headers
+        .get("traceparent")
+        .and_then(|value| value.to_str().ok());
     let traceparent = traceparent.filter(|text| is_traceparent(text));
-    let id =
-        submit::submit(&app.pool, &app.objects, &app.relay, &caller, request, traceparent).await?;
+    let id = submit::submit(
+        &app.pool,
+        &app.objects,
+        &app.relay,
+        &caller,
+        request,
+        traceparent,
+    )
+    .await?;
     metrics::counter!("upres_jobs_submitted_total").increment(1);
     let job = find(&app, &caller, id).await?;
     let location = HeaderValue::from_str(&format!("/v1/jobs/{id}"))
         .expect("an id is made of harmless characters");
-    let headers = [(header::LOCATION, location), (header::RETRY_AFTER, POLL_AFTER)];
+    let headers = [
+        (header::LOCATION, location),
+        (header::RETRY_AFTER, POLL_AFTER),
+    ];
     Ok((StatusCode::ACCEPTED, headers, Json(job)).into_response())
 }
 
@@ -72,7 +84,9 @@ pub async fn read(
 ) -> Result<Response, ApiError> {
     require(&caller, Scope::Read)?;
     let id = job_id(&id)?;
-    let known = headers.get(header::IF_NONE_MATCH).and_then(|tag| version_of(tag));
+    let known = headers
+        .get(header::IF_NONE_MATCH)
+        .and_then(|tag| version_of(tag));
     if let Some(wait) = query.get("wait") {
         let seconds: u64 = wait
             .parse()
@@ -81,7 +95,11 @@ pub async fn read(
     }
     let mut conn = app.pool.acquire().await?;
     if known.is_some() && known == listing::version(&mut conn, &caller.tenant, id).await? {
-        return Ok((StatusCode::NOT_MODIFIED, [(header::RETRY_AFTER, POLL_AFTER)]).into_response());
+        return Ok((
+            StatusCode::NOT_MODIFIED,
+            [(header::RETRY_AFTER, POLL_AFTER)],
+        )
+            .into_response());
     }
     drop(conn);
     let job = find(&app, &caller, id).await?;
@@ -90,7 +108,9 @@ pub async fn read(
     let terminal = job.is_terminal();
     let mut response = ([(header::ETAG, tag)], Json(job)).into_response();
     if !terminal {
-        response.headers_mut().insert(header::RETRY_AFTER, POLL_AFTER);
+        response
+            .headers_mut()
+            .insert(header::RETRY_AFTER, POLL_AFTER);
     }
     Ok(response)
 }
@@ -162,7 +182,10 @@ fn page_request(query: Vec<(String, String)>) -> Result<(Filter, i64), ApiError>
             "state" if STATE_NAMES.contains(&value.as_str()) => filter.state = Some(value),
             "state" => {
                 let known = STATE_NAMES.join(", ");
-                return Err(ApiError::field("/state", format!("no such state; there are {known}")));
+                return Err(ApiError::field(
+                    "/state",
+                    format!("no such state; there are {known}"),
+                ));
             }
             "cursor" => {
                 let before = value.parse();
@@ -171,11 +194,20 @@ fn page_request(query: Vec<(String, String)>) -> Result<(Filter, i64), ApiError>
                 })?);
             }
             "limit" => {
-                limit = value.parse().ok().filter(|n| (1..=MAX_PAGE).contains(n)).ok_or_else(
-                    || ApiError::field("/limit", "give a whole number from 1 to 500"),
-                )?;
+                limit = value
+                    .parse()
+                    .ok()
+                    .filter(|n| (1..=MAX_PAGE).contains(n))
+                    .ok_or_else(|| {
+                        ApiError::field("/limit", "give a whole number from 1 to 500")
+                    })?;
             }
-            _ => return Err(ApiError::field(&format!("/{name}"), "there is no such filter")),
+            _ => {
+                return Err(ApiError::field(
+                    &format!("/{name}"),
+                    "there is no such filter",
+                ));
+            }
         }
     }
     Ok((filter, limit))
@@ -214,13 +246,23 @@ pub async fn result(
     require(&caller, Scope::Read)?;
     let job = find(&app, &caller, job_id(&id)?).await?;
     let Some(result) = job.result.filter(|_| job.state == "succeeded") else {
-        return Err(ApiError::Conflict(vec![], format!("the job is {}, it has no result", job.state)));
+        return Err(ApiError::Conflict(
+            vec![],
+            format!("the job is {}, it has no result", job.state),
+        ));
     };
     let uri = result.uri.parse().map_err(|_| ApiError::Internal)?;
-    let link = app.objects.presign_get(&uri, LINK_LIFETIME).await.map_err(|error| {
-        tracing::error!(error = &error as &dyn std::error::Error, "cannot sign a link");
-        ApiError::Unavailable("no link can be signed now, try again")
-    })?;
+    let link = app
+        .objects
+        .presign_get(&uri, LINK_LIFETIME)
+        .await
+        .map_err(|error| {
+            tracing::error!(
+                error = &error as &dyn std::error::Error,
+                "cannot sign a link"
+            );
+            ApiError::Unavailable("no link can be signed now, try again")
+        })?;
     let location = HeaderValue::from_str(&link).map_err(|_| ApiError::Internal)?;
     Ok((StatusCode::FOUND, [(header::LOCATION, location)]).into_response())
 }
@@ -234,17 +276,24 @@ async fn find(app: &App, caller: &Caller, id: JobId) -> Result<JobView, ApiError
 
 /// An id that cannot be one names no job.
 fn job_id(text: &str) -> Result<JobId, ApiError> {
-    text.parse().map_err(|_| ApiError::NotFound("there is no such job"))
+    text.parse()
+        .map_err(|_| ApiError::NotFound("there is no such job"))
 }
 
 fn version_of(tag: &HeaderValue) -> Option<i64> {
-    tag.to_str().ok()?.trim_start_matches("W/").trim_matches('"').parse().ok()
+    tag.to_str()
+        .ok()?
+        .trim_start_matches("W/")
+        .trim_matches('"')
+        .parse()
+        .ok()
 }
 
 /// `00-<32 hex>-<16 hex>-<2 hex>`; anything else is not passed on.
 fn is_traceparent(text: &str) -> bool {
     let parts: Vec<_> = text.split('-').collect();
-    let hex = |part: &str, length| part.len() == length && part.chars().all(|c| c.is_ascii_hexdigit());
+    let hex =
+        |part: &str, length| part.len() == length && part.chars().all(|c| c.is_ascii_hexdigit());
     matches!(parts[..], [version, trace, parent, flags]
         if hex(version, 2) && hex(trace, 32) && hex(parent, 16) && hex(flags, 2))
 }
@@ -255,18 +304,34 @@ mod tests {
 
     #[test]
     fn only_a_well_formed_trace_is_passed_on() {
-        assert!(is_traceparent("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"));
-        for bad in ["", "00-x-y-01", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-"] {
+        assert!(is_traceparent(
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+        ));
+        for bad in [
+            "",
+            "00-x-y-01",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-",
+        ] {
             assert!(!is_traceparent(bad), "{bad}");
         }
     }
 
     #[test]
     fn a_page_request_names_what_it_does_not_know() {
-        let query = |name: &str, value: &str| page_request(vec![(name.to_owned(), value.to_owned())]);
+        let query =
+            |name: &str, value: &str| page_request(vec![(name.to_owned(), value.to_owned())]);
         assert!(query("state", "queued").is_ok() && query("label.box", "12").is_ok());
-        for (name, value) in [("state", "lost"), ("limit", "0"), ("limit", "501"), ("cursor", "x"), ("statee", "queued")] {
-            assert!(matches!(query(name, value), Err(ApiError::Invalid(_))), "{name}={value}");
+        for (name, value) in [
+            ("state", "lost"),
+            ("limit", "0"),
+            ("limit", "501"),
+            ("cursor", "x"),
+            ("statee", "queued"),
+        ] {
+            assert!(
+                matches!(query(name, value), Err(ApiError::Invalid(_))),
+                "{name}={value}"
+            );
         }
     }
 }

@@ -74,7 +74,13 @@ pub async fn create(
     let mut conn = app.pool.acquire().await?;
     let (key, id) = auth::create(&mut conn, new).await?;
     tracing::info!(key.id = id, "API key made");
-    Ok((StatusCode::CREATED, Json(NewKeyView { key: key.to_string(), id })))
+    Ok((
+        StatusCode::CREATED,
+        Json(NewKeyView {
+            key: key.to_string(),
+            id,
+        }),
+    ))
 }
 
 fn new_key(tenant: String, request: KeyRequest) -> Result<NewKey, ApiError> {
@@ -91,7 +97,10 @@ fn new_key(tenant: String, request: KeyRequest) -> Result<NewKey, ApiError> {
             match word.parse::<UriPrefix>() {
                 Ok(prefix) => parsed.push(prefix),
                 Err(error) => {
-                    errors.push(FieldError::new(&format!("/{field}/{index}"), error.to_string()));
+                    errors.push(FieldError::new(
+                        &format!("/{field}/{index}"),
+                        error.to_string(),
+                    ));
                 }
             }
         }
@@ -103,7 +112,13 @@ fn new_key(tenant: String, request: KeyRequest) -> Result<NewKey, ApiError> {
         return Err(ApiError::Invalid(errors));
     }
     let scopes = request.scopes;
-    Ok(NewKey { tenant, label: request.label, scopes, read_prefixes, write_prefixes })
+    Ok(NewKey {
+        tenant,
+        label: request.label,
+        scopes,
+        read_prefixes,
+        write_prefixes,
+    })
 }
 
 /// List the keys in force.
@@ -112,14 +127,17 @@ fn new_key(tenant: String, request: KeyRequest) -> Result<NewKey, ApiError> {
 pub async fn list(State(app): State<App>, caller: Caller) -> Result<Json<Vec<KeyView>>, ApiError> {
     require(&caller, Scope::Admin)?;
     let mut conn = app.pool.acquire().await?;
-    let keys = keys::list(&mut conn, &caller.tenant).await?.into_iter().map(|key| KeyView {
-        id: key.key_id,
-        label: key.label,
-        scopes: key.scopes,
-        read_prefixes: key.read_prefixes,
-        write_prefixes: key.write_prefixes,
-        created_at: key.created_at,
-    });
+    let keys = keys::list(&mut conn, &caller.tenant)
+        .await?
+        .into_iter()
+        .map(|key| KeyView {
+            id: key.key_id,
+            label: key.label,
+            scopes: key.scopes,
+            read_prefixes: key.read_prefixes,
+            write_prefixes: key.write_prefixes,
+            created_at: key.created_at,
+        });
     Ok(Json(keys.collect()))
 }
 

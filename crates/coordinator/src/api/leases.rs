@@ -28,8 +28,13 @@ pub async fn claim(
 ) -> Result<Json<ClaimAnswer>, ApiError> {
     require(&caller, Scope::Worker)?;
     check_length("/job_ids", request.job_ids.len())?;
-    let leases =
-        lease::claim(&app.pool, &request.worker_id, &request.job_ids, app.lease_ttl_secs).await?;
+    let leases = lease::claim(
+        &app.pool,
+        &request.worker_id,
+        &request.job_ids,
+        app.lease_ttl_secs,
+    )
+    .await?;
     Ok(Json(ClaimAnswer { leases }))
 }
 
@@ -58,7 +63,9 @@ pub async fn complete(
 ) -> Result<Json<SettledAnswer>, ApiError> {
     require(&caller, Scope::Worker)?;
     let CompleteRequest { lease, outcome } = request;
-    Ok(Json(publish::publish(&app.pool, &app.objects, &app.retry, lease, &outcome).await?))
+    Ok(Json(
+        publish::publish(&app.pool, &app.objects, &app.retry, lease, &outcome).await?,
+    ))
 }
 
 /// Report that an attempt failed.
@@ -97,11 +104,17 @@ fn settled(
     match state {
         Ok(state) => {
             app.relay.notify_one();
-            Ok(Json(SettledAnswer { state: state.to_owned(), superseded: false }))
+            Ok(Json(SettledAnswer {
+                state: state.to_owned(),
+                superseded: false,
+            }))
         }
         Err(TransitionError::Refused(refusal)) => {
             tracing::info!(job.id = %lease.job_id, "a superseded attempt reported and changed nothing");
-            Ok(Json(SettledAnswer { state: refusal.from.to_owned(), superseded: true }))
+            Ok(Json(SettledAnswer {
+                state: refusal.from.to_owned(),
+                superseded: true,
+            }))
         }
         Err(error) => Err(error.into()),
     }
@@ -111,5 +124,8 @@ fn check_length(pointer: &str, length: usize) -> Result<(), ApiError> {
     if length <= MAX_LIST {
         return Ok(());
     }
-    Err(ApiError::field(pointer, format!("at most {MAX_LIST} in one request")))
+    Err(ApiError::field(
+        pointer,
+        format!("at most {MAX_LIST} in one request"),
+    ))
 }

@@ -49,19 +49,34 @@ pub async fn create(
 ) -> Result<(StatusCode, Json<UploadView>), ApiError> {
     require(&caller, Scope::Submit)?;
     let Some(uploads) = &app.uploads else {
-        let detail = "this deployment takes no uploads: put the file into a bucket and submit its address";
+        let detail =
+            "this deployment takes no uploads: put the file into a bucket and submit its address";
         return Err(ApiError::Forbidden(vec![], detail.to_owned()));
     };
     let (input, output) = upload_address(uploads, JobId::fresh(), &request.file_name)
         .map_err(|error| ApiError::field("/file_name", error.to_string()))?;
     if !caller.may_read(&input) || !caller.may_write(&output) {
-        let detail = format!("this key's prefixes do not cover the uploads under {}", uploads.as_str());
+        let detail = format!(
+            "this key's prefixes do not cover the uploads under {}",
+            uploads.as_str()
+        );
         return Err(ApiError::Forbidden(vec![], detail));
     }
-    let url = app.objects.presign_put(&input, LINK_LIFETIME).await.map_err(|error| {
-        tracing::error!(error = &error as &dyn std::error::Error, "cannot sign a link");
-        ApiError::Unavailable("no link can be signed now, try again")
-    })?;
-    let view = UploadView { url, input: input.to_string(), output: output.to_string() };
+    let url = app
+        .objects
+        .presign_put(&input, LINK_LIFETIME)
+        .await
+        .map_err(|error| {
+            tracing::error!(
+                error = &error as &dyn std::error::Error,
+                "cannot sign a link"
+            );
+            ApiError::Unavailable("no link can be signed now, try again")
+        })?;
+    let view = UploadView {
+        url,
+        input: input.to_string(),
+        output: output.to_string(),
+    };
     Ok((StatusCode::CREATED, Json(view)))
 }

@@ -82,9 +82,11 @@ pub async fn transition(
 ) -> Result<JobState, TransitionError> {
     let next = lock(conn, id).await?.apply(event)?;
     let (token, lease_until, publishing) = match next {
-        JobState::Running { token, lease_until, publishing } => {
-            (Some(token.0), Some(lease_until), publishing)
-        }
+        JobState::Running {
+            token,
+            lease_until,
+            publishing,
+        } => (Some(token.0), Some(lease_until), publishing),
         _ => (None, None, false),
     };
     sqlx::query!(
@@ -119,18 +121,24 @@ pub async fn lock(conn: &mut PgConnection, id: JobId) -> Result<JobState, Transi
     .fetch_optional(conn)
     .await?
     .ok_or(TransitionError::NoSuchJob(id))?;
-    Ok(match (row.state.as_str(), row.lease_token, row.lease_until) {
-        ("scheduled", ..) => JobState::Scheduled,
-        ("queued", ..) => JobState::Queued,
-        ("succeeded", ..) => JobState::Succeeded,
-        ("failed", ..) => JobState::Failed,
-        ("cancelled", ..) => JobState::Cancelled,
-        ("expired", ..) => JobState::Expired,
-        ("running", Some(token), Some(lease_until)) => {
-            JobState::Running { token: LeaseToken(token), lease_until, publishing: row.publishing }
-        }
-        (state, ..) => unreachable!("the table's checks do not allow a `{state}` job like this"),
-    })
+    Ok(
+        match (row.state.as_str(), row.lease_token, row.lease_until) {
+            ("scheduled", ..) => JobState::Scheduled,
+            ("queued", ..) => JobState::Queued,
+            ("succeeded", ..) => JobState::Succeeded,
+            ("failed", ..) => JobState::Failed,
+            ("cancelled", ..) => JobState::Cancelled,
+            ("expired", ..) => JobState::Expired,
+            ("running", Some(token), Some(lease_until)) => JobState::Running {
+                token: LeaseToken(token),
+                lease_until,
+                publishing: row.publishing,
+            },
+            (state, ..) => {
+                unreachable!("the table's checks do not allow a `{state}` job like this")
+            }
+        },
+    )
 }
 
 /// Notes what an attempt reported while it runs.

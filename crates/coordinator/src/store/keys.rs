@@ -88,7 +88,11 @@ pub async fn list(conn: &mut PgConnection, tenant: &str) -> Result<Vec<StoredKey
 ///
 /// # Errors
 /// [`StoreError::Database`].
-pub async fn revoke(conn: &mut PgConnection, tenant: &str, key_id: &str) -> Result<bool, StoreError> {
+pub async fn revoke(
+    conn: &mut PgConnection,
+    tenant: &str,
+    key_id: &str,
+) -> Result<bool, StoreError> {
     let done = sqlx::query!(
         r#"
         update api_keys
@@ -108,7 +112,9 @@ pub async fn revoke(conn: &mut PgConnection, tenant: &str, key_id: &str) -> Resu
 /// # Errors
 /// [`StoreError::Database`].
 pub async fn lock_and_is_empty(conn: &mut PgConnection) -> Result<bool, StoreError> {
-    sqlx::query!("lock table api_keys in share row exclusive mode").execute(&mut *conn).await?;
+    sqlx::query!("lock table api_keys in share row exclusive mode")
+        .execute(&mut *conn)
+        .await?;
     let any = sqlx::query_scalar!(r#"select exists (select 1 from api_keys) as "any!""#);
     Ok(!any.fetch_one(conn).await?)
 }

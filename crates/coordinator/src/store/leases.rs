@@ -32,7 +32,9 @@ pub async fn claim(
     )
     .fetch_optional(&mut *conn)
     .await?;
-    let Some(token) = claimable.map(LeaseToken) else { return Ok(None) };
+    let Some(token) = claimable.map(LeaseToken) else {
+        return Ok(None);
+    };
     let lease_until = in_seconds(conn, f64::from(ttl_secs)).await?;
     match transition(conn, id, &JobEvent::Claimed { token, lease_until }).await {
         Ok(_) => {}
@@ -58,7 +60,11 @@ pub async fn claim(
         ttl_secs,
         input: row.input,
         output: row.output,
-        if_exists: if row.if_exists == "fail" { IfExists::Fail } else { IfExists::Overwrite },
+        if_exists: if row.if_exists == "fail" {
+            IfExists::Fail
+        } else {
+            IfExists::Overwrite
+        },
         upscale: from_json(id.0, "upscale", row.upscale)?,
         traceparent: row.traceparent,
     }))

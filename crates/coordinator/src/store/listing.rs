@@ -35,8 +35,11 @@ pub async fn version(
     tenant: &str,
     id: JobId,
 ) -> Result<Option<i64>, StoreError> {
-    let version =
-        sqlx::query_scalar!("select version from jobs where job_id = $1 and tenant = $2", id.0, tenant);
+    let version = sqlx::query_scalar!(
+        "select version from jobs where job_id = $1 and tenant = $2",
+        id.0,
+        tenant
+    );
     Ok(version.fetch_optional(conn).await?)
 }
 
@@ -71,9 +74,15 @@ pub async fn find(
     tenant: &str,
     id: JobId,
 ) -> Result<Option<JobView>, StoreError> {
-    let mut query = QueryBuilder::<Postgres>::new(format!("select {COLUMNS} from jobs where job_id = "));
-    query.push_bind(id.0).push(" and tenant = ").push_bind(tenant);
-    let Some(row) = query.build().fetch_optional(&mut *conn).await? else { return Ok(None) };
+    let mut query =
+        QueryBuilder::<Postgres>::new(format!("select {COLUMNS} from jobs where job_id = "));
+    query
+        .push_bind(id.0)
+        .push(" and tenant = ")
+        .push_bind(tenant);
+    let Some(row) = query.build().fetch_optional(&mut *conn).await? else {
+        return Ok(None);
+    };
     let mut job = view(&row)?;
     job.attempts = attempts(conn, id).await?;
     Ok(Some(job))
@@ -90,19 +99,28 @@ pub async fn page(
     limit: i64,
 ) -> Result<Vec<JobView>, StoreError> {
     // Put together at run time because each filter changes the plan; all values are bound.
-    let mut query = QueryBuilder::<Postgres>::new(format!("select {COLUMNS} from jobs where tenant = "));
+    let mut query =
+        QueryBuilder::<Postgres>::new(format!("select {COLUMNS} from jobs where tenant = "));
     query.push_bind(tenant);
     if let Some(state) = &filter.state {
         query.push(" and state = ").push_bind(state);
     }
     if !filter.labels.is_empty() {
-        query.push(" and labels @> ").push_bind(super::to_json(&filter.labels));
+        query
+            .push(" and labels @> ")
+            .push_bind(super::to_json(&filter.labels));
     }
     if let Some(before) = filter.before {
         query.push(" and job_id < ").push_bind(before.0);
     }
     query.push(" order by job_id desc limit ").push_bind(limit);
-    query.build().fetch_all(conn).await?.iter().map(view).collect()
+    query
+        .build()
+        .fetch_all(conn)
+        .await?
+        .iter()
+        .map(view)
+        .collect()
 }
 
 /// The work that is not done yet.
@@ -176,8 +194,9 @@ fn view(row: &sqlx::postgres::PgRow) -> Result<JobView, StoreError> {
     let json = |column: &'static str| -> Result<Option<serde_json::Value>, sqlx::Error> {
         row.try_get(column)
     };
-    let error: Option<JobError> =
-        json("error")?.map(|value| from_json(id, "error", value)).transpose()?;
+    let error: Option<JobError> = json("error")?
+        .map(|value| from_json(id, "error", value))
+        .transpose()?;
     let class: String = row.try_get("class")?;
     let if_exists: String = row.try_get("if_exists")?;
     Ok(JobView {
@@ -186,18 +205,32 @@ fn view(row: &sqlx::postgres::PgRow) -> Result<JobView, StoreError> {
         attempt: row.try_get("attempt")?,
         input: row.try_get("input")?,
         output: row.try_get("output")?,
-        if_exists: if if_exists == "fail" { IfExists::Fail } else { IfExists::Overwrite },
+        if_exists: if if_exists == "fail" {
+            IfExists::Fail
+        } else {
+            IfExists::Overwrite
+        },
         upscale: from_json(id, "upscale", row.try_get("upscale")?)?,
-        class: if class == "bulk" { Class::Bulk } else { Class::Interactive },
+        class: if class == "bulk" {
+            Class::Bulk
+        } else {
+            Class::Interactive
+        },
         priority: row.try_get("priority")?,
         max_attempts: row.try_get("max_attempts")?,
         not_before: row.try_get("not_before")?,
         finish_by: row.try_get("finish_by")?,
         labels: from_json(id, "labels", row.try_get("labels")?)?,
-        progress: json("progress")?.map(|value| from_json(id, "progress", value)).transpose()?,
+        progress: json("progress")?
+            .map(|value| from_json(id, "progress", value))
+            .transpose()?,
         cost: row.try_get("cost")?,
-        timings: json("timings")?.map(|value| from_json(id, "timings", value)).transpose()?,
-        result: json("result")?.map(|value| from_json(id, "result", value)).transpose()?,
+        timings: json("timings")?
+            .map(|value| from_json(id, "timings", value))
+            .transpose()?,
+        result: json("result")?
+            .map(|value| from_json(id, "result", value))
+            .transpose()?,
         // A job that goes on after a failed attempt shows that failure among its attempts only.
         error: error.filter(|_| state == "failed").map(error_view),
         warnings: from_json(id, "warnings", row.try_get("warnings")?)?,

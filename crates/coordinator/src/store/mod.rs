@@ -59,8 +59,14 @@ pub fn pool(url: &SecretString, max_connections: u32) -> Result<PgPool, String> 
 ///
 /// # Errors
 /// [`StoreError::Database`].
-pub async fn in_seconds(conn: &mut PgConnection, seconds: f64) -> Result<DateTime<Utc>, StoreError> {
-    let time = sqlx::query_scalar!(r#"select now() + make_interval(secs => $1) as "time!""#, seconds);
+pub async fn in_seconds(
+    conn: &mut PgConnection,
+    seconds: f64,
+) -> Result<DateTime<Utc>, StoreError> {
+    let time = sqlx::query_scalar!(
+        r#"select now() + make_interval(secs => $1) as "time!""#,
+        seconds
+    );
     Ok(time.fetch_one(conn).await?)
 }
 
@@ -70,7 +76,11 @@ fn from_json<T: serde::de::DeserializeOwned>(
     column: &'static str,
     value: serde_json::Value,
 ) -> Result<T, StoreError> {
-    serde_json::from_value(value).map_err(|source| StoreError::Unreadable { job_id, column, source })
+    serde_json::from_value(value).map_err(|source| StoreError::Unreadable {
+        job_id,
+        column,
+        source,
+    })
 }
 
 /// Plain data always becomes JSON.

@@ -41,7 +41,9 @@ pub async fn insert(
 /// # Errors
 /// [`StoreError::Database`].
 pub async fn delete(conn: &mut PgConnection, id: JobId) -> Result<(), StoreError> {
-    sqlx::query!("delete from outbox where job_id = $1", id.0).execute(conn).await?;
+    sqlx::query!("delete from outbox where job_id = $1", id.0)
+        .execute(conn)
+        .await?;
     Ok(())
 }
 
@@ -133,9 +135,12 @@ pub async fn mark_sent(conn: &mut PgConnection, outbox_ids: &[i64]) -> Result<()
 /// # Errors
 /// [`StoreError::Database`].
 pub async fn give_back(conn: &mut PgConnection, outbox_ids: &[i64]) -> Result<(), StoreError> {
-    sqlx::query!("update outbox set taken_until = null where outbox_id = any($1)", outbox_ids)
-        .execute(conn)
-        .await?;
+    sqlx::query!(
+        "update outbox set taken_until = null where outbox_id = any($1)",
+        outbox_ids
+    )
+    .execute(conn)
+    .await?;
     Ok(())
 }
 
