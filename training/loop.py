@@ -53,6 +53,7 @@ class Loop:
         named = dict(averaged.named_parameters())
         self.masks = [(named[n], mask) for n, mask in (frozen or {}).items()]
         self.ema = {k: v.detach().clone() for k, v in averaged.state_dict().items()}
+        self.batch = 4           # crops a step and process
         self.extra = {}          # other modules whose state belongs in the checkpoint
         self.step, self.seconds = 0, 0.0
         self.after = lambda: {}  # measured now and then with the averaged weights: a dict of numbers

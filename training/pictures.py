@@ -6,7 +6,8 @@ from PIL import Image
 import degrade
 from data import DATA
 
-SHARES = {"photo": 0.70, "leaves": 0.14, "text": 0.08, "engraving": 0.08}
+SHARES = {"photo": 0.62, "leaves": 0.12, "text": 0.08, "engraving": 0.08, "plain": 0.10}
+GREY = 0.2  # share of crops without colour
 
 
 def load(path):
@@ -22,6 +23,7 @@ class Pictures:
         for path in sorted((DATA / "made").glob("*.png")):
             self.kinds.setdefault(path.name.split("_")[0], []).append(load(path))
         self.kinds = {k: v for k, v in self.kinds.items() if v}
+        self.kinds["plain"] = []  # drawn as needed
         share = np.array([SHARES[k] for k in self.kinds])
         self.share = share / share.sum()
         self.weights = {k: self.weigh(v) for k, v in self.kinds.items()}
@@ -30,20 +32,24 @@ class Pictures:
     def weigh(pictures):
         """Larger pictures more often, but not in proportion: the few large ones must not be all."""
         w = np.array([p.shape[0] * p.shape[1] for p in pictures]) ** 0.5
-        return w / w.sum()
+        return w / w.sum() if len(w) else w
 
     def crop(self, side):
-        """The busier of two random crops, turned at random: [3, side, side] in [0, 1]."""
+        """One crop of a kind drawn by share, turned at random: [3, side, side] in [0, 1]."""
         kind = self.rng.choice(list(self.kinds), p=self.share)
-        pictures = self.kinds[kind]
-        picture = pictures[self.rng.choice(len(pictures), p=self.weights[kind])]
-        best = max((self.cut(picture, side) for _ in range(2)), key=busyness)
+        best = plain(self.rng, side) if kind == "plain" else self.busier(kind, side)
         best = np.rot90(best, self.rng.integers(4))
         if self.rng.random() < 0.5:
             best = best[:, ::-1]
-        if kind == "photo" and self.rng.random() < 0.08:
-            best = np.repeat(best.mean(2, keepdims=True), 3, 2).round()  # grey must stay grey
+        if self.rng.random() < GREY:
+            best = np.repeat(best.mean(2, keepdims=True), 3, 2).round()
         return torch.from_numpy(np.ascontiguousarray(best)).permute(2, 0, 1).float() / 255
+
+    def busier(self, kind, side):
+        """The busier of two places in one picture."""
+        pictures = self.kinds[kind]
+        picture = pictures[self.rng.choice(len(pictures), p=self.weights[kind])]
+        return max((self.cut(picture, side) for _ in range(2)), key=busyness)
 
     def cut(self, picture, side):
         y = self.rng.integers(0, picture.shape[0] - side + 1)
@@ -58,6 +64,21 @@ class Pictures:
         hr = self.batch(size, side)
         lr = [degrade.clean(x) if i % 2 == 0 else degrade.real(x, self.rng) for i, x in enumerate(hr)]
         return hr, torch.stack(lr)
+
+
+def plain(rng, side):
+    """A flat field, a slope, or two fields with an edge: skies, margins, and the black and white around scans.
+
+    Without them a model never learns what its convolutions' zero padding does to a picture's border.
+    """
+    def colour():
+        return rng.choice([0.0, 255.0]) * np.ones(3) if rng.random() < 0.3 else rng.uniform(0, 255, 3)
+    a, b, kind = colour(), colour(), rng.integers(3)
+    y, x = (np.mgrid[:side, :side] - side / 2) / side
+    angle = rng.uniform(0, 2 * np.pi)
+    ramp = (x * np.cos(angle) + y * np.sin(angle))[..., None] + rng.uniform(-0.4, 0.4)
+    share = {0: 0.0, 1: np.clip(ramp * 0.5 + 0.5, 0, 1), 2: np.clip(ramp * side + 0.5, 0, 1)}[int(kind)]
+    return (a + (b - a) * share + np.zeros((side, side, 1))).round()
 
 
 def busyness(crop):

@@ -39,7 +39,8 @@ def run(folder):
     torch.manual_seed(0)
     model = Upres()
     for stage, steps in STEPS.items():
-        train.work(0, argparse.Namespace(stage=stage, steps=steps, minutes=None, seed=1, ranks=1, decay=0.9,
+        train.work(0, argparse.Namespace(stage=stage, steps=steps, minutes=None, seed=1, ranks=1, batch=4, decay=0.9,
+                                         adversarial=0.03, texture=1.0,
                                          run=os.path.relpath(folder, data.ROOT / "work")))
         if stage == "unet":
             train.set_scaling(model)

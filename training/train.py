@@ -12,7 +12,8 @@ import torch.nn.functional as F
 
 import degrade
 from data import ROOT
-from losses import Discriminator, charbonnier, feature_matching, gradient_l1, hinge, kl, luma_psnr
+from losses import (Discriminator, charbonnier, feature_matching, gradient_l1, hinge, kl, luma_psnr,
+                    texture_l1)
 from loop import Loop, average
 from model import TRAINED, Upres
 from pictures import Pictures, tuning_crops
@@ -71,7 +72,7 @@ def vae(model, pictures, loop_for):
         return {"reconstruction": float(luma_psnr(out, hr).mean())}
 
     def step(loop):
-        x = pictures.batch(4)
+        x = pictures.batch(loop.batch)
         for i in range(len(x)):
             if pictures.rng.random() < 0.3:
                 x[i] = F.interpolate(degrade.clean(x[i])[None], scale_factor=4, mode="bicubic")[0].clamp(0, 1)
@@ -143,7 +144,7 @@ def predictor(model, pictures, loop_for):
     loop = loop_for([{"params": model.predictor.parameters(), "lr": 1e-3}])
 
     def step(loop):
-        hr, lr = pictures.pairs(4)
+        hr, lr = pictures.pairs(loop.batch)
         first = int(pictures.rng.choice(TRAINED))
         target = latents(model, hr)
         with fixed(model.unet, model.vae), half():
@@ -166,7 +167,7 @@ def joint(model, pictures, loop_for):
         {"params": [*model.unet.parameters(), model.prompt], "lr": 2e-4}])
 
     def step(loop):
-        hr, lr = pictures.pairs(4)
+        hr, lr = pictures.pairs(loop.batch)
         several = pictures.rng.random() < 0.15
         choices = MORE_STEPS if several else ONE_STEP
         schedule = choices[pictures.rng.integers(len(choices))]
@@ -175,23 +176,23 @@ def joint(model, pictures, loop_for):
             out = model.decode(model.walk(start, schedule))
         pixels = charbonnier(out, hr * 2 - 1)
         loss, noise = pixels + 0.02 * noise_floor(std), None
-        if loop.step % 2 == 0:
+        if loop.step % 4 == 0:
             noise = noise_loss(model, latents(model, hr), pictures.rng)
             loss = loss + 0.1 * noise
         loop.update(loss)
-        return {"pixels": pixels, "std": std.mean(), "noise_x2": 0.0 if noise is None else 2 * noise}
+        return {"pixels": pixels, "std": std.mean(), "noise": 0.0 if noise is None else 4 * noise}
 
     loop.after = measure_upscaling(model, [(200,), (200, 100, 50), (250, 200, 150, 100, 50)])
     loop.run(step)
 
 
-def detail(model, pictures, loop_for):
-    """Teaches the later steps to add detail: adversarial loss on walks of several steps, UNet only,
-    in turn with the plain loss on one step, which all parts share and which must not suffer."""
+def detail(model, pictures, loop_for, adversarial=0.03, texture=1.0):
+    """Teaches the later steps to add detail: texture (and adversarial) loss on walks of several steps, for
+    the UNet only, in turn with the plain loss on one step, which all parts share and which must not suffer."""
     critic = Discriminator()
     judge = torch.optim.AdamW(critic.parameters(), lr=4e-4, betas=(0.5, 0.99), weight_decay=0)
     parts = [*model.predictor.parameters(), *model.vae.decoder.parameters(), *model.vae.post_quant_conv.parameters()]
-    loop = loop_for([{"params": parts, "lr": 1.5e-4}, {"params": [*model.unet.parameters(), model.prompt], "lr": 3e-4}])
+    loop = loop_for([{"params": parts, "lr": 2e-4}, {"params": [*model.unet.parameters(), model.prompt], "lr": 4e-4}])
     loop.extra = {"critic": critic}
 
     def one_step(hr, lr):
@@ -202,7 +203,7 @@ def detail(model, pictures, loop_for):
         pixels = charbonnier(out, hr * 2 - 1)
         noise = noise_loss(model, latents(model, hr), pictures.rng)
         loop.update(pixels + 0.02 * noise_floor(std) + 0.05 * noise)
-        return {"pixels_1": 2 * pixels, "pixels_n": 0.0, "critic": 0.0}
+        return {"pixels_1": 2 * pixels, "pixels_n": 0.0, "texture_n": 0.0, "critic": 0.0}
 
     def several_steps(hr, lr):
         schedule = MORE_STEPS[pictures.rng.integers(len(MORE_STEPS))]
@@ -210,6 +211,18 @@ def detail(model, pictures, loop_for):
         with fixed(model.vae, model.predictor), half():
             start, _ = model.start(lr, schedule[0])
             out = model.decode(model.walk(start.detach(), schedule))
+        low = (F.avg_pool2d(out, 4) - F.avg_pool2d(target, 4)).abs().mean()
+        pixels, fine, disputed = charbonnier(out, target), texture_l1(out, target), 0.0
+        # The longer the walk, the more detail is asked for.
+        loss = 0.7 * pixels + low + texture * (len(schedule) - 1) / 2 * fine
+        if adversarial:
+            disputed, verdict = dispute(target, out)
+            loss = loss + adversarial * min(1.0, loop.step / 300) * len(schedule) / 3 * verdict
+        loop.update(loss)
+        return {"pixels_1": 0.0, "pixels_n": 2 * pixels, "texture_n": 2 * fine, "critic": 2 * disputed}
+
+    def dispute(target, out):
+        """Trains the critic; returns its loss and what it holds against `out`."""
         with half():
             real, real_features = critic(target)
             fake, _ = critic(out.detach())
@@ -220,14 +233,10 @@ def detail(model, pictures, loop_for):
         judge.step()
         with fixed(critic), half():
             fake, features = critic(out)
-        ramp = min(1.0, loop.step / 300) * (len(schedule) / 3)
-        low = (F.avg_pool2d(out, 4) - F.avg_pool2d(target, 4)).abs().mean()
-        pixels = charbonnier(out, target)
-        loop.update(pixels + low + ramp * (0.03 * -fake.mean() + 0.2 * feature_matching(features, real_features)))
-        return {"pixels_1": 0.0, "pixels_n": 2 * pixels, "critic": 2 * disputed}
+        return disputed, 7 * feature_matching(features, real_features) - fake.mean()
 
     def step(loop):
-        hr, lr = pictures.pairs(4)
+        hr, lr = pictures.pairs(loop.batch)
         return one_step(hr, lr) if loop.step % 2 == 0 else several_steps(hr, lr)
 
     loop.after = measure_upscaling(model, [(200,), (200, 100, 50), (250, 200, 150, 100, 50)])
@@ -246,7 +255,10 @@ def main():
     ap.add_argument("--steps", type=int)
     ap.add_argument("--seed", type=int, default=1)
     ap.add_argument("--ranks", type=int, default=2, help="processes of one thread each that train together")
+    ap.add_argument("--batch", type=int, default=4, help="crops a step and process")
     ap.add_argument("--run", default="run", help="folder under work/")
+    ap.add_argument("--adversarial", type=float, default=0.03, help="weight in the detail stage; 0 leaves the critic out")
+    ap.add_argument("--texture", type=float, default=1.0, help="weight in the detail stage")
     ap.add_argument("--decay", type=float, default=0.998, help="of the averaged weights")
     args = ap.parse_args()
     if (ROOT / "work" / args.run / f"{args.stage}.pt").exists():
@@ -277,8 +289,11 @@ def work(rank, args):
 
     def loop_for(groups):
         length = {"steps": args.steps} if args.steps else {"minutes": args.minutes or minutes}
-        return Loop(args.stage, folder, model, groups, decay=args.decay, frozen=model.frozen, **length)
-    stage(model, Pictures(seed + 1000 * rank), loop_for)
+        loop = Loop(args.stage, folder, model, groups, decay=args.decay, frozen=model.frozen, **length)
+        loop.batch = args.batch
+        return loop
+    weights = {"adversarial": args.adversarial, "texture": args.texture} if args.stage == "detail" else {}
+    stage(model, Pictures(seed + 1000 * rank), loop_for, **weights)
 
 
 if __name__ == "__main__":
