@@ -261,7 +261,7 @@ class Upres(nn.Module):
             out.weight.mul_(0.1)
             out.bias.zero_()
             out.weight[LATENT:] = 0
-            out.bias[LATENT:] = -4
+            out.bias[LATENT:] = -6
 
     def encode(self, image, sample=True):
         """image in [-1, 1] to a scaled latent; inference samples the posterior, so training does too."""

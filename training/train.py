@@ -21,7 +21,6 @@ from pictures import Pictures, tuning_crops
 ONE_STEP = [(200,), (200,), (200,), (250,), (150,), (100,)]
 MORE_STEPS = [(200, 100), (250, 150, 50), (200, 100, 50), (200, 100, 50), (200, 150, 100, 50),
               (250, 200, 150, 100, 50), (250, 200, 150, 100, 50)]
-NOISE_FLOOR = 0.1   # of the predictor's standard deviation, in the root mean square over channels
 
 
 def half():
@@ -134,26 +133,54 @@ def unet(model, pictures, loop_for):
     loop.run(step)
 
 
-def noise_floor(std):
-    """Above zero where the predicted noise is about to vanish; keeps the start of the walk random."""
-    return F.relu(NOISE_FLOOR - std.pow(2).mean((1, 2, 3)).sqrt()).mean() / NOISE_FLOOR
+@torch.no_grad()
+def channel_weights(model, hr):
+    """How much an error in each latent channel shows in the picture, one on average."""
+    z = latents(model, hr)
+    plain = model.decode(z)
+    shown = []
+    for channel in range(z.shape[1]):
+        moved = z.clone()
+        moved[:, channel] += 0.1 * torch.randn_like(moved[:, channel])
+        shown.append((model.decode(moved) - plain).pow(2).mean())
+    shown = torch.stack(shown)
+    return (shown / shown.mean()).view(1, -1, 1, 1)
 
 
 def predictor(model, pictures, loop_for):
-    """The noise predictor alone, through the frozen denoiser and decoder."""
-    loop = loop_for([{"params": model.predictor.parameters(), "lr": 1e-3}])
+    """The noise predictor, and the UNet at a low rate, towards the sharp picture's latent.
+
+    All of it happens at the latent's size; a pool of encoded pairs is renewed slowly, since encoding and
+    decoding would cost three times as much as the step itself.
+    """
+    weights = channel_weights(model, Pictures(0).batch(16))
+    loop = loop_for([{"params": model.predictor.parameters(), "lr": 1e-3},
+                     {"params": [*model.unet.parameters(), model.prompt], "lr": 3e-4}])
+    pool = []
+
+    def renew():
+        hr, lr = pictures.pairs(4 * loop.batch)
+        target = latents(model, hr)
+        with torch.no_grad(), half():
+            enlarged = model.encode(F.interpolate(lr, scale_factor=4, mode="bicubic") * 2 - 1)
+        pool.extend(zip(lr, enlarged, target))
+        del pool[:-3000]
 
     def step(loop):
-        hr, lr = pictures.pairs(loop.batch)
+        if loop.step % 3 == 0 or len(pool) < 64:
+            renew()
+        picked = [pool[i] for i in pictures.rng.integers(0, len(pool), 4 * loop.batch)]
+        lr, enlarged, target = (torch.stack(x) for x in zip(*picked))
         first = int(pictures.rng.choice(TRAINED))
-        target = latents(model, hr)
-        with fixed(model.unet, model.vae), half():
-            start, std = model.start(lr, first)
+        with half():
+            mean, std = model.predictor(lr, first - 1)
+            start = enlarged + model.sigmas[first - 1] * (mean + std * torch.randn_like(std))
             z = model.walk(start, (first,))
-            out = model.decode(z)
-        pixels, latent = charbonnier(out, hr * 2 - 1), F.mse_loss(z, target)
-        loop.update(pixels + 0.1 * latent + 0.02 * noise_floor(std))
-        return {"loss": pixels + 0.1 * latent, "pixels": pixels, "std": std.mean()}
+        error = (weights * (z - target) ** 2).mean()
+        noise = noise_loss(model, target, pictures.rng) if loop.step % 4 == 0 else torch.zeros(())
+        loop.update(error + 0.1 * noise)
+        return {"loss": error, "unmoved": (weights * (enlarged - target) ** 2).mean(), "noise": 4 * noise,
+                "std": std.mean()}
 
     loop.after = measure_upscaling(model, [(200,)])
     loop.run(step)
@@ -164,7 +191,7 @@ def joint(model, pictures, loop_for):
     loop = loop_for([
         {"params": [*model.predictor.parameters(), *model.vae.decoder.parameters(),
                     *model.vae.post_quant_conv.parameters()], "lr": 4e-4},
-        {"params": [*model.unet.parameters(), model.prompt], "lr": 2e-4}])
+        {"params": [*model.unet.parameters(), model.prompt], "lr": 3e-4}])
 
     def step(loop):
         hr, lr = pictures.pairs(loop.batch)
@@ -175,7 +202,7 @@ def joint(model, pictures, loop_for):
             start, std = model.start(lr, schedule[0])
             out = model.decode(model.walk(start, schedule))
         pixels = charbonnier(out, hr * 2 - 1)
-        loss, noise = pixels + 0.02 * noise_floor(std), None
+        loss, noise = pixels, None
         if loop.step % 4 == 0:
             noise = noise_loss(model, latents(model, hr), pictures.rng)
             loss = loss + 0.1 * noise
@@ -198,11 +225,11 @@ def detail(model, pictures, loop_for, adversarial=0.03, texture=1.0):
     def one_step(hr, lr):
         schedule = ONE_STEP[pictures.rng.integers(len(ONE_STEP))]
         with half():
-            start, std = model.start(lr, schedule[0])
+            start, _ = model.start(lr, schedule[0])
             out = model.decode(model.walk(start, schedule))
         pixels = charbonnier(out, hr * 2 - 1)
         noise = noise_loss(model, latents(model, hr), pictures.rng)
-        loop.update(pixels + 0.02 * noise_floor(std) + 0.05 * noise)
+        loop.update(pixels + 0.05 * noise)
         return {"pixels_1": 2 * pixels, "pixels_n": 0.0, "texture_n": 0.0, "critic": 0.0}
 
     def several_steps(hr, lr):
