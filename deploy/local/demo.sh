@@ -18,6 +18,7 @@ submit() {
     local name log began=$SECONDS
     name=$(result_name "$1" "$2")
     log=$OUTPUT/.log/$name.log
+    say "sent   $name"
     if ! "$upres" submit "$1" --timesteps "$2" --format png -o "$OUTPUT/$name" --overwrite \
         --label demo=1 --json </dev/null >"$log" 2>&1; then
         say "FAILED $name"

@@ -17,8 +17,9 @@ use invsr::{
 use safetensors::SafeTensors;
 use serde::Deserialize;
 
-/// The largest absolute difference allowed in any stage; latents spread around 1, images over 1.
-const TOLERANCE: f32 = 1e-4;
+/// The largest absolute difference allowed in any stage, where latents have a deviation near 1 and
+/// images lie in `[0, 1]`; about four times what is seen.
+const TOLERANCE: f32 = 5e-5;
 
 #[derive(Deserialize)]
 struct Case {

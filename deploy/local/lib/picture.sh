@@ -17,8 +17,7 @@ picture_size() {
 
 png_size() {
     local b
-    read -ra b < <(byte_values "$1" 16 8 | tr -d '\n')
-    ((${#b[@]} == 8)) || return 1
+    read -ra b < <(byte_values "$1" 16 8) && ((${#b[@]} == 8)) || return 1
     printf '%d %d\n' $(((b[0] << 24) + (b[1] << 16) + (b[2] << 8) + b[3])) \
         $(((b[4] << 24) + (b[5] << 16) + (b[6] << 8) + b[7]))
 }
