@@ -7,6 +7,7 @@ use clap::{Parser, Subcommand};
 use invsr::{InvSr, Upscale};
 use upres_common::telemetry;
 
+use crate::bench::{self, BenchConfig};
 use crate::config::{Config, EngineConfig};
 use crate::engine::Engine;
 
@@ -24,6 +25,8 @@ enum Command {
     Run(Box<Config>),
     /// Prints every problem with the configuration and ends.
     CheckConfig(Box<Config>),
+    /// Measures how long each stage of a tile takes on this machine, without any service.
+    Bench(BenchConfig),
 }
 
 /// Runs the program. Exit status 2: wrong usage or configuration.
@@ -34,13 +37,11 @@ pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     let (config, only_check) = match cli.command {
         Command::Run(config) => (config, false),
         Command::CheckConfig(config) => (config, true),
+        Command::Bench(config) => return measure(&config),
     };
     let mut problems = config.services.problems();
     problems.extend(config.engine.problems());
-    for problem in &problems {
-        eprintln!("error: {problem}");
-    }
-    if !problems.is_empty() {
+    if any_printed(&problems) {
         return Ok(ExitCode::from(2));
     }
     if only_check {
@@ -52,13 +53,33 @@ pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     crate::run(config.services, engine, config.engine.tile_batch).await
 }
 
+/// Stays on this thread, which from then on owns the device; nobody else waits for it.
+fn measure(config: &BenchConfig) -> anyhow::Result<ExitCode> {
+    if any_printed(&config.problems()) {
+        return Ok(ExitCode::from(2));
+    }
+    bench::run(open(&config.engine)?, config)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn any_printed(problems: &[String]) -> bool {
+    for problem in problems {
+        eprintln!("error: {problem}");
+    }
+    !problems.is_empty()
+}
+
+fn open(config: &EngineConfig) -> anyhow::Result<InvSr> {
+    let device = config.device.parse().context("--device")?;
+    let dtype = config.dtype.parse().context("--dtype")?;
+    InvSr::load(&config.model_dir, &device, dtype)
+        .with_context(|| format!("cannot load the model {}", config.model_dir.display()))
+}
+
 /// Loads the model on the thread that will own it.
 fn load(config: EngineConfig) -> impl FnOnce() -> anyhow::Result<Box<dyn Upscale>> + Send {
     move || {
-        let device = config.device.parse().context("--device")?;
-        let dtype = config.dtype.parse().context("--dtype")?;
-        let model = InvSr::load(&config.model_dir, &device, dtype)
-            .with_context(|| format!("cannot load the model {}", config.model_dir.display()))?;
+        let model = open(&config)?;
         let info = model.info();
         tracing::info!(
             model = info.name,

@@ -2,8 +2,9 @@
 //!
 //! A job passes through `pull` (woken, lease claimed), `process` (fetch, decode, upscale, encode),
 //! `write_back` (an upload that nobody can see yet) and `report`; meanwhile `lease` keeps the claim.
-//! `engine` is the one thread that owns the device.
+//! `engine` is the one thread that owns the device. `bench` measures the engine alone.
 
+pub mod bench;
 pub mod cli;
 pub mod config;
 mod coordinator;

@@ -1,4 +1,4 @@
-//! `upres-worker run | check-config`
+//! `upres-worker run | check-config | bench`
 
 use std::path::PathBuf;
 use std::process::ExitCode;
