@@ -4,8 +4,7 @@ use journey_tests::{DEADLINE, FakeWorker, OwnBroker, World, WorldOptions, until}
 use reqwest::Method;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn jobs_submitted_before_during_and_after_a_restart_of_the_broker_succeed()
--> anyhow::Result<()> {
+async fn jobs_outlive_a_restart_and_a_crash_of_the_broker() -> anyhow::Result<()> {
     let broker = tokio::task::spawn_blocking(OwnBroker::start).await??;
     let options = WorldOptions {
         amqp_url: Some(broker.url()),
@@ -18,23 +17,43 @@ async fn jobs_submitted_before_during_and_after_a_restart_of_the_broker_succeed(
         ..FakeWorker::default()
     };
     let mut worker = world.start_fake_worker(manners).await?;
-    let mut ids = Vec::new();
-    for index in 0..4 {
-        ids.push(world.submit_photo(&format!("before-{index}")).await?);
-    }
-    world.wait_for(&ids[0], &["running", "succeeded"]).await?;
-    let restart = tokio::task::spawn_blocking(move || broker.restart().map(|()| broker));
-    for index in 0..4 {
-        ids.push(world.submit_photo(&format!("during-{index}")).await?);
-    }
-    let _broker = restart.await??;
-    ids.push(world.submit_photo("after").await?);
-    for id in &ids {
-        world.succeeds(id).await?;
-    }
+    let broker = submit_around(&world, broker, "restart", OwnBroker::restart).await?;
+    let _broker = submit_around(&world, broker, "crash", OwnBroker::crash_and_restart).await?;
     assert!(worker.is_running(), "a worker outlives its broker");
     assert_eq!(world.store.open_uploads().await?, 0);
     Ok(())
+}
+
+/// Submits jobs before, during and after an accident of the broker; all succeed.
+async fn submit_around(
+    world: &World,
+    broker: OwnBroker,
+    name: &str,
+    accident: fn(&OwnBroker) -> anyhow::Result<()>,
+) -> anyhow::Result<OwnBroker> {
+    let mut ids = Vec::new();
+    for index in 0..4 {
+        ids.push(
+            world
+                .submit_photo(&format!("before-{name}-{index}"))
+                .await?,
+        );
+    }
+    world.wait_for(&ids[0], &["running", "succeeded"]).await?;
+    let accident = tokio::task::spawn_blocking(move || accident(&broker).map(|()| broker));
+    for index in 0..4 {
+        ids.push(
+            world
+                .submit_photo(&format!("during-{name}-{index}"))
+                .await?,
+        );
+    }
+    let broker = accident.await??;
+    ids.push(world.submit_photo(&format!("after-{name}")).await?);
+    for id in &ids {
+        world.succeeds(id).await?;
+    }
+    Ok(broker)
 }
 
 #[tokio::test(flavor = "multi_thread")]

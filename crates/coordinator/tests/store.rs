@@ -1,6 +1,6 @@
 //! The SQL against a real database, one for each test.
 
-use sqlx::{PgConnection, PgPool};
+use sqlx::{AssertSqlSafe, Column as _, Executor as _, PgConnection, PgPool, SqlSafeStr as _};
 use upres_common::job::state::LeaseToken;
 use upres_common::job::{Class, ErrorType, JobError, JobEvent, JobId, JobRequest, JobState};
 use upres_common::lease::LeaseRef;
@@ -268,4 +268,38 @@ async fn the_first_key_is_made_once(pool: PgPool) {
             .unwrap()
             .is_none()
     );
+}
+
+/// The build trusts `.sqlx/`; a migration that changes a column must change it too.
+#[sqlx::test(migrator = "upres_coordinator::store::MIGRATOR")]
+async fn the_offline_query_data_describe_the_migrated_database(pool: PgPool) {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../.sqlx");
+    let mut checked = 0;
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let file: serde_json::Value =
+            serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+        let query = AssertSqlSafe(file["query"].as_str().unwrap()).into_sql_str();
+        let live = pool.describe(query).await.unwrap();
+        let live: Vec<_> = live
+            .columns()
+            .iter()
+            .map(|column| (column.name(), format!("{:?}", column.type_info())))
+            .collect();
+        let stored: Vec<_> = file["describe"]["columns"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|column| {
+                let kind = column["type_info"].as_str().unwrap();
+                (
+                    column["name"].as_str().unwrap(),
+                    format!("PgTypeInfo({kind})"),
+                )
+            })
+            .collect();
+        assert_eq!(stored, live, "{}: run cargo sqlx prepare", path.display());
+        checked += 1;
+    }
+    assert!(checked > 0, "{folder} is empty");
 }

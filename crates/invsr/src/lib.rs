@@ -42,6 +42,7 @@ mod upscale;
 mod vae;
 mod weights;
 
+pub use candle_core::{Error as TensorError, Tensor};
 pub use color_fix::{ColorFix, ParseColorFixError};
 pub use device::{DeviceSpec, Dtype, ParseDeviceError, ParseDtypeError};
 pub use error::{Fault, LoadError, UpscaleError};

@@ -7,8 +7,8 @@ use std::time::Duration;
 use anyhow::Context as _;
 use imaging::Pixels;
 use invsr::{
-    ColorFix, InjectedNoise, InvSr, NpyDump, Observer, Options, RgbImage, Schedule, Timings,
-    Upscale as _, UpscaleError,
+    ColorFix, InjectedNoise, InvSr, NpyDump, Observer, Options, RgbImage, Schedule, Tensor,
+    TensorError, Timings, Upscale as _, UpscaleError,
 };
 use upres_common::job::spec;
 
@@ -75,8 +75,7 @@ impl Engine {
         })
     }
 
-    /// Upscales four times in each direction; stops at the next tile after Ctrl-C. With `--dump`
-    /// there is no progress to see and Ctrl-C acts when the picture is done.
+    /// Upscales four times in each direction; stops at the next tile after Ctrl-C.
     ///
     /// # Errors
     /// [`EngineError`].
@@ -94,18 +93,12 @@ impl Engine {
         let mut watcher = Watcher {
             progress,
             interrupt,
-        };
-        let observer: &mut dyn Observer = match &mut self.dump {
-            Some(dump) => dump,
-            None => &mut watcher,
+            dump: self.dump.as_mut(),
         };
         let upscaled = self
             .model
-            .upscale(&image, &self.options, observer)
+            .upscale(&image, &self.options, &mut watcher)
             .map_err(failed)?;
-        if interrupt.pressed() {
-            return Err(EngineError::Interrupted);
-        }
         let image = upscaled.image;
         Ok(Upscaled {
             pixels: Pixels::from_unit(image.width, image.height, &image.data),
@@ -160,6 +153,7 @@ fn stages(timings: &Timings) -> [(&'static str, Duration); 6] {
 struct Watcher<'a> {
     progress: &'a mut Progress,
     interrupt: &'a Interrupt,
+    dump: Option<&'a mut NpyDump>,
 }
 
 impl Observer for Watcher<'_> {
@@ -170,5 +164,15 @@ impl Observer for Watcher<'_> {
         } else {
             ControlFlow::Continue(())
         }
+    }
+
+    fn tensor(&mut self, name: &str, value: &Tensor) -> Result<(), TensorError> {
+        self.dump
+            .as_mut()
+            .map_or(Ok(()), |dump| dump.tensor(name, value))
+    }
+
+    fn wants_tensors(&self) -> bool {
+        self.dump.is_some()
     }
 }

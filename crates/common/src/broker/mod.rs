@@ -24,7 +24,9 @@ pub enum BrokerError {
     #[error("broker")]
     Failed(#[from] lapin::Error),
     /// It said nothing.
-    #[error("the broker did not answer in time")]
+    #[error(
+        "the broker did not answer in time; if this goes on, a queue may have lost its leader: delete the upres.* queues, they are made anew and every wake-up is sent again"
+    )]
     Silent,
 }
 
