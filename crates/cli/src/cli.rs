@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::{jobs, keys, models, submit, upscale};
+use crate::{evaluate, jobs, keys, models, submit, upscale};
 
 /// Exit status for wrong usage or configuration.
 pub const USAGE: u8 = 2;
@@ -23,6 +23,8 @@ pub struct Cli {
 pub enum Command {
     /// Upscale images on this machine, without any service
     Upscale(Box<upscale::UpscaleArgs>),
+    /// Measure a model and its schedules on pictures whose truth is known
+    Evaluate(Box<evaluate::EvaluateArgs>),
     /// Submit an image to the queue
     Submit(Box<submit::SubmitArgs>),
     /// Look at jobs, or cancel them
@@ -49,6 +51,7 @@ pub struct ModelRootArgs {
 pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     match cli.command {
         Command::Upscale(args) => upscale::run(&args),
+        Command::Evaluate(args) => evaluate::run(&args),
         Command::Submit(args) => submit::run(*args),
         Command::Jobs(args) => jobs::run(args),
         Command::Keys(args) => keys::run(args),

@@ -2,6 +2,7 @@
 
 mod api;
 mod cli;
+mod evaluate;
 mod interrupt;
 mod jobs;
 mod keys;

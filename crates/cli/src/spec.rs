@@ -36,7 +36,8 @@ impl SpecArgs {
     }
 }
 
-fn default_schedule(text: &str) -> Result<Timesteps, String> {
+/// The published schedule of so many steps.
+pub fn default_schedule(text: &str) -> Result<Timesteps, String> {
     let steps = text
         .parse()
         .map_err(|_| "steps must be a whole number, 1 to 5".to_owned())?;
@@ -48,7 +49,8 @@ fn parse_timesteps(text: &str) -> Result<Timesteps, String> {
         .map_err(|error: TimestepsError| error.to_string())
 }
 
-fn parse_tile(text: &str) -> Result<u32, String> {
+/// A side that the engine can cut, in pixels of the input.
+pub fn parse_tile(text: &str) -> Result<u32, String> {
     let tile = text
         .parse()
         .map_err(|_| format!("`{text}` is not a number of pixels"))?;
