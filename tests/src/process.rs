@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 
+use crate::services::build_folder;
 use crate::until;
 
 /// A running program. Dropping it kills it.
@@ -117,17 +118,12 @@ fn tail(log: &str) -> String {
     lines[lines.len().saturating_sub(40)..].join("\n")
 }
 
-/// Where a program of the workspace was built: beside this test's own folder.
+/// Where a program of the workspace was built.
 ///
 /// # Errors
 /// When it was not built.
 pub fn program_path(program: &str) -> anyhow::Result<PathBuf> {
-    let own = std::env::current_exe()?;
-    let built = own
-        .ancestors()
-        .nth(2)
-        .context("the test lies in target/<profile>/deps")?;
-    let path = built.join(program);
+    let path = build_folder()?.join(program);
     if !path.exists() {
         bail!(
             "{} is not built: run `cargo build --workspace --bins` (make test does)",

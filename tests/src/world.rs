@@ -47,6 +47,8 @@ pub struct WorldOptions {
     pub amqp_url: Option<String>,
     /// A database server of its own, to be killed.
     pub database_server: Option<String>,
+    /// Variables that its programs find instead of the stories' own.
+    pub settings: Vec<(&'static str, &'static str)>,
 }
 
 /// A fake engine's manners.
@@ -101,7 +103,7 @@ impl World {
         let bucket = name.replace('_', "-");
         let store = Store::create(&services.s3_endpoint, &bucket[..bucket.len().min(63)]).await?;
         let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
-        let env = vec![
+        let mut env = vec![
             pair("UPRES_DATABASE_URL", &database_url),
             pair("UPRES_AMQP_URL", &amqp_url),
             pair("UPRES_S3_ENDPOINT", &services.s3_endpoint),
@@ -116,6 +118,13 @@ impl World {
             pair("UPRES_RETRY_BASE_SECS", "0.2"),
             pair("UPRES_RESEND_SECS", "2"),
         ];
+        // What comes later wins.
+        env.extend(
+            options
+                .settings
+                .iter()
+                .map(|(name, value)| pair(name, value)),
+        );
         let mut world = Self {
             store,
             database_url,
@@ -204,6 +213,12 @@ impl World {
     #[must_use]
     pub fn s3_endpoint(&self) -> &str {
         &self.s3_endpoint
+    }
+
+    /// The broker's address, virtual host included.
+    #[must_use]
+    pub fn amqp_url(&self) -> &str {
+        &self.amqp_url
     }
 
     /// Deletes both wake-up queues, as an operator's accident would.

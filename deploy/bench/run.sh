@@ -1,0 +1,125 @@
+#!/usr/bin/env bash
+# The benchmarks: a tile by stage beside PyTorch, no-op jobs beside graphile-worker. What cannot be had
+# is left out with a word about it. Another program is only ever measured in the same run as ours.
+set -euo pipefail
+
+# shellcheck source-path=SCRIPTDIR
+. "$(dirname "${BASH_SOURCE[0]}")/../local/lib/all.sh"
+
+readonly BENCH=$ROOT/deploy/bench TARGET=${CARGO_TARGET_DIR:-$ROOT/target}
+readonly OUT=$TARGET/bench PROGRAMS=$TARGET/release
+
+usage() {
+    cat <<'END'
+usage: deploy/bench/run.sh [engine|queue]...      both without an argument
+
+Prints tables and writes OUT/*.json, with OUT the folder bench/ of the build's. Variables:
+  UPRES_BENCH_SIZE=full      the engine also with the shapes of the release: 4 GB, minutes
+  UPRES_BENCH_TIMESTEPS      the schedule (default 200)
+  UPRES_BENCH_THREADS        threads of either engine (default: all cores)
+  UPRES_ORACLE               folder of the PyTorch reference, oracle.py (default: ../shared/oracle)
+  UPRES_BENCH_PYTHON         a Python that has what the reference needs (default: one is made in OUT)
+END
+}
+
+build() {
+    say "building (the first time takes minutes)"
+    (cd "$ROOT" && unset DATABASE_URL && SQLX_OFFLINE=true cargo build --release --workspace --bins --locked) ||
+        die "the build failed"
+    # with-services.sh takes the newest build of the S3 server; a debug build would be measured with it.
+    touch -- "$PROGRAMS/upres-local-s3"
+}
+
+skip() { say "skipped: the comparison with $1: $2"; }
+
+# find_pytorch: leaves PYTORCH empty when there is nothing to compare with.
+find_pytorch() {
+    export UPRES_ORACLE=${UPRES_ORACLE:-$ROOT/../shared/oracle}
+    PYTORCH=()
+    if [[ ! -f $UPRES_ORACLE/oracle.py ]]; then
+        skip PyTorch "no reference implementation in $UPRES_ORACLE; UPRES_ORACLE names its folder"
+        return
+    fi
+    local python=${UPRES_BENCH_PYTHON:-$OUT/venv/bin/python}
+    [[ -n ${UPRES_BENCH_PYTHON:-} ]] || make_venv || return 0
+    if ! "$python" -c 'import torch, diffusers, transformers, safetensors, numpy, PIL' 2>/dev/null; then
+        skip PyTorch "$python lacks what $UPRES_ORACLE/requirements.txt names"
+        return
+    fi
+    PYTORCH=(-- "$python" "$BENCH/pytorch_peer.py")
+}
+
+make_venv() {
+    local wanted=$UPRES_ORACLE/requirements.txt
+    ! cmp -s -- "$wanted" "$OUT/venv/installed.txt" || return 0
+    say "installing PyTorch into $OUT/venv (gigabytes; details in $OUT/pip.log)"
+    python3 -c 'import ensurepip' 2>/dev/null || (install_packages python3 python3-venv) ||
+        { skip PyTorch "no Python here"; return 1; }
+    if python3 -m venv "$OUT/venv" && "$OUT/venv/bin/pip" install -r "$wanted" >"$OUT/pip.log" 2>&1; then
+        cp -- "$wanted" "$OUT/venv/installed.txt"
+    else
+        skip PyTorch "it could not be installed, see $OUT/pip.log"
+        return 1
+    fi
+}
+
+# find_graphile: leaves GRAPHILE empty when it cannot be installed.
+find_graphile() {
+    local home=$OUT/graphile
+    GRAPHILE=()
+    if ! present node || ! present npm; then
+        (install_packages nodejs npm) || { skip graphile-worker "no Node.js here"; return 0; }
+    fi
+    mkdir -p -- "$home"
+    if ! cmp -s -- "$BENCH/graphile/package-lock.json" "$home/installed.json"; then
+        say "installing graphile-worker into $home"
+        cp -- "$BENCH"/graphile/package*.json "$home/"
+        if ! (cd "$home" && npm ci --no-audit --no-fund >npm.log 2>&1); then
+            skip graphile-worker "it could not be installed, see $home/npm.log"
+            return
+        fi
+        cp -- "$home/package-lock.json" "$home/installed.json"
+    fi
+    # Beside its packages, or it would not find them.
+    cp -- "$BENCH/graphile/peer.mjs" "$home/"
+    GRAPHILE=(-- node "$home/peer.mjs")
+}
+
+# bench_engine SIZE OPTION...
+bench_engine() {
+    local size=$1 model=$OUT/models/$1
+    shift
+    # Random weights: speed does not depend on what a network has learnt.
+    [[ -f $model/upres-model.json ]] || "$PROGRAMS/upres" models random --size "$size" -o "$model" >/dev/null
+    "$PROGRAMS/upres-bench" engine --model "$model" --timesteps "${UPRES_BENCH_TIMESTEPS:-200}" \
+        --threads "${UPRES_BENCH_THREADS:-$(nproc)}" --out "$OUT/engine-$size.json" "$@" "${PYTORCH[@]}"
+}
+
+engine() {
+    local PYTORCH
+    find_pytorch
+    bench_engine tiny
+    bench_engine quarter
+    [[ ${UPRES_BENCH_SIZE:-} != full ]] || bench_engine full --turns 1 --rounds 1
+}
+
+queue() {
+    local GRAPHILE
+    need_services
+    find_graphile
+    "$LOCAL/with-services.sh" "$PROGRAMS/upres-bench" queue --out "$OUT/queue.json" "${GRAPHILE[@]}"
+}
+
+for part in "$@"; do
+    case $part in
+        engine | queue) ;;
+        -h | --help) usage; exit 0 ;;
+        *) usage >&2; exit 2 ;;
+    esac
+done
+need_cargo
+mkdir -p -- "$OUT"
+build
+(($#)) || set -- engine queue
+for part in "$@"; do "$part"; done
+say "the numbers: $OUT/*.json"

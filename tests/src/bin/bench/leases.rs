@@ -1,0 +1,183 @@
+//! The queue without the work: jobs go in through `POST /v1/jobs`, pass outbox, relay and broker, are
+//! claimed through the lease API, and end at once. They end refused, because success would need an
+//! upload; the database does the same either way. Nothing is fetched, nothing written back.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use journey_tests::{World, photo};
+use reqwest::Client;
+use serde_json::{Value, json};
+use tokio::task::JoinSet;
+use upres_common::broker::{Consumer, WakeUpDelivery};
+use upres_common::job::{ErrorType, JobError, JobId};
+use upres_common::lease::{ClaimAnswer, ClaimRequest, FailRequest, Lease, LeaseRef};
+
+use crate::queue::{AT_ONCE, Turn};
+use crate::table::percentile;
+
+/// A pause between single jobs, in which the queue becomes idle.
+pub(crate) const PAUSE: Duration = Duration::from_millis(20);
+
+/// A client of one coordinator, for the jobs of one phase.
+#[derive(Debug, Clone)]
+pub(crate) struct Leases {
+    http: Client,
+    url: String,
+    key: String,
+    amqp_url: String,
+    input: String,
+    outputs: String,
+}
+
+impl Leases {
+    /// Stores the one input that all its jobs have. The results go under `out/<phase>/`.
+    pub(crate) async fn new(world: &World, phase: &str) -> anyhow::Result<Self> {
+        world.store.put("in.png", photo(24, 16)).await?;
+        Ok(Self {
+            http: Client::new(),
+            url: world.url(0).to_owned(),
+            key: world.key.clone(),
+            amqp_url: world.amqp_url().to_owned(),
+            input: world.store.uri("in.png"),
+            outputs: world.store.uri(&format!("out/{phase}/")),
+        })
+    }
+
+    /// Where all results of the phase go.
+    pub(crate) fn outputs(&self) -> &str {
+        &self.outputs
+    }
+
+    pub(crate) async fn measure(&self, jobs: usize, singles: usize) -> anyhow::Result<Turn> {
+        let enqueue_per_s = self.enqueue(jobs).await?;
+        let mut consumer = self.consume().await?;
+        let drain_per_s = self.drain(&mut consumer, jobs).await?;
+        let mut waits = Vec::with_capacity(singles);
+        for single in 0..singles {
+            tokio::time::sleep(PAUSE).await;
+            waits.push(self.single(&mut consumer, single).await?);
+        }
+        consumer.close().await;
+        Ok(Turn {
+            enqueue_per_s,
+            drain_per_s,
+            pickup_p50_ms: percentile(&waits, 0.5),
+            pickup_p99_ms: percentile(&waits, 0.99),
+        })
+    }
+
+    /// Submits jobs, [`AT_ONCE`] requests under way; returns how many were accepted a second.
+    pub(crate) async fn enqueue(&self, jobs: usize) -> anyhow::Result<f64> {
+        let next = Arc::new(AtomicUsize::new(0));
+        let started = Instant::now();
+        let mut senders = JoinSet::new();
+        for _ in 0..AT_ONCE {
+            let (client, next) = (self.clone(), Arc::clone(&next));
+            senders.spawn(async move {
+                loop {
+                    let number = next.fetch_add(1, Ordering::Relaxed);
+                    if number >= jobs {
+                        return anyhow::Ok(());
+                    }
+                    client.submit(&format!("many-{number}")).await?;
+                }
+            });
+        }
+        while let Some(ended) = senders.join_next().await {
+            ended??;
+        }
+        Ok(jobs as f64 / started.elapsed().as_secs_f64())
+    }
+
+    pub(crate) async fn submit(&self, name: &str) -> anyhow::Result<()> {
+        let output = format!("{}{name}.png", self.outputs);
+        let job = json!({"input": self.input, "output": output});
+        self.post("/v1/jobs", &job).await?;
+        Ok(())
+    }
+
+    async fn consume(&self) -> anyhow::Result<Consumer> {
+        let prefetch = u16::try_from(AT_ONCE)?;
+        Ok(Consumer::connect(&self.amqp_url, "bench", prefetch).await?)
+    }
+
+    /// Takes everything that waits, [`AT_ONCE`] jobs in hand; returns how many ended a second,
+    /// counted from the first wake-up to the last job's end in the database.
+    async fn drain(&self, consumer: &mut Consumer, jobs: usize) -> anyhow::Result<f64> {
+        let (mut started, mut ended) = (None, 0);
+        let mut in_hand = JoinSet::new();
+        while ended < jobs {
+            tokio::select! {
+                Some(done) = in_hand.join_next() => ended += usize::from(done??),
+                delivery = consumer.next(), if in_hand.len() < AT_ONCE => {
+                    started.get_or_insert_with(Instant::now);
+                    let delivery = delivery?.context("the broker hung up")?;
+                    let client = self.clone();
+                    in_hand.spawn(async move { client.work(&delivery).await });
+                }
+            }
+        }
+        let seconds = started.context("a first wake-up")?.elapsed().as_secs_f64();
+        Ok(jobs as f64 / seconds)
+    }
+
+    /// One job into an idle queue: milliseconds from before its submission until somebody owns it.
+    async fn single(&self, consumer: &mut Consumer, number: usize) -> anyhow::Result<f64> {
+        let started = Instant::now();
+        let name = format!("single-{number}");
+        let picked_up = async {
+            let delivery = consumer.next().await?.context("the broker hung up")?;
+            let lease = self.claim(&delivery).await?.context("a lease")?;
+            let waited = started.elapsed();
+            delivery.ack().await?;
+            anyhow::Ok((waited, lease))
+        };
+        let ((), (waited, lease)) = tokio::try_join!(self.submit(&name), picked_up)?;
+        self.end(&lease).await?;
+        Ok(waited.as_secs_f64() * 1e3)
+    }
+
+    /// As a worker would: claim, ack, report. False: the wake-up was stale.
+    async fn work(&self, delivery: &WakeUpDelivery) -> anyhow::Result<bool> {
+        let lease = self.claim(delivery).await?;
+        delivery.ack().await?;
+        match lease {
+            Some(lease) => self.end(&lease).await.map(|()| true),
+            None => Ok(false),
+        }
+    }
+
+    async fn claim(&self, delivery: &WakeUpDelivery) -> anyhow::Result<Option<Lease>> {
+        let job_id: JobId = delivery.envelope()?.wake_up.job_id;
+        let request = ClaimRequest {
+            worker_id: "bench".to_owned(),
+            job_ids: vec![job_id],
+        };
+        let answer: ClaimAnswer =
+            serde_json::from_value(self.post("/v1/leases/claim", &json!(request)).await?)?;
+        Ok(answer.leases.into_iter().next())
+    }
+
+    async fn end(&self, lease: &Lease) -> anyhow::Result<()> {
+        let request = FailRequest {
+            lease: LeaseRef {
+                job_id: lease.job_id,
+                token: lease.token,
+            },
+            error: JobError::new(ErrorType::InputUnsupported, "a measurement, not a job"),
+        };
+        self.post("/v1/leases/fail", &json!(request)).await?;
+        Ok(())
+    }
+
+    async fn post(&self, path: &str, body: &Value) -> anyhow::Result<Value> {
+        let request = self.http.post(format!("{}{path}", self.url));
+        let answer = request.bearer_auth(&self.key).json(body).send().await?;
+        let (status, body) = (answer.status(), answer.text().await?);
+        anyhow::ensure!(status.is_success(), "{path} answered {status}: {body}");
+        Ok(serde_json::from_str(&body)?)
+    }
+}

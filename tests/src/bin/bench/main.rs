@@ -1,0 +1,28 @@
+//! The measurements of `make bench`: our side and another program's in turns, on one machine, in one
+//! run, so that the ratio stands although the machine is never quiet. Without the other program our
+//! side is measured alone.
+
+mod engine;
+mod leases;
+mod peer;
+mod queue;
+mod table;
+mod whole;
+
+use clap::Parser;
+
+#[derive(Debug, Parser)]
+enum Command {
+    /// Times the stages of a tile in `upres-worker bench` and in the program after `--`.
+    Engine(engine::EngineArgs),
+    /// Times no-op jobs through the queue and through the program after `--`; under with-services.sh.
+    Queue(queue::QueueArgs),
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    match Command::parse() {
+        Command::Engine(args) => engine::run(&args),
+        Command::Queue(args) => queue::run(&args).await,
+    }
+}
