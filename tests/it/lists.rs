@@ -12,7 +12,7 @@ async fn pages_are_stable_while_jobs_arrive_and_filters_hold() -> anyhow::Result
         world
             .submit(&json!({
                 "input": world.store.uri("in/a.png"), "output": world.store.uri(&format!("out/{index}.png")),
-                "labels": {"box": if index % 2 == 0 { "even" } else { "odd" }},
+                "labels": {"box": if index.is_multiple_of(2) { "even" } else { "odd" }},
             }))
             .await
     };

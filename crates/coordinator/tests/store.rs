@@ -17,8 +17,12 @@ async fn submit(conn: &mut PgConnection, change: impl FnOnce(&mut JobRequest)) -
     change(&mut request);
     let job = request.validate().expect("the request is valid");
     let id = JobId::fresh();
-    jobs::insert(conn, id, "tenant", &job, None).await.unwrap();
-    outbox::insert(conn, id, job.not_before).await.unwrap();
+    jobs::insert(conn, id, "tenant", &job, None)
+        .await
+        .expect("the job is stored");
+    outbox::insert(conn, id, job.not_before)
+        .await
+        .expect("its wake-up is stored");
     id
 }
 

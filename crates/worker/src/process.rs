@@ -133,9 +133,9 @@ pub(crate) async fn process(shop: &Workshop, held: &Held) -> Result<Outcome, Pro
         .map_err(ProcessError::Fetch)?;
     clock.lap("fetch");
     let format = output_format(lease.upscale.format);
-    let decoded = decode(file, shop.limits.clone(), format).await?;
+    let decoded = decode(file, shop.limits, format).await?;
     clock.lap("decode");
-    let upscaled = upscale(shop, held, &decoded).await?;
+    let upscaled = upscale(shop, held, &decoded, &mut clock).await?;
     clock.lap("upscale");
     clock.add_stages(&upscaled.timings);
     let progress = progress_of(&upscaled);
@@ -185,6 +185,7 @@ async fn upscale(
     shop: &Workshop,
     held: &Held,
     decoded: &Decoded,
+    clock: &mut Clock,
 ) -> Result<Upscaled, ProcessError> {
     let options = options(&held.lease.upscale, shop.tile_batch)?;
     let steps = options.schedule.timesteps().len();
@@ -199,10 +200,15 @@ async fn upscale(
         .engine
         .upscale(image, options, tiles, held.stop.clone());
     tokio::pin!(work);
+    let mut begun = false;
     loop {
         tokio::select! {
             done = &mut work => return Ok(done??),
             Ok(()) = changed.changed() => {
+                // The first word from the engine ends the wait for the image before.
+                if !std::mem::replace(&mut begun, true) {
+                    clock.lap("wait");
+                }
                 let (done, total) = *changed.borrow_and_update();
                 held.progress.send_replace(Some(progress(done, total, total * steps)));
             }

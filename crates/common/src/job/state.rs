@@ -123,89 +123,56 @@ impl JobState {
     /// [`InvalidTransition`], for one when a completion carries a lease token that is no longer held.
     pub fn apply(&self, event: &JobEvent) -> Result<Self, InvalidTransition> {
         use {JobEvent as E, JobState as S};
-        Ok(match (self, event) {
-            (S::Scheduled, E::Released) => S::Queued,
-            (S::Queued, E::Claimed { token, lease_until }) => S::Running {
+        let next = match (self, event) {
+            (S::Scheduled, E::Released) => Some(S::Queued),
+            (S::Queued, E::Claimed { token, lease_until }) => Some(S::Running {
                 token: *token,
                 lease_until: *lease_until,
                 publishing: false,
-            },
+            }),
+            (S::Scheduled | S::Queued, E::Cancelled) => Some(S::Cancelled),
+            (S::Scheduled | S::Queued, E::Expired) => Some(S::Expired),
             (
                 S::Running {
-                    token: held,
-                    publishing,
-                    ..
-                },
-                E::Renewed { token, lease_until },
-            ) if token == held => S::Running {
-                token: *held,
-                lease_until: *lease_until,
-                publishing: *publishing,
-            },
-            (
-                S::Running {
-                    token: held,
-                    publishing: false,
-                    ..
-                },
-                E::PublicationBegun { token, lease_until },
-            ) if token == held => S::Running {
-                token: *held,
-                lease_until: *lease_until,
-                publishing: true,
-            },
-            (
-                S::Running {
-                    token: held,
+                    token,
                     lease_until,
-                    publishing: true,
+                    publishing,
                 },
-                E::PublicationEnded { token },
-            ) if token == held => S::Running {
-                token: *held,
-                lease_until: *lease_until,
-                publishing: false,
-            },
-            (
-                S::Running {
-                    token: held,
-                    publishing: true,
-                    ..
-                },
-                E::Completed { token },
-            ) if token == held => S::Succeeded,
-            (
-                S::Running {
-                    token: held,
-                    publishing: false,
-                    ..
-                },
-                E::Retried { token } | E::HandedBack { token },
-            ) if token == held => S::Queued,
-            (
-                S::Running {
-                    token: held,
-                    publishing: false,
-                    ..
-                },
-                E::GivenUp { token },
-            ) if token == held => S::Failed,
-            (
-                S::Scheduled
-                | S::Queued
-                | S::Running {
-                    publishing: false, ..
-                },
-                E::Cancelled,
-            ) => S::Cancelled,
-            (S::Scheduled | S::Queued, E::Expired) => S::Expired,
-            (state, event) => {
-                return Err(InvalidTransition {
-                    from: state.name(),
-                    event: event.name(),
-                });
-            }
+                event,
+            ) => Self::apply_while_running(*token, *lease_until, *publishing, event),
+            _ => None,
+        };
+        next.ok_or_else(|| InvalidTransition {
+            from: self.name(),
+            event: event.name(),
         })
+    }
+
+    /// Of a running job all but a cancellation is for the holder of the lease; while its result is
+    /// being published it can only end by that publication.
+    fn apply_while_running(
+        held: LeaseToken,
+        lease_until: DateTime<Utc>,
+        publishing: bool,
+        event: &JobEvent,
+    ) -> Option<Self> {
+        use JobEvent as E;
+        let running = |lease_until, publishing| Self::Running {
+            token: held,
+            lease_until,
+            publishing,
+        };
+        match (publishing, event) {
+            (false, E::Cancelled) => Some(Self::Cancelled),
+            (_, event) if event.token() != Some(held) => None,
+            (_, E::Renewed { lease_until, .. }) => Some(running(*lease_until, publishing)),
+            (false, E::PublicationBegun { lease_until, .. }) => Some(running(*lease_until, true)),
+            (true, E::PublicationEnded { .. }) => Some(running(lease_until, false)),
+            (true, E::Completed { .. }) => Some(Self::Succeeded),
+            (false, E::Retried { .. } | E::HandedBack { .. }) => Some(Self::Queued),
+            (false, E::GivenUp { .. }) => Some(Self::Failed),
+            _ => None,
+        }
     }
 
     /// The state's name, as in JSON and in the database.
@@ -244,6 +211,21 @@ pub const STATE_NAMES: [&str; 7] = [
 ];
 
 impl JobEvent {
+    /// Of which lease it speaks.
+    const fn token(&self) -> Option<LeaseToken> {
+        match self {
+            Self::Claimed { token, .. }
+            | Self::Renewed { token, .. }
+            | Self::PublicationBegun { token, .. }
+            | Self::PublicationEnded { token }
+            | Self::Completed { token }
+            | Self::Retried { token }
+            | Self::GivenUp { token }
+            | Self::HandedBack { token } => Some(*token),
+            Self::Released | Self::Cancelled | Self::Expired => None,
+        }
+    }
+
     const fn name(&self) -> &'static str {
         match self {
             Self::Released => "released",

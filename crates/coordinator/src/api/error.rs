@@ -65,72 +65,61 @@ impl ApiError {
         Self::Invalid(vec![FieldError::new(pointer, detail)])
     }
 
-    fn problem(self) -> Problem {
+    fn kind(&self) -> (StatusCode, &'static str, &'static str) {
         use StatusCode as S;
-        let (status, slug, title, detail, errors) = match self {
-            Self::Malformed(errors, detail) => (
+        match self {
+            Self::Malformed(..) => (
                 S::BAD_REQUEST,
                 "malformed-request",
                 "The request cannot be read",
-                detail,
-                errors,
             ),
-            Self::Unauthenticated(detail) => (
+            Self::Unauthenticated(_) => (
                 S::UNAUTHORIZED,
                 "unauthenticated",
                 "A valid API key is needed",
-                detail.to_owned(),
-                vec![],
             ),
-            Self::Forbidden(errors, detail) => (
-                S::FORBIDDEN,
-                "forbidden",
-                "This key may not do that",
-                detail,
-                errors,
-            ),
-            Self::NotFound(detail) => (
-                S::NOT_FOUND,
-                "not-found",
-                "There is no such thing",
-                detail.to_owned(),
-                vec![],
-            ),
+            Self::Forbidden(..) => (S::FORBIDDEN, "forbidden", "This key may not do that"),
+            Self::NotFound(_) => (S::NOT_FOUND, "not-found", "There is no such thing"),
             Self::Method => (
                 S::METHOD_NOT_ALLOWED,
                 "method-not-allowed",
                 "This method is not for this address",
-                "see /docs for what each address takes".to_owned(),
-                vec![],
             ),
-            Self::Conflict(errors, detail) => (
+            Self::Conflict(..) => (
                 S::CONFLICT,
                 "conflict",
                 "The present state does not allow it",
-                detail,
-                errors,
             ),
-            Self::Invalid(errors) => {
-                let detail = "see `errors` for each field".to_owned();
-                (
-                    S::UNPROCESSABLE_ENTITY,
-                    "invalid-request",
-                    "The request is not acceptable",
-                    detail,
-                    errors,
-                )
-            }
-            Self::Unavailable(detail) => (
+            Self::Invalid(_) => (
+                S::UNPROCESSABLE_ENTITY,
+                "invalid-request",
+                "The request is not acceptable",
+            ),
+            Self::Unavailable(_) => (
                 S::SERVICE_UNAVAILABLE,
                 "unavailable",
                 "A service is away for now",
-                detail.to_owned(),
-                vec![],
             ),
             Self::Internal => (
                 S::INTERNAL_SERVER_ERROR,
                 "internal",
                 "The coordinator failed",
+            ),
+        }
+    }
+
+    fn problem(self) -> Problem {
+        let (status, slug, title) = self.kind();
+        let (detail, errors) = match self {
+            Self::Malformed(errors, detail)
+            | Self::Forbidden(errors, detail)
+            | Self::Conflict(errors, detail) => (detail, errors),
+            Self::Unauthenticated(detail) | Self::NotFound(detail) | Self::Unavailable(detail) => {
+                (detail.to_owned(), vec![])
+            }
+            Self::Method => ("see /docs for what each address takes".to_owned(), vec![]),
+            Self::Invalid(errors) => ("see `errors` for each field".to_owned(), errors),
+            Self::Internal => (
                 "the fault is ours and was logged; trying again is safe".to_owned(),
                 vec![],
             ),
@@ -274,10 +263,7 @@ impl<T> Body<T> {
         let (path, detail) = message.split_once(": ").unwrap_or(("", message));
         let pointer = match path {
             "" | "." => String::new(),
-            path => format!(
-                "/{}",
-                path.replace('.', "/").replace('[', "/").replace(']', "")
-            ),
+            path => format!("/{}", path.replace(['.', '['], "/").replace(']', "")),
         };
         ApiError::Malformed(
             vec![FieldError {
@@ -311,10 +297,6 @@ pub async fn no_such_method() -> ApiError {
     ApiError::Method
 }
 
-#[expect(
-    clippy::needless_pass_by_value,
-    reason = "the signature is the layer's"
-)]
 pub fn panicked(_: Box<dyn Any + Send>) -> Response {
     tracing::error!("a handler panicked");
     ApiError::Internal.into_response()

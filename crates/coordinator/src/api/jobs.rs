@@ -84,9 +84,7 @@ pub async fn read(
 ) -> Result<Response, ApiError> {
     require(&caller, Scope::Read)?;
     let id = job_id(&id)?;
-    let known = headers
-        .get(header::IF_NONE_MATCH)
-        .and_then(|tag| version_of(tag));
+    let known = headers.get(header::IF_NONE_MATCH).and_then(version_of);
     if let Some(wait) = query.get("wait") {
         let seconds: u64 = wait
             .parse()
