@@ -8,6 +8,7 @@
 //!       │ Expired         │ Cancelled, Expired          │ Cancelled                │ PublicationEnded
 //!       └───────▶ cancelled | expired ◀─────────────────┘                          ▼ back to running
 //! ```
+//! A failed job goes back to queued when its owner asks for it (`Revived`); the other ends are final.
 //!
 //! `apply` is pure: times and tokens are arguments. Every event of an attempt carries its lease
 //! token, so that a superseded attempt changes nothing.
@@ -104,6 +105,8 @@ pub enum JobEvent {
     Cancelled,
     /// Its deadline passed before it started.
     Expired,
+    /// The owner wants a failed job tried anew.
+    Revived,
 }
 
 /// An event that the state does not allow.
@@ -132,6 +135,7 @@ impl JobState {
             }),
             (S::Scheduled | S::Queued, E::Cancelled) => Some(S::Cancelled),
             (S::Scheduled | S::Queued, E::Expired) => Some(S::Expired),
+            (S::Failed, E::Revived) => Some(S::Queued),
             (
                 S::Running {
                     token,
@@ -222,7 +226,7 @@ impl JobEvent {
             | Self::Retried { token }
             | Self::GivenUp { token }
             | Self::HandedBack { token } => Some(*token),
-            Self::Released | Self::Cancelled | Self::Expired => None,
+            Self::Released | Self::Cancelled | Self::Expired | Self::Revived => None,
         }
     }
 
@@ -234,11 +238,12 @@ impl JobEvent {
             Self::PublicationBegun { .. } => "published",
             Self::PublicationEnded { .. } => "unpublished",
             Self::Completed { .. } => "completed",
-            Self::Retried { .. } => "retried",
+            Self::Retried { .. } => "queued again",
             Self::GivenUp { .. } => "given up",
             Self::HandedBack { .. } => "handed back",
             Self::Cancelled => "cancelled",
             Self::Expired => "expired",
+            Self::Revived => "retried",
         }
     }
 }
@@ -287,6 +292,7 @@ mod tests {
             E::HandedBack { token },
             E::Cancelled,
             E::Expired,
+            E::Revived,
         ]
     }
 
@@ -294,18 +300,18 @@ mod tests {
     #[test]
     fn every_pair_of_state_and_event_does_what_the_table_says() {
         let table = [
-            // released claimed renewed begun ended completed retried givenup handedback cancelled expired
-            ("scheduled", "queued - - - - - - - - cancelled expired"),
-            ("queued", "- running - - - - - - - cancelled expired"),
+            // released claimed renewed begun ended completed retried givenup handedback cancelled expired revived
+            ("scheduled", "queued - - - - - - - - cancelled expired -"),
+            ("queued", "- running - - - - - - - cancelled expired -"),
             (
                 "running",
-                "- - running running - - queued failed queued cancelled -",
+                "- - running running - - queued failed queued cancelled - -",
             ),
-            ("running", "- - running - running succeeded - - - - -"),
-            ("succeeded", "- - - - - - - - - - -"),
-            ("failed", "- - - - - - - - - - -"),
-            ("cancelled", "- - - - - - - - - - -"),
-            ("expired", "- - - - - - - - - - -"),
+            ("running", "- - running - running succeeded - - - - - -"),
+            ("succeeded", "- - - - - - - - - - - -"),
+            ("failed", "- - - - - - - - - - - queued"),
+            ("cancelled", "- - - - - - - - - - - -"),
+            ("expired", "- - - - - - - - - - - -"),
         ];
         for (state, (name, row)) in states().into_iter().zip(table) {
             assert_eq!(state.name(), name);
@@ -332,9 +338,12 @@ mod tests {
     }
 
     #[test]
-    fn a_terminal_state_is_final() {
+    fn a_terminal_state_is_final_but_for_the_owners_retry() {
         for state in states().into_iter().filter(JobState::is_terminal) {
             for event in events(HELD) {
+                if (&state, &event) == (&JobState::Failed, &JobEvent::Revived) {
+                    continue;
+                }
                 assert!(state.apply(&event).is_err(), "{state:?} × {event:?}");
             }
         }
