@@ -4,6 +4,7 @@ mod bad_inputs;
 mod broker_restarts;
 mod cancel;
 mod drain;
+mod idempotency;
 mod journey;
 mod keys;
 mod lapsed_lease;

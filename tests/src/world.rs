@@ -297,6 +297,8 @@ impl World {
             &fail_first,
             "--drain-secs",
             "1",
+            "--stall-secs",
+            "6",
         ];
         self.start_worker(coordinator, "fake-worker", &args, &[])
             .await

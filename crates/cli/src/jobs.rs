@@ -1,4 +1,4 @@
-//! `upres jobs`: list, get, cancel.
+//! `upres jobs`: list, get, cancel, retry.
 
 use std::process::ExitCode;
 
@@ -7,7 +7,7 @@ use upres_common::job::view::{JobPage, JobView};
 
 use crate::api::{Api, ApiArgs, block_on};
 
-/// Look at jobs, or cancel them.
+/// Look at jobs, cancel or retry them.
 #[derive(Debug, clap::Args)]
 pub struct JobsArgs {
     #[command(subcommand)]
@@ -39,6 +39,14 @@ enum JobsCommand {
     },
     /// Cancel jobs, waiting or running. Final.
     Cancel {
+        /// The jobs' ids.
+        #[arg(required = true)]
+        ids: Vec<String>,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Try failed jobs anew, quarantined ones too, under the same ids.
+    Retry {
         /// The jobs' ids.
         #[arg(required = true)]
         ids: Vec<String>,
@@ -80,7 +88,11 @@ pub fn run(args: JobsArgs) -> anyhow::Result<ExitCode> {
         }
         JobsCommand::Cancel { ids, common } => {
             let api = Api::new(common.api)?;
-            block_on(cancel(&api, ids, common.json))?
+            block_on(change(&api, ids, "cancel", common.json))?
+        }
+        JobsCommand::Retry { ids, common } => {
+            let api = Api::new(common.api)?;
+            block_on(change(&api, ids, "retry", common.json))?
         }
     };
     Ok(done.unwrap_or(ExitCode::from(130)))
@@ -120,11 +132,11 @@ async fn list(
     Ok(ExitCode::SUCCESS)
 }
 
-async fn cancel(api: &Api, ids: Vec<String>, json: bool) -> anyhow::Result<ExitCode> {
+async fn change(api: &Api, ids: Vec<String>, verb: &str, json: bool) -> anyhow::Result<ExitCode> {
     let mut code = ExitCode::SUCCESS;
     for id in ids {
         match api
-            .send::<JobView>(api.request(Method::POST, &format!("jobs/{id}/cancel")))
+            .send::<JobView>(api.request(Method::POST, &format!("jobs/{id}/{verb}")))
             .await
         {
             Ok(job) => line(&job, json)?,

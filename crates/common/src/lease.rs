@@ -48,6 +48,9 @@ pub struct Lease {
     pub if_exists: IfExists,
     /// How to upscale.
     pub upscale: UpscaleSpec,
+    /// At most so many tiles at once: an earlier attempt ran out of memory with more.
+    #[serde(default)]
+    pub tile_batch: Option<u32>,
     /// W3C trace context of the submission.
     pub traceparent: Option<String>,
 }
@@ -154,6 +157,10 @@ pub struct FailRequest {
     pub lease: LeaseRef,
     /// Why.
     pub error: JobError,
+    /// How many tiles the worker ran at once, if that mattered: after running out of memory the next
+    /// attempt gets half of it.
+    #[serde(default)]
+    pub tile_batch: Option<u32>,
 }
 
 /// Returns a job unfinished; no attempt is spent.

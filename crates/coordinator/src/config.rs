@@ -116,6 +116,15 @@ pub struct RetryConfig {
     /// Seconds: the longest pause ever.
     #[arg(long = "retry-cap-secs", env = "UPRES_RETRY_CAP_SECS", default_value = "300", value_parser = seconds, value_name = "SECS")]
     pub cap: Duration,
+    /// Workers (or devices) that may die on a job that had begun before it is held back with
+    /// `quarantine/deaths`; retrying it releases it. Deaths cost no attempt.
+    #[arg(
+        long,
+        env = "UPRES_QUARANTINE_AFTER",
+        default_value_t = 2,
+        value_name = "N"
+    )]
+    pub quarantine_after: i64,
 }
 
 impl Config {
@@ -147,6 +156,9 @@ impl Config {
         }
         if self.dispatch.release_limit < 1 {
             problems.push("--release-limit must be at least 1".to_owned());
+        }
+        if self.retry.quarantine_after < 1 {
+            problems.push("--quarantine-after must be at least 1".to_owned());
         }
         if self.retry.cap < self.retry.base {
             problems.push("--retry-cap-secs must not be below --retry-base-secs".to_owned());

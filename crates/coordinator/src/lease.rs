@@ -5,7 +5,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use sqlx::{PgConnection, PgPool};
 use upres_common::job::state::LeaseToken;
-use upres_common::job::{JobError, JobEvent, JobId, JobState};
+use upres_common::job::{Consequence, ErrorType, JobError, JobEvent, JobId, JobState};
 use upres_common::lease::{Beat, Lease, LeaseRef, Verdict};
 
 use crate::config::RetryConfig;
@@ -67,54 +67,148 @@ async fn renew(conn: &mut PgConnection, beat: &Beat, ttl_secs: u32) -> Result<Ve
         Err(TransitionError::Refused(refusal)) if refusal.from == JobState::Cancelled.name() => {
             Ok(Verdict::Cancelled)
         }
-        Err(TransitionError::Refused(_) | TransitionError::NoSuchJob(_)) => Ok(Verdict::Lost),
+        Err(TransitionError::Refused(_)) => {
+            attempts::acquit(conn, job_id, token).await?;
+            Ok(Verdict::Lost)
+        }
+        Err(TransitionError::NoSuchJob(_)) => Ok(Verdict::Lost),
         Err(TransitionError::Store(error)) => Err(error),
     }
 }
 
-/// Ends an attempt with an error: another follows after a pause, or the job fails.
+/// How an attempt came to nothing.
+#[derive(Debug, Clone)]
+pub struct Failed {
+    /// Why.
+    pub error: JobError,
+    /// Whether the worker said so, or was not heard of again.
+    pub outcome: AttemptOutcome,
+    /// Tiles at once, for an attempt that ran out of memory.
+    pub tile_batch: Option<u32>,
+}
+
+impl Failed {
+    /// The worker reported it.
+    #[must_use]
+    pub fn reported(error: JobError) -> Self {
+        Self {
+            error,
+            outcome: AttemptOutcome::Failed,
+            tile_batch: None,
+        }
+    }
+
+    /// The lease lapsed.
+    #[must_use]
+    pub fn lost() -> Self {
+        Self {
+            error: JobError::new(
+                ErrorType::WorkerLost,
+                "the worker stopped renewing its lease",
+            ),
+            outcome: AttemptOutcome::Lost,
+            tile_batch: None,
+        }
+    }
+}
+
+/// Ends an attempt that came to nothing: another follows, or the job fails.
 ///
 /// # Errors
 /// [`TransitionError::Refused`] when the token is no longer held.
 pub async fn fail(
     pool: &PgPool,
     lease: LeaseRef,
-    error: &JobError,
-    outcome: AttemptOutcome,
+    failed: &Failed,
     retry: &RetryConfig,
 ) -> Result<JobState, TransitionError> {
     let mut tx = pool.begin().await?;
-    let (failures, max_attempts) = match jobs::lock(&mut tx, lease.job_id).await? {
-        // The row is locked: what is noted here is undone if the transition below is refused.
-        JobState::Running { .. } => jobs::record_failure(&mut tx, lease.job_id, error).await?,
-        _ => (0, 0),
+    let id = lease.job_id;
+    // The row is locked: what is noted here is undone if the transition below is refused.
+    let running = matches!(jobs::lock(&mut tx, id).await?, JobState::Running { .. });
+    let next = match running {
+        true => after_failure(&mut tx, id, failed, retry).await?,
+        false => Next::GiveUp,
     };
-    let again = error.error_type.retryable() && failures < max_attempts;
-    let event = match again {
-        true => JobEvent::Retried { token: lease.token },
-        false => JobEvent::GivenUp { token: lease.token },
+    let event = match next {
+        Next::Again { .. } => JobEvent::Retried { token: lease.token },
+        Next::GiveUp => JobEvent::GivenUp { token: lease.token },
     };
-    let state = transition(&mut tx, lease.job_id, &event).await?;
-    attempts::end(&mut tx, lease.job_id, outcome, Some(error)).await?;
-    if again {
-        let pause = backoff(failures, retry.base, retry.cap, random_fraction());
+    let state = transition(&mut tx, id, &event).await?;
+    if let Next::Again { pause } = next {
         let due_at: DateTime<Utc> = in_seconds(&mut tx, pause.as_secs_f64()).await?;
-        outbox::insert(&mut tx, lease.job_id, Some(due_at)).await?;
+        outbox::insert(&mut tx, id, Some(due_at)).await?;
     }
     tx.commit().await?;
-    let job = lease.job_id;
-    match again {
-        true => {
-            tracing::warn!(job.id = %job, error = %error.error_type, detail = error.detail, "attempt failed, another will follow")
-        }
-        false => {
-            tracing::warn!(job.id = %job, error = %error.error_type, detail = error.detail, "job failed")
-        }
-    }
-    if !again {
+    let error = &failed.error;
+    tracing::warn!(job.id = %id, error = %error.error_type, detail = error.detail, state = state.name(), "attempt failed");
+    if state.is_terminal() {
         metrics::counter!("upres_jobs_total", "outcome" => "failed").increment(1);
     }
     Ok(state)
+}
+
+enum Next {
+    Again { pause: Duration },
+    GiveUp,
+}
+
+/// Writes the attempt's end and what it costs the job, and says whether another follows.
+async fn after_failure(
+    conn: &mut PgConnection,
+    id: JobId,
+    failed: &Failed,
+    retry: &RetryConfig,
+) -> Result<Next, StoreError> {
+    let Failed { error, outcome, .. } = failed;
+    let consequence = error.error_type.consequence();
+    let blame = consequence == Consequence::Death;
+    attempts::end(conn, id, *outcome, Some(error), blame).await?;
+    match consequence {
+        Consequence::Final => {
+            jobs::record_error(conn, id, error).await?;
+            Ok(Next::GiveUp)
+        }
+        Consequence::Attempt => {
+            if let Some(tiles) = failed.tile_batch {
+                let half = i32::try_from(tiles / 2).unwrap_or(i32::MAX).max(1);
+                jobs::limit_tile_batch(conn, id, half).await?;
+            }
+            let (failures, max_attempts) = jobs::record_failure(conn, id, error).await?;
+            if failures >= max_attempts {
+                return Ok(Next::GiveUp);
+            }
+            let pause = backoff(failures, retry.base, retry.cap, random_fraction());
+            Ok(Next::Again { pause })
+        }
+        Consequence::Death => {
+            let deaths = attempts::deaths(conn, id).await?;
+            if deaths < retry.quarantine_after {
+                let pause = Duration::ZERO;
+                return Ok(Next::Again { pause });
+            }
+            let detail = format!(
+                "{deaths} workers or devices died while they worked on it; it is held back until it is retried"
+            );
+            let error = JobError::new(ErrorType::Quarantined, detail);
+            jobs::record_error(conn, id, &error).await?;
+            Ok(Next::GiveUp)
+        }
+    }
+}
+
+/// Tries a failed job anew under its id, with all its attempts before it.
+///
+/// # Errors
+/// [`TransitionError::Refused`] when the job has not failed.
+pub async fn revive(pool: &PgPool, id: JobId) -> Result<(), TransitionError> {
+    let mut tx = pool.begin().await?;
+    transition(&mut tx, id, &JobEvent::Revived).await?;
+    jobs::forgive(&mut tx, id).await?;
+    outbox::insert(&mut tx, id, None).await?;
+    tx.commit().await?;
+    tracing::info!(job.id = %id, "failed job tried anew");
+    Ok(())
 }
 
 /// Returns a job unfinished. No attempt is spent, another worker may start at once.
@@ -133,7 +227,14 @@ pub async fn release(
         &JobEvent::HandedBack { token: lease.token },
     )
     .await?;
-    attempts::end(&mut tx, lease.job_id, AttemptOutcome::HandedBack, None).await?;
+    attempts::end(
+        &mut tx,
+        lease.job_id,
+        AttemptOutcome::HandedBack,
+        None,
+        false,
+    )
+    .await?;
     outbox::insert(&mut tx, lease.job_id, None).await?;
     tx.commit().await?;
     tracing::info!(job.id = %lease.job_id, reason, "job handed back");
@@ -160,7 +261,7 @@ pub async fn cancel(pool: &PgPool, id: JobId) -> Result<Option<CancelledWork>, T
     }
     let left = leases::upload(&mut tx, id).await?;
     transition(&mut tx, id, &JobEvent::Cancelled).await?;
-    attempts::end(&mut tx, id, AttemptOutcome::Cancelled, None).await?;
+    attempts::end(&mut tx, id, AttemptOutcome::Cancelled, None, false).await?;
     outbox::delete(&mut tx, id).await?;
     tx.commit().await?;
     tracing::info!(job.id = %id, "job cancelled");

@@ -14,7 +14,7 @@ use upres_common::lease::{LeaseRef, Outcome, SettledAnswer};
 use upres_common::objects::{Completion, ObjectError, ObjectInfo, ObjectStore};
 
 use crate::config::RetryConfig;
-use crate::lease;
+use crate::lease::{self, Failed};
 use crate::store::attempts::{self, AttemptOutcome};
 use crate::store::jobs::{self, Publication, TransitionError, transition};
 use crate::store::{StoreError, in_seconds};
@@ -215,7 +215,7 @@ async fn record(pool: &PgPool, publication: &Publication) -> Result<String, Publ
     .await
     {
         Ok(state) => {
-            attempts::end(&mut tx, id, AttemptOutcome::Succeeded, None).await?;
+            attempts::end(&mut tx, id, AttemptOutcome::Succeeded, None, false).await?;
             tx.commit().await?;
             tracing::info!(job.id = %id, job.attempt = publication.attempt, object.key = %publication.output, "result published");
             metrics::counter!("upres_jobs_total", "outcome" => "succeeded").increment(1);
@@ -252,7 +252,8 @@ async fn give_up(
         &publication.outcome.upload_id,
     )
     .await;
-    match lease::fail(pool, lease, error, AttemptOutcome::Failed, retry).await {
+    let failed = Failed::reported(error.clone());
+    match lease::fail(pool, lease, &failed, retry).await {
         Ok(state) => Ok(state.name().to_owned()),
         Err(TransitionError::Refused(refusal)) => Ok(refusal.from.to_owned()),
         Err(error) => Err(only_store(error).into()),

@@ -8,14 +8,13 @@ use std::time::Duration;
 
 use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
-use upres_common::job::{ErrorType, JobError, JobEvent, JobId};
+use upres_common::job::{JobEvent, JobId};
 use upres_common::lease::LeaseRef;
 use upres_common::objects::ObjectStore;
 
 use crate::config::RetryConfig;
-use crate::lease;
+use crate::lease::{self, Failed};
 use crate::publish;
-use crate::store::attempts::AttemptOutcome;
 use crate::store::jobs::{TransitionError, transition};
 use crate::store::leases::{self, Lapsed};
 use crate::store::{StoreError, outbox};
@@ -81,11 +80,7 @@ async fn requeue(
         job_id: job.job_id,
         token: job.token,
     };
-    let error = JobError::new(
-        ErrorType::WorkerLost,
-        "the worker stopped renewing its lease",
-    );
-    match lease::fail(pool, lease, &error, AttemptOutcome::Lost, retry).await {
+    match lease::fail(pool, lease, &Failed::lost(), retry).await {
         Ok(_) => {
             if let Some(upload_id) = &job.upload_id {
                 publish::abort(objects, &job.output, upload_id).await;

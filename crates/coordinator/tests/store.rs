@@ -2,13 +2,13 @@
 
 use sqlx::{AssertSqlSafe, Column as _, Executor as _, PgConnection, PgPool, SqlSafeStr as _};
 use upres_common::job::state::LeaseToken;
+use upres_common::job::view::Progress;
 use upres_common::job::{Class, ErrorType, JobError, JobEvent, JobId, JobRequest, JobState};
-use upres_common::lease::LeaseRef;
+use upres_common::lease::{Beat, LeaseRef, Verdict};
 use upres_coordinator::config::RetryConfig;
-use upres_coordinator::lease::{cancel, claim, fail};
-use upres_coordinator::store::attempts::AttemptOutcome;
+use upres_coordinator::lease::{Failed, cancel, claim, fail, heartbeat, revive};
 use upres_coordinator::store::jobs::{self, TransitionError, transition};
-use upres_coordinator::store::{in_seconds, leases, outbox};
+use upres_coordinator::store::{in_seconds, leases, listing, outbox};
 
 const TTL_SECS: u32 = 60;
 
@@ -30,6 +30,7 @@ fn at_once() -> RetryConfig {
     RetryConfig {
         base: std::time::Duration::ZERO,
         cap: std::time::Duration::ZERO,
+        quarantine_after: 2,
     }
 }
 
@@ -75,13 +76,13 @@ async fn tokens_grow_and_a_stale_one_is_refused(pool: PgPool) {
             job_id: id,
             token: last,
         };
-        let refused = fail(&pool, stale, &error, AttemptOutcome::Failed, &at_once()).await;
+        let refused = fail(&pool, stale, &Failed::reported(error.clone()), &at_once()).await;
         assert!(matches!(refused, Err(TransitionError::Refused(_))));
         let held = LeaseRef {
             job_id: id,
             token: lease.token,
         };
-        let state = fail(&pool, held, &error, AttemptOutcome::Failed, &at_once())
+        let state = fail(&pool, held, &Failed::reported(error.clone()), &at_once())
             .await
             .unwrap();
         assert_eq!(state, JobState::Queued);
@@ -102,7 +103,7 @@ async fn an_error_of_the_input_is_final(pool: PgPool) {
         token: lease.token,
     };
     let error = JobError::new(ErrorType::InputUnreadable, "no image");
-    let state = fail(&pool, held, &error, AttemptOutcome::Failed, &at_once())
+    let state = fail(&pool, held, &Failed::reported(error.clone()), &at_once())
         .await
         .unwrap();
     assert_eq!(state, JobState::Failed);
@@ -306,4 +307,99 @@ async fn the_offline_query_data_describe_the_migrated_database(pool: PgPool) {
         checked += 1;
     }
     assert!(checked > 0, "{folder} is empty");
+}
+
+/// Claims the job for a worker that then begins to work on it.
+async fn begin(pool: &PgPool, id: JobId) -> LeaseRef {
+    let granted = claim(pool, "worker", &[id], TTL_SECS).await;
+    let token = granted.expect("the job waits")[0].token;
+    let lease = LeaseRef { job_id: id, token };
+    assert_eq!(beat(pool, lease).await, Verdict::Held);
+    lease
+}
+
+async fn beat(pool: &PgPool, lease: LeaseRef) -> Verdict {
+    let progress = Some(Progress {
+        tiles: 1,
+        tiles_total: 4,
+        tile_steps_total: 4,
+    });
+    let beat = Beat {
+        lease,
+        progress,
+        upload_id: None,
+    };
+    let verdicts = heartbeat(pool, &[beat], TTL_SECS).await;
+    verdicts.expect("the database answers")[0]
+}
+
+#[sqlx::test(migrator = "upres_coordinator::store::MIGRATOR")]
+async fn a_job_that_kills_workers_is_held_back_until_it_is_retried(pool: PgPool) {
+    let mut conn = pool.acquire().await.unwrap();
+    let id = submit(&mut conn, |job| job.max_attempts = 1).await;
+    let mut state = JobState::Queued;
+    for _ in 0..2 {
+        assert_eq!(state, JobState::Queued, "a death costs no attempt");
+        let lease = begin(&pool, id).await;
+        state = fail(&pool, lease, &Failed::lost(), &at_once())
+            .await
+            .unwrap();
+    }
+    assert_eq!(state, JobState::Failed);
+    let job = listing::find(&mut conn, "tenant", id)
+        .await
+        .unwrap()
+        .unwrap();
+    let error = job.error.expect("a failed job says why");
+    assert_eq!(error.error_type, ErrorType::Quarantined);
+
+    revive(&pool, id).await.unwrap();
+    let lease = begin(&pool, id).await;
+    let state = fail(&pool, lease, &Failed::lost(), &at_once()).await;
+    assert_eq!(state.unwrap(), JobState::Queued, "the past is forgiven");
+    assert!(revive(&pool, id).await.is_err(), "it has not failed");
+}
+
+#[sqlx::test(migrator = "upres_coordinator::store::MIGRATOR")]
+async fn a_worker_that_turns_up_alive_is_no_death(pool: PgPool) {
+    let mut conn = pool.acquire().await.unwrap();
+    let id = submit(&mut conn, |_| {}).await;
+    for _ in 0..4 {
+        let lease = begin(&pool, id).await;
+        let state = fail(&pool, lease, &Failed::lost(), &at_once()).await;
+        assert_eq!(state.unwrap(), JobState::Queued);
+        assert_eq!(beat(&pool, lease).await, Verdict::Lost);
+    }
+}
+
+#[sqlx::test(migrator = "upres_coordinator::store::MIGRATOR")]
+async fn a_death_before_the_work_began_is_not_the_jobs_doing(pool: PgPool) {
+    let mut conn = pool.acquire().await.unwrap();
+    let id = submit(&mut conn, |_| {}).await;
+    for _ in 0..4 {
+        let token = claim(&pool, "worker", &[id], TTL_SECS).await.unwrap()[0].token;
+        let lease = LeaseRef { job_id: id, token };
+        let state = fail(&pool, lease, &Failed::lost(), &at_once()).await;
+        assert_eq!(state.unwrap(), JobState::Queued);
+    }
+}
+
+#[sqlx::test(migrator = "upres_coordinator::store::MIGRATOR")]
+async fn out_of_memory_halves_the_tile_batch(pool: PgPool) {
+    let mut conn = pool.acquire().await.unwrap();
+    let id = submit(&mut conn, |_| {}).await;
+    let mut granted = Vec::new();
+    for _ in 0..4 {
+        let lease = claim(&pool, "worker", &[id], TTL_SECS).await.unwrap()[0].clone();
+        granted.push(lease.tile_batch);
+        let error = JobError::new(ErrorType::OutOfMemory, "4 tiles do not fit");
+        let failed = Failed {
+            tile_batch: Some(lease.tile_batch.unwrap_or(4)),
+            ..Failed::reported(error)
+        };
+        let token = lease.token;
+        let lease = LeaseRef { job_id: id, token };
+        fail(&pool, lease, &failed, &at_once()).await.unwrap();
+    }
+    assert_eq!(granted, [None, Some(2), Some(1), Some(1)]);
 }

@@ -65,6 +65,10 @@ pub struct ServiceConfig {
     /// Seconds after SIGTERM in which a running job may still finish; then it is handed back.
     #[arg(long = "drain-secs", env = "UPRES_DRAIN_SECS", default_value = "20", value_parser = seconds, value_name = "SECS")]
     pub drain: Duration,
+    /// Seconds in which the engine must finish a tile. One that does not is stuck: its jobs go to
+    /// other workers and this process ends with an error, to be restarted.
+    #[arg(long = "stall-secs", env = "UPRES_STALL_SECS", default_value = "600", value_parser = seconds, value_name = "SECS")]
+    pub stall: Duration,
 }
 
 /// The engine and its device.
@@ -104,6 +108,9 @@ impl ServiceConfig {
         }
         if self.jobs_in_flight == 0 {
             problems.push("--jobs-in-flight must be at least 1".to_owned());
+        }
+        if self.stall.is_zero() {
+            problems.push("--stall-secs must be above zero".to_owned());
         }
         if self.drain > Duration::from_secs(25) {
             problems.push("--drain-secs must be at most 25: a drain ends within 30 s".to_owned());

@@ -54,24 +54,52 @@ impl Held {
     }
 }
 
-/// Renews until the caller drops this future, or the lease is lost: then returns the verdict after
-/// stopping the work. A coordinator that is away is asked again; the lease may live on or lapse
+/// Why a lease is renewed no more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stopped {
+    /// The owner cancelled the job.
+    Cancelled,
+    /// It lapsed; somebody else may have the job.
+    Lost,
+    /// The engine is at it and gets no further.
+    Stalled,
+}
+
+/// Renews until the caller drops this future, the lease is lost, or the engine makes no progress
+/// for `stall`: a lease stands for work that goes on, not for a process that answers. Stops the work
+/// before it returns. A coordinator that is away is asked again; the lease may live on or lapse
 /// meanwhile, which the next answer tells.
-pub(crate) async fn keep(held: &Held, coordinator: &Coordinator) -> Verdict {
+pub(crate) async fn keep(held: &Held, coordinator: &Coordinator, stall: Duration) -> Stopped {
     let pause = Duration::from_secs(u64::from(held.lease.ttl_secs)) / BEATS_PER_TTL;
     let mut upload_begun = held.upload_id.subscribe();
-    loop {
+    // Counted in pauses: a process that was stopped for a while has not watched its engine.
+    let (mut seen, mut idle) = (None, Duration::ZERO);
+    let stopped = loop {
         // A new upload is reported at once: should this process die, the coordinator can abort it.
         let _ = tokio::time::timeout(pause, upload_begun.changed()).await;
+        let progress = *held.progress.borrow();
+        idle = match progress == seen {
+            true => idle + pause,
+            false => Duration::ZERO,
+        };
+        seen = progress;
+        if at_the_engine(progress) && idle >= stall {
+            break Stopped::Stalled;
+        }
         match coordinator.heartbeat(held.beat()).await {
             Ok(Verdict::Held) => {}
-            Ok(verdict) => {
-                held.stop.cancel();
-                return verdict;
-            }
+            Ok(Verdict::Cancelled) => break Stopped::Cancelled,
+            Ok(Verdict::Lost) => break Stopped::Lost,
             Err(error) => {
                 tracing::warn!(job.id = %held.lease.job_id, error = &error as &dyn std::error::Error, "heartbeat missed");
             }
         }
-    }
+    };
+    held.stop.cancel();
+    stopped
+}
+
+/// Before, the job waits for the image before it; after, for the object store: both may take long.
+fn at_the_engine(progress: Option<Progress>) -> bool {
+    progress.is_some_and(|progress| progress.tiles < progress.tiles_total)
 }

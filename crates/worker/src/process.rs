@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use upres_common::job::spec::{ColorFix, OutputFormat};
 use upres_common::job::view::Progress;
 use upres_common::job::{ErrorType, JobError, UpscaleSpec};
-use upres_common::lease::Outcome;
+use upres_common::lease::{Lease, Outcome};
 use upres_common::objects::{ObjectError, ObjectStore, ObjectUri};
 
 use crate::engine::{Engine, EngineStopped};
@@ -28,6 +28,16 @@ pub(crate) struct Workshop {
     pub(crate) engine: Engine,
     pub(crate) limits: Limits,
     pub(crate) tile_batch: usize,
+}
+
+impl Workshop {
+    /// Tiles at once for this job: what is configured, or less after it ran out of memory.
+    pub(crate) fn tile_batch_for(&self, lease: &Lease) -> usize {
+        let limit = lease
+            .tile_batch
+            .and_then(|tiles| usize::try_from(tiles).ok());
+        limit.map_or(self.tile_batch, |limit| self.tile_batch.min(limit))
+    }
 }
 
 /// Why an attempt came to nothing.
@@ -187,7 +197,7 @@ async fn upscale(
     decoded: &Decoded,
     clock: &mut Clock,
 ) -> Result<Upscaled, ProcessError> {
-    let options = options(&held.lease.upscale, shop.tile_batch)?;
+    let options = options(&held.lease.upscale, shop.tile_batch_for(&held.lease))?;
     let steps = options.schedule.timesteps().len();
     let (width, height) = (decoded.info.width, decoded.info.height);
     let image = RgbImage {

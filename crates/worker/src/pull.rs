@@ -13,14 +13,15 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 use upres_common::broker::{BrokerError, Consumer, WakeUpDelivery};
-use upres_common::lease::{Lease, Verdict};
+use upres_common::job::{ErrorType, JobError};
+use upres_common::lease::Lease;
 use upres_common::objects::ObjectStore;
 use uuid::Uuid;
 
 use crate::config::ServiceConfig;
 use crate::coordinator::{CallError, Coordinator};
 use crate::engine::Engine;
-use crate::lease::{self, Held};
+use crate::lease::{self, Held, Stopped};
 use crate::process::{Workshop, process};
 use crate::{report, write_back};
 
@@ -44,6 +45,8 @@ struct Worker {
     device_lost: CancellationToken,
     slots: Arc<Semaphore>,
     tasks: TaskTracker,
+    /// An engine that makes no progress for so long is stuck.
+    stall: Duration,
 }
 
 /// Runs a worker until SIGTERM or SIGINT, with whatever engine it is given.
@@ -78,6 +81,7 @@ pub async fn run(
         device_lost: CancellationToken::new(),
         slots: Arc::new(Semaphore::new(config.jobs_in_flight)),
         tasks: TaskTracker::new(),
+        stall: config.stall,
     });
     tracing::info!(worker.id = worker.id, "worker starts");
     let pulling = worker.tasks.spawn({
@@ -226,16 +230,24 @@ impl Worker {
         let held = Held::new(lease, &self.drain);
         let settle = self.settle(&held);
         tokio::pin!(settle);
-        let verdict = tokio::select! {
+        let stopped = tokio::select! {
             () = &mut settle => return,
-            verdict = lease::keep(&held, &self.coordinator) => verdict,
+            stopped = lease::keep(&held, &self.coordinator, self.stall) => stopped,
         };
-        match verdict {
-            Verdict::Cancelled => tracing::info!("job cancelled, attempt stops"),
-            Verdict::Lost | Verdict::Held => tracing::warn!("lease lost, attempt stops"),
+        match stopped {
+            Stopped::Cancelled => tracing::info!("job cancelled, attempt stops"),
+            Stopped::Lost => tracing::warn!("lease lost, attempt stops"),
+            Stopped::Stalled => tracing::error!("the device does nothing any more, attempt stops"),
         }
         // The work sees its stop signal and cleans up after itself.
         settle.await;
+        if stopped == Stopped::Stalled {
+            // Its thread cannot be stopped from outside; ending the process can.
+            self.device_lost.cancel();
+            let detail = format!("the engine finished no tile in {} s", self.stall.as_secs());
+            let error = JobError::new(ErrorType::DeviceLost, detail);
+            report::failed(&self.coordinator, held.reference(), error, None).await;
+        }
     }
 
     async fn settle(&self, held: &Held) {
@@ -259,7 +271,8 @@ impl Worker {
                 }
                 if let Some(report) = error.report() {
                     tracing::warn!(error.type_ = %report.error_type, detail = report.detail, "attempt failed");
-                    report::failed(&self.coordinator, lease, report).await;
+                    let tile_batch = u32::try_from(self.shop.tile_batch_for(&held.lease)).ok();
+                    report::failed(&self.coordinator, lease, report, tile_batch).await;
                 } else if self.drain.is_cancelled() {
                     report::released(&self.coordinator, lease, "the worker drains").await;
                 }

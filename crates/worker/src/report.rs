@@ -30,8 +30,13 @@ pub(crate) async fn failed(
     coordinator: &Coordinator,
     lease: LeaseRef,
     error: JobError,
+    tile_batch: Option<u32>,
 ) -> Option<SettledAnswer> {
-    let request = FailRequest { lease, error };
+    let request = FailRequest {
+        lease,
+        error,
+        tile_batch,
+    };
     until_heard(lease, || coordinator.fail(&request)).await
 }
 

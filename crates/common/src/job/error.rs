@@ -47,11 +47,25 @@ pub enum ErrorType {
     /// The device is gone; another worker may do better.
     #[serde(rename = "device/lost")]
     DeviceLost,
+    /// Workers or devices kept dying on this job: it is held back until its owner retries it.
+    #[serde(rename = "quarantine/deaths")]
+    Quarantined,
+}
+
+/// What an error of this type costs the job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Consequence {
+    /// The job: another attempt would end the same way.
+    Final,
+    /// An attempt: another follows after a pause, as long as some are left.
+    Attempt,
+    /// Nothing, because it was the worker that failed; but a job that kills workers is held back.
+    Death,
 }
 
 impl ErrorType {
     /// Every type, for tables and tests.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::InputUnreadable,
         Self::InputTooLarge,
         Self::InputUnsupported,
@@ -65,6 +79,7 @@ impl ErrorType {
         Self::WorkerLost,
         Self::Engine,
         Self::DeviceLost,
+        Self::Quarantined,
     ];
 
     /// The type as it is written in JSON and in the database.
@@ -84,12 +99,13 @@ impl ErrorType {
             Self::WorkerLost => "transient/worker_lost",
             Self::Engine => "transient/engine",
             Self::DeviceLost => "device/lost",
+            Self::Quarantined => "quarantine/deaths",
         }
     }
 
-    /// Whether another attempt can help. No `_` arm: a new type must choose.
+    /// What it costs the job. No `_` arm: a new type must choose.
     #[must_use]
-    pub const fn retryable(self) -> bool {
+    pub const fn consequence(self) -> Consequence {
         match self {
             Self::InputUnreadable
             | Self::InputTooLarge
@@ -98,13 +114,17 @@ impl ErrorType {
             | Self::InputForbidden
             | Self::OutputExists
             | Self::OutputIsInput
-            | Self::OutputForbidden => false,
-            Self::OutOfMemory
-            | Self::Storage
-            | Self::WorkerLost
-            | Self::Engine
-            | Self::DeviceLost => true,
+            | Self::OutputForbidden
+            | Self::Quarantined => Consequence::Final,
+            Self::OutOfMemory | Self::Storage | Self::Engine => Consequence::Attempt,
+            Self::WorkerLost | Self::DeviceLost => Consequence::Death,
         }
+    }
+
+    /// Whether another attempt can help.
+    #[must_use]
+    pub const fn retryable(self) -> bool {
+        !matches!(self.consequence(), Consequence::Final)
     }
 }
 

@@ -10,7 +10,7 @@ pub mod spec;
 pub mod state;
 pub mod view;
 
-pub use error::{ErrorType, JobError};
+pub use error::{Consequence, ErrorType, JobError};
 pub use id::JobId;
 pub use request::{Class, IfExists, JobRequest};
 pub use spec::UpscaleSpec;

@@ -13,7 +13,7 @@ use super::{health, jobs, keys, leases, uploads};
 #[openapi(
     info(title = "upres", description = "Bulk image super-resolution as a job queue."),
     paths(
-        jobs::submit, jobs::list, jobs::read, jobs::result, jobs::cancel, uploads::create,
+        jobs::submit, jobs::list, jobs::read, jobs::result, jobs::cancel, jobs::retry, uploads::create,
         keys::create, keys::list, keys::revoke, leases::claim, leases::heartbeat,
         leases::complete, leases::fail, leases::release, health::healthz, health::readyz,
         health::metrics

@@ -201,6 +201,15 @@ impl From<SubmitError> for ApiError {
                 "the key's prefixes do not cover these objects".to_owned(),
             ),
             SubmitError::Conflict(errors) => Self::Conflict(errors, String::new()),
+            SubmitError::KeyReused => Self::field(
+                "/Idempotency-Key",
+                "this key stands for another request of the last 24 hours: take a fresh one",
+            ),
+            SubmitError::KeyBusy => Self::Conflict(
+                vec![],
+                "a request with this idempotency key is under way: ask again in a moment"
+                    .to_owned(),
+            ),
             SubmitError::Objects(cause) => {
                 tracing::warn!(
                     error = &cause as &dyn std::error::Error,

@@ -17,7 +17,8 @@ use super::caller::require;
 use super::error::{ApiError, Body, Problem};
 use crate::auth::{Caller, Scope};
 use crate::store::listing::{self, Filter};
-use crate::{lease, publish, submit};
+use crate::submit::{self, Submission};
+use crate::{lease, publish};
 
 /// Longest `?wait=`.
 const MAX_WAIT: Duration = Duration::from_secs(60);
@@ -25,15 +26,21 @@ const MAX_WAIT: Duration = Duration::from_secs(60);
 const WAIT_STEP: Duration = Duration::from_millis(200);
 /// What a client that polls plainly is told to wait, in seconds.
 const POLL_AFTER: HeaderValue = HeaderValue::from_static("1");
+const IDEMPOTENCY_KEY: &str = "idempotency-key";
+const MAX_IDEMPOTENCY_KEY: usize = 255;
+/// Marks the answer to a repeated request.
+const REPLAYED: &str = "idempotency-replayed";
 const DEFAULT_PAGE: i64 = 50;
 const MAX_PAGE: i64 = 500;
 /// How long a link to a result works.
 const LINK_LIFETIME: Duration = Duration::from_secs(3600);
 
-/// Submit a job. Everything that is wrong with it is named at once.
+/// Submit a job. Everything that is wrong with it is named at once. Sent again with the same
+/// `Idempotency-Key` within a day, it is still one job.
 #[utoipa::path(post, path = "/v1/jobs", tag = "jobs", request_body = JobRequest,
+    params(("Idempotency-Key" = Option<String>, Header, description = "Any text of at most 255 characters that is this request's alone")),
     responses((status = 202, description = "Accepted; it will reach an end", body = JobView),
-        (status = 409, description = "The output exists, or is a master", body = Problem),
+        (status = 409, description = "The output exists, or is a master; or the same request is under way", body = Problem),
         (status = 422, description = "Not acceptable; `errors` names each field", body = Problem)),
     security(("key" = ["submit"])))]
 pub async fn submit(
@@ -47,16 +54,13 @@ pub async fn submit(
         .get("traceparent")
         .and_then(|value| value.to_str().ok());
     let traceparent = traceparent.filter(|text| is_traceparent(text));
-    let id = submit::submit(
-        &app.pool,
-        &app.objects,
-        &app.relay,
-        &caller,
+    let submission = Submission {
         request,
         traceparent,
-    )
-    .await?;
-    metrics::counter!("upres_jobs_submitted_total").increment(1);
+        idempotency_key: idempotency_key(&headers)?,
+    };
+    let (id, replayed) =
+        submit::submit(&app.pool, &app.objects, &app.relay, &caller, submission).await?;
     let job = find(&app, &caller, id).await?;
     let location = HeaderValue::from_str(&format!("/v1/jobs/{id}"))
         .expect("an id is made of harmless characters");
@@ -64,7 +68,32 @@ pub async fn submit(
         (header::LOCATION, location),
         (header::RETRY_AFTER, POLL_AFTER),
     ];
-    Ok((StatusCode::ACCEPTED, headers, Json(job)).into_response())
+    let mut response = (StatusCode::ACCEPTED, headers, Json(job)).into_response();
+    if replayed {
+        response
+            .headers_mut()
+            .insert(REPLAYED, HeaderValue::from_static("true"));
+    } else {
+        metrics::counter!("upres_jobs_submitted_total").increment(1);
+    }
+    Ok(response)
+}
+
+fn idempotency_key(headers: &HeaderMap) -> Result<Option<&str>, ApiError> {
+    let Some(value) = headers.get(IDEMPOTENCY_KEY) else {
+        return Ok(None);
+    };
+    value
+        .to_str()
+        .ok()
+        .filter(|key| (1..=MAX_IDEMPOTENCY_KEY).contains(&key.len()))
+        .map(Some)
+        .ok_or_else(|| {
+            ApiError::field(
+                "/Idempotency-Key",
+                "give 1 to 255 plain characters in this header, e.g. a UUID",
+            )
+        })
 }
 
 /// Read a job. With `If-None-Match` an unchanged job is answered with 304; with `?wait=30` the answer
@@ -228,6 +257,24 @@ pub async fn cancel(
         publish::abort(&app.objects, &left.output, &left.upload_id).await;
     }
     Ok(Json(find(&app, &caller, id).await?))
+}
+
+/// Try a failed job anew, under its id and with all its attempts. Releases a quarantined one.
+#[utoipa::path(post, path = "/v1/jobs/{id}/retry", tag = "jobs",
+    params(("id" = String, Path, description = "The job's id")),
+    responses((status = 202, description = "It waits again", body = JobView),
+        (status = 409, description = "It has not failed", body = Problem)),
+    security(("key" = ["submit"])))]
+pub async fn retry(
+    State(app): State<App>,
+    caller: Caller,
+    Path(id): Path<String>,
+) -> Result<(StatusCode, Json<JobView>), ApiError> {
+    require(&caller, Scope::Submit)?;
+    let id = find(&app, &caller, job_id(&id)?).await?.id;
+    lease::revive(&app.pool, id).await?;
+    app.relay.notify_one();
+    Ok((StatusCode::ACCEPTED, Json(find(&app, &caller, id).await?)))
 }
 
 /// Fetch the result: a redirect to a link that works for an hour.

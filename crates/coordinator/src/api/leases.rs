@@ -11,9 +11,9 @@ use super::App;
 use super::caller::require;
 use super::error::{ApiError, Body, Problem};
 use crate::auth::{Caller, Scope};
-use crate::store::attempts::AttemptOutcome;
+use crate::lease::{self, Failed};
+use crate::publish;
 use crate::store::jobs::TransitionError;
-use crate::{lease, publish};
 
 /// Jobs or leases in one request.
 const MAX_LIST: usize = 100;
@@ -77,8 +77,11 @@ pub async fn fail(
     Body(request): Body<FailRequest>,
 ) -> Result<Json<SettledAnswer>, ApiError> {
     require(&caller, Scope::Worker)?;
-    let failed = AttemptOutcome::Failed;
-    let state = lease::fail(&app.pool, request.lease, &request.error, failed, &app.retry).await;
+    let failed = Failed {
+        tile_batch: request.tile_batch,
+        ..Failed::reported(request.error)
+    };
+    let state = lease::fail(&app.pool, request.lease, &failed, &app.retry).await;
     settled(&app, request.lease, state.map(|state| state.name()))
 }
 

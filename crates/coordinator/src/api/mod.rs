@@ -66,6 +66,7 @@ pub fn router(app: App) -> Router {
         .route("/v1/jobs/{id}", get(jobs::read))
         .route("/v1/jobs/{id}/result", get(jobs::result))
         .route("/v1/jobs/{id}/cancel", post(jobs::cancel))
+        .route("/v1/jobs/{id}/retry", post(jobs::retry))
         .route("/v1/uploads", post(uploads::create))
         .route("/v1/keys", post(keys::create).get(keys::list))
         .route("/v1/keys/{id}", delete(keys::revoke))

@@ -58,7 +58,8 @@ pub async fn begin(
     Ok(())
 }
 
-/// Closes the story of the attempt that is running, if one is.
+/// Closes the story of the attempt that is running, if one is. With `blame` it is held against the
+/// job, provided that the work on it had begun.
 ///
 /// # Errors
 /// [`StoreError::Database`].
@@ -67,19 +68,59 @@ pub async fn end(
     id: JobId,
     outcome: AttemptOutcome,
     error: Option<&JobError>,
+    blame: bool,
 ) -> Result<(), StoreError> {
     sqlx::query!(
         r#"
         update attempts
-        set outcome = $2, error = $3, ended_at = now()
+        set outcome = $2, error = $3, ended_at = now(),
+            blamed = $4 and exists (
+                select 1 from jobs where jobs.job_id = $1 and progress is not null
+            )
         where job_id = $1 and outcome = 'running'"#,
         id.0,
         outcome.as_str(),
         error.map(to_json),
+        blame,
     )
     .execute(conn)
     .await?;
     Ok(())
+}
+
+/// Holds an attempt no longer against its job: its worker was given up for dead and is alive.
+///
+/// # Errors
+/// [`StoreError::Database`].
+pub async fn acquit(
+    conn: &mut PgConnection,
+    id: JobId,
+    token: LeaseToken,
+) -> Result<(), StoreError> {
+    sqlx::query!(
+        "update attempts set blamed = false where job_id = $1 and lease_token = $2 and blamed",
+        id.0,
+        token.0,
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// How many workers or devices died on the job since it was last forgiven.
+///
+/// # Errors
+/// [`StoreError::Database`].
+pub async fn deaths(conn: &mut PgConnection, id: JobId) -> Result<i64, StoreError> {
+    let count = sqlx::query_scalar!(
+        r#"
+        select count(*) as "count!"
+        from attempts
+        join jobs using (job_id)
+        where job_id = $1 and blamed and attempts.attempt > forgiven_attempt"#,
+        id.0,
+    );
+    Ok(count.fetch_one(conn).await?)
 }
 
 /// Whether the attempt of this lease is the one whose result was published.

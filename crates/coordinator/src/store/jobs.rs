@@ -288,6 +288,61 @@ pub async fn record_failure(
     Ok((row.failures, row.max_attempts))
 }
 
+/// Notes why a job is about to be given up, for a reason that is not its last attempt's.
+///
+/// # Errors
+/// [`StoreError::Database`].
+pub async fn record_error(
+    conn: &mut PgConnection,
+    id: JobId,
+    error: &JobError,
+) -> Result<(), StoreError> {
+    sqlx::query!(
+        "update jobs set error = $2 where job_id = $1",
+        id.0,
+        to_json(error)
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// Bounds the tiles at once for the attempts that follow.
+///
+/// # Errors
+/// [`StoreError::Database`].
+pub async fn limit_tile_batch(
+    conn: &mut PgConnection,
+    id: JobId,
+    tile_batch: i32,
+) -> Result<(), StoreError> {
+    sqlx::query!(
+        "update jobs set tile_batch = $2 where job_id = $1",
+        id.0,
+        tile_batch
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// Holds nothing of the past against a job, before it is tried anew.
+///
+/// # Errors
+/// [`StoreError::Database`].
+pub async fn forgive(conn: &mut PgConnection, id: JobId) -> Result<(), StoreError> {
+    sqlx::query!(
+        r#"
+        update jobs
+        set failures = 0, forgiven_attempt = attempt, error = null, progress = null
+        where job_id = $1"#,
+        id.0
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
 /// Whether `uri` is the input of any job, of whatever tenant and state.
 ///
 /// # Errors

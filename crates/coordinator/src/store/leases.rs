@@ -46,7 +46,7 @@ pub async fn claim(
         update jobs
         set attempt = attempt + 1, started_at = coalesce(started_at, now()), progress = null
         where job_id = $1
-        returning attempt, input, output, if_exists, upscale, traceparent"#,
+        returning attempt, input, output, if_exists, upscale, tile_batch, traceparent"#,
         id.0
     )
     .fetch_one(&mut *conn)
@@ -66,6 +66,7 @@ pub async fn claim(
             IfExists::Overwrite
         },
         upscale: from_json(id.0, "upscale", row.upscale)?,
+        tile_batch: row.tile_batch.and_then(|tiles| u32::try_from(tiles).ok()),
         traceparent: row.traceparent,
     }))
 }

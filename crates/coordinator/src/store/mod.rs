@@ -2,6 +2,7 @@
 //! transaction spans a call over the network.
 
 pub mod attempts;
+pub mod idempotency;
 pub mod jobs;
 pub mod keys;
 pub mod leases;

@@ -21,6 +21,9 @@ use crate::table::percentile;
 /// A pause between single jobs, in which the queue becomes idle.
 pub(crate) const PAUSE: Duration = Duration::from_millis(20);
 
+/// Different inputs, as in life; the jobs use them in turn.
+const INPUTS: usize = 100;
+
 /// A client of one coordinator, for the jobs of one phase.
 #[derive(Debug, Clone)]
 pub(crate) struct Leases {
@@ -28,22 +31,30 @@ pub(crate) struct Leases {
     url: String,
     key: String,
     amqp_url: String,
-    input: String,
+    inputs: String,
     outputs: String,
 }
 
 impl Leases {
-    /// Stores the one input that all its jobs have. The results go under `out/<phase>/`.
-    pub(crate) async fn new(world: &World, phase: &str) -> anyhow::Result<Self> {
-        world.store.put("in.png", photo(24, 16)).await?;
-        Ok(Self {
+    /// The results go under `out/<phase>/`.
+    pub(crate) fn new(world: &World, phase: &str) -> Self {
+        Self {
             http: Client::new(),
             url: world.url(0).to_owned(),
             key: world.key.clone(),
             amqp_url: world.amqp_url().to_owned(),
-            input: world.store.uri("in.png"),
+            inputs: world.store.uri("in/"),
             outputs: world.store.uri(&format!("out/{phase}/")),
-        })
+        }
+    }
+
+    /// Puts the inputs of every phase into the store.
+    pub(crate) async fn store_inputs(world: &World) -> anyhow::Result<()> {
+        for number in 0..INPUTS {
+            let key = format!("in/{number}.png");
+            world.store.put(&key, photo(24, 16)).await?;
+        }
+        Ok(())
     }
 
     /// Where all results of the phase go.
@@ -82,7 +93,7 @@ impl Leases {
                     if number >= jobs {
                         return anyhow::Ok(());
                     }
-                    client.submit(&format!("many-{number}")).await?;
+                    client.submit("many", number).await?;
                 }
             });
         }
@@ -92,10 +103,12 @@ impl Leases {
         Ok(jobs as f64 / started.elapsed().as_secs_f64())
     }
 
-    pub(crate) async fn submit(&self, name: &str) -> anyhow::Result<()> {
-        let output = format!("{}{name}.png", self.outputs);
-        let job = json!({"input": self.input, "output": output});
-        self.post("/v1/jobs", &job).await?;
+    /// Submits one job; its result is to be `<outputs><kind>-<number>.png`.
+    pub(crate) async fn submit(&self, kind: &str, number: usize) -> anyhow::Result<()> {
+        let input = format!("{}{}.png", self.inputs, number % INPUTS);
+        let output = format!("{}{kind}-{number}.png", self.outputs);
+        self.post("/v1/jobs", &json!({"input": input, "output": output}))
+            .await?;
         Ok(())
     }
 
@@ -127,7 +140,6 @@ impl Leases {
     /// One job into an idle queue: milliseconds from before its submission until somebody owns it.
     async fn single(&self, consumer: &mut Consumer, number: usize) -> anyhow::Result<f64> {
         let started = Instant::now();
-        let name = format!("single-{number}");
         let picked_up = async {
             let delivery = consumer.next().await?.context("the broker hung up")?;
             let lease = self.claim(&delivery).await?.context("a lease")?;
@@ -135,7 +147,7 @@ impl Leases {
             delivery.ack().await?;
             anyhow::Ok((waited, lease))
         };
-        let ((), (waited, lease)) = tokio::try_join!(self.submit(&name), picked_up)?;
+        let ((), (waited, lease)) = tokio::try_join!(self.submit("single", number), picked_up)?;
         self.end(&lease).await?;
         Ok(waited.as_secs_f64() * 1e3)
     }
@@ -168,6 +180,7 @@ impl Leases {
                 token: lease.token,
             },
             error: JobError::new(ErrorType::InputUnsupported, "a measurement, not a job"),
+            tile_batch: None,
         };
         self.post("/v1/leases/fail", &json!(request)).await?;
         Ok(())
