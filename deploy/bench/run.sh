@@ -30,6 +30,16 @@ build() {
     touch -- "$PROGRAMS/upres-local-s3"
 }
 
+# Two threads that share a core with strangers wait for each other, PyTorch's longer than ours: on a busy
+# machine even the ratios are wrong.
+warn_if_busy() {
+    local load
+    read -r load _ </proc/loadavg
+    if awk -v load="$load" -v cores="$(nproc)" 'BEGIN { exit !(load > cores / 2) }'; then
+        say "warning: this machine is busy (load $load), the figures will be off: best run this again when it is quiet"
+    fi
+}
+
 skip() { say "skipped: the comparison with $1: $2"; }
 
 # find_pytorch: leaves PYTORCH empty when there is nothing to compare with.
@@ -119,6 +129,7 @@ for part in "$@"; do
 done
 need_cargo
 mkdir -p -- "$OUT"
+warn_if_busy
 build
 (($#)) || set -- engine queue
 for part in "$@"; do "$part"; done

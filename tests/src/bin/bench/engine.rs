@@ -107,60 +107,58 @@ impl Side {
         Ok(())
     }
 
-    fn median(&self, stage: &str) -> Option<f64> {
-        self.0.get(stage).map(|times| median(times))
+    /// Of the turn that was disturbed least. Not the median: what else runs on the machine slows one
+    /// side more than the other, because threads wait for each other.
+    fn least(&self, stage: &str) -> Option<f64> {
+        self.0.get(stage).map(|times| percentile(times, 0.0))
     }
 
-    /// How many times as fast as the other side, turn by turn; nothing when one did not measure it.
-    fn speeds(&self, other: &Self, stage: &str) -> Vec<f64> {
-        let (Some(own), Some(other)) = (self.0.get(stage), other.0.get(stage)) else {
-            return Vec::new();
-        };
-        own.iter()
-            .zip(other)
-            .map(|(own, other)| other / own)
-            .collect()
+    /// How many times as fast as the other side.
+    fn speed(&self, other: &Self, stage: &str) -> Option<f64> {
+        let (own, other) = (self.least(stage)?, other.least(stage)?);
+        Some(other / own)
     }
 
     fn numbers(&self) -> Value {
-        let medians: BTreeMap<_, _> = self
-            .0
-            .keys()
-            .map(|stage| (stage, self.median(stage)))
-            .collect();
-        json!({"median_ms": medians, "turns_ms": self.0})
+        let of_each = |what: fn(&[f64]) -> f64| -> BTreeMap<_, _> {
+            let stages = self.0.iter();
+            stages.map(|(stage, times)| (stage, what(times))).collect()
+        };
+        json!({
+            "least_ms": of_each(|times| percentile(times, 0.0)),
+            "median_ms": of_each(median),
+            "turns_ms": self.0,
+        })
     }
 }
 
 fn numbers(args: &EngineArgs, ours: &Side, theirs: &Side) -> anyhow::Result<Value> {
     let manifest = std::fs::read_to_string(args.model.join("upres-model.json"))?;
     let manifest: Value = serde_json::from_str(&manifest)?;
-    let speeds = ours.speeds(theirs, "total");
     Ok(json!({
         "model": manifest["name"], "timesteps": args.timesteps, "threads": args.threads,
         "upres": ours.numbers(), "pytorch": (!theirs.0.is_empty()).then(|| theirs.numbers()),
-        "speed": {"median": (!speeds.is_empty()).then(|| median(&speeds)), "turns": speeds},
+        "speed": ours.speed(theirs, "total"),
     }))
 }
 
 fn print_table(args: &EngineArgs, ours: &Side, theirs: &Side) {
     println!(
-        "One tile of 128 px, model {}, timesteps {}, {} threads: median milliseconds of {} turns",
+        "One tile of 128 px, model {}, timesteps {}, {} threads: milliseconds, the least of {} turns",
         args.model.file_name().unwrap_or_default().to_string_lossy(),
         args.timesteps,
         args.threads,
         args.turns
     );
-    let mut rows = vec![row(["stage", "upres", "PyTorch", "speed", "least", "most"])];
+    let mut rows = vec![row(["stage", "upres", "PyTorch", "speed"])];
     for (stage, name) in STAGES {
         let show = |ms: Option<f64>| ms.map_or("-".to_owned(), |ms| format!("{ms:.1}"));
         let mut line = row([name]);
-        line.extend([show(ours.median(stage)), show(theirs.median(stage))]);
-        let speeds = ours.speeds(theirs, stage);
-        if !speeds.is_empty() {
-            let speeds = [0.5, 0.0, 1.0].map(|fraction| percentile(&speeds, fraction));
-            line.extend(speeds.map(|speed| format!("{speed:.2}x")));
-        }
+        line.extend([show(ours.least(stage)), show(theirs.least(stage))]);
+        line.extend(
+            ours.speed(theirs, stage)
+                .map(|speed| format!("{speed:.2}x")),
+        );
         rows.push(line);
     }
     table::print(&rows);

@@ -73,9 +73,10 @@ pub(crate) async fn run(args: &QueueArgs) -> anyhow::Result<()> {
         ..WorldOptions::default()
     };
     let mut world = World::new("bench", options).await?;
+    Leases::store_inputs(&world).await?;
     let mut sides = Sides::new();
     for turn in 0..args.turns {
-        let leases = Leases::new(&world, &format!("leases-{turn}")).await?;
+        let leases = Leases::new(&world, &format!("leases-{turn}"));
         let mut add = |side, turn| sides.entry(side).or_default().push(turn);
         add(LEASES, leases.measure(args.jobs, args.singles).await?);
         for (side, mode, jobs) in [
@@ -86,7 +87,7 @@ pub(crate) async fn run(args: &QueueArgs) -> anyhow::Result<()> {
                 add(side, turn);
             }
         }
-        let leases = Leases::new(&world, &format!("whole-{turn}")).await?;
+        let leases = Leases::new(&world, &format!("whole-{turn}"));
         add(
             WHOLE,
             whole::measure(&mut world, leases, args.whole_jobs, args.singles / 2).await?,

@@ -36,7 +36,7 @@ pub(crate) async fn measure(
     let mut waits = Vec::with_capacity(singles);
     for number in 0..singles {
         sleep(PAUSE).await;
-        waits.push(single(&mut conn, &jobs, &format!("single-{number}")).await?);
+        waits.push(single(&mut conn, &jobs, number).await?);
     }
     for worker in &mut workers {
         worker.terminate(WORKER_ENDS_WITHIN).await?;
@@ -50,10 +50,10 @@ pub(crate) async fn measure(
 }
 
 /// One job into an idle queue: milliseconds from before its submission until a worker claims it.
-async fn single(conn: &mut PgConnection, jobs: &Leases, name: &str) -> anyhow::Result<f64> {
+async fn single(conn: &mut PgConnection, jobs: &Leases, number: usize) -> anyhow::Result<f64> {
     let submitted = SystemTime::now().duration_since(UNIX_EPOCH)?;
-    jobs.submit(name).await?;
-    let output = format!("{}{name}.png", jobs.outputs());
+    jobs.submit("single", number).await?;
+    let output = format!("{}single-{number}.png", jobs.outputs());
     until_done(conn, &output, 1, LOOK_EVERY).await?;
     let claimed = sqlx::query_scalar(
         "select extract(epoch from started_at)::float8 from jobs where output = $1",
