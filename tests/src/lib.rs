@@ -5,12 +5,16 @@
 //! own on them, and its own coordinators and workers. Stories wait for conditions with a deadline,
 //! never for a fixed time.
 
+pub mod chaos;
+pub mod history;
 mod process;
+mod proxy;
 mod services;
 mod store;
 mod world;
 
 pub use process::{Process, program_path};
+pub use proxy::{Fault, Proxy};
 pub use services::{OwnBroker, OwnPostgres};
 pub use store::Store;
 pub use world::{DEADLINE, FakeWorker, World, WorldOptions, photo, until};

@@ -64,6 +64,19 @@ pub(crate) fn free_address() -> anyhow::Result<String> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string())
 }
 
+/// A port below those that outgoing connections get, so that it is still free when a program that was
+/// killed comes back to it. Taken as long as the listener is held.
+pub(crate) fn lasting_port() -> anyhow::Result<TcpListener> {
+    for _ in 0..200 {
+        let random = uuid::Uuid::now_v7().as_u128() % 12_000;
+        let port = 20_000 + u16::try_from(random)?;
+        if let Ok(listener) = TcpListener::bind(("127.0.0.1", port)) {
+            return Ok(listener);
+        }
+    }
+    bail!("no free port found between 20000 and 32000")
+}
+
 /// A private server, driven through the same script as the local stack.
 #[derive(Debug)]
 struct OwnService {
@@ -78,11 +91,7 @@ impl OwnService {
         let scratch = std::env::var_os("UPRES_TEST_SCRATCH")
             .context("UPRES_TEST_SCRATCH is not set: run the stories with `make test`")?;
         let dir = PathBuf::from(scratch).join(format!("{kind}-{}", uuid::Uuid::now_v7().simple()));
-        let port = free_address()?
-            .rsplit_once(':')
-            .context("a port")?
-            .1
-            .parse()?;
+        let port = lasting_port()?.local_addr()?.port();
         let more = more.iter().map(|word| (*word).to_owned()).collect();
         let service = Self {
             kind,
@@ -94,7 +103,8 @@ impl OwnService {
         Ok(service)
     }
 
-    fn run(&self, verb: &str) -> anyhow::Result<()> {
+    /// Returns what the script printed: where the service is.
+    fn run(&self, verb: &str) -> anyhow::Result<String> {
         let script = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../deploy/local/service.sh");
         let done = Command::new(script)
             .args([verb, self.kind, "--dir"])
@@ -109,7 +119,7 @@ impl OwnService {
                 String::from_utf8_lossy(&done.stderr)
             );
         }
-        Ok(())
+        Ok(String::from_utf8(done.stdout)?)
     }
 }
 
@@ -144,13 +154,25 @@ impl OwnBroker {
         format!("amqp://guest:guest@127.0.0.1:{}/%2f", self.0.port)
     }
 
+    /// The address of its HTTP management, account included.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub fn management_url(&self) -> anyhow::Result<String> {
+        let endpoints = self.0.run("status")?;
+        let url = endpoints
+            .lines()
+            .find_map(|line| line.strip_prefix("AMQP_MANAGEMENT_URL="));
+        Ok(url.context("the broker has a management")?.to_owned())
+    }
+
     /// An orderly stop, then a new start on the same data.
     ///
     /// # Errors
     /// When it does not come back.
     pub fn restart(&self) -> anyhow::Result<()> {
         self.0.run("stop")?;
-        self.0.run("start")
+        self.0.run("start").map(drop)
     }
 
     /// `kill -9`, then a new start on the same data. A node that dies within a second of declaring a
@@ -161,7 +183,7 @@ impl OwnBroker {
     /// When it does not come back.
     pub fn crash_and_restart(&self) -> anyhow::Result<()> {
         self.0.run("kill")?;
-        self.0.run("start")
+        self.0.run("start").map(drop)
     }
 }
 
@@ -190,6 +212,6 @@ impl OwnPostgres {
     /// When it does not come back.
     pub fn crash_and_restart(&self) -> anyhow::Result<()> {
         self.0.run("kill")?;
-        self.0.run("start")
+        self.0.run("start").map(drop)
     }
 }

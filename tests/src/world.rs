@@ -136,7 +136,7 @@ impl World {
             coordinators: Vec::new(),
             started: 0,
         };
-        world.key = world.first_key()?;
+        world.key = first_key(&world.env)?;
         world.start_coordinator().await?;
         Ok(world)
     }
@@ -147,23 +147,6 @@ impl World {
     /// As [`World::new`].
     pub async fn plain(story: &str) -> anyhow::Result<Self> {
         Self::new(story, WorldOptions::default()).await
-    }
-
-    fn first_key(&self) -> anyhow::Result<String> {
-        let mut migrate =
-            std::process::Command::new(crate::process::program_path("upres-coordinator")?);
-        let done = migrate
-            .arg("migrate")
-            .envs(self.env.iter().cloned())
-            .output()?;
-        let key = String::from_utf8(done.stdout)?.trim().to_owned();
-        if !done.status.success() || !key.starts_with("upres_") {
-            bail!(
-                "migrate printed no key: {}",
-                String::from_utf8_lossy(&done.stderr)
-            );
-        }
-        Ok(key)
     }
 
     /// Starts one more coordinator and waits until it is ready.
@@ -475,6 +458,21 @@ impl World {
     pub async fn database(&self) -> anyhow::Result<PgConnection> {
         Ok(PgConnection::connect(&self.database_url).await?)
     }
+}
+
+/// Makes the tables; returns the first key, an admin's.
+pub(crate) fn first_key(env: &[(String, String)]) -> anyhow::Result<String> {
+    let mut migrate =
+        std::process::Command::new(crate::process::program_path("upres-coordinator")?);
+    let done = migrate.arg("migrate").envs(env.iter().cloned()).output()?;
+    let key = String::from_utf8(done.stdout)?.trim().to_owned();
+    if !done.status.success() || !key.starts_with("upres_") {
+        bail!(
+            "migrate printed no key: {}",
+            String::from_utf8_lossy(&done.stderr)
+        );
+    }
+    Ok(key)
 }
 
 async fn create_database(server: &str, name: &str) -> anyhow::Result<String> {
