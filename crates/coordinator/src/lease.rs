@@ -1,43 +1,51 @@
 //! Leases: claim, renew, settle, each under its fencing token and on the database's clock.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use sqlx::{PgConnection, PgPool};
 use upres_common::job::state::LeaseToken;
 use upres_common::job::{Consequence, ErrorType, JobError, JobEvent, JobId, JobState};
-use upres_common::lease::{Beat, Lease, LeaseRef, Verdict};
+use upres_common::lease::{Beat, ClaimRequest, Lease, LeaseRef, Verdict};
 
 use crate::config::RetryConfig;
 use crate::store::attempts::{self, AttemptOutcome};
 use crate::store::jobs::{self, TransitionError, transition};
 use crate::store::{StoreError, in_seconds, leases, outbox};
 
-/// Grants what can be granted of `job_ids`; the rest were stale wake-ups.
+/// Grants what can be granted of what workers ask for, in one transaction; the rest were stale
+/// wake-ups. One answer a request, in order.
 ///
 /// # Errors
 /// [`StoreError`]; nothing was granted then.
 pub async fn claim(
     pool: &PgPool,
-    worker_id: &str,
-    job_ids: &[JobId],
+    requests: &[ClaimRequest],
     ttl_secs: u32,
-) -> Result<Vec<Lease>, StoreError> {
-    let mut tx = pool.begin().await?;
-    let mut granted = Vec::new();
-    for id in job_ids {
-        if let Some(lease) = leases::claim(&mut tx, *id, worker_id, ttl_secs).await? {
-            granted.push(lease);
+) -> Result<Vec<Vec<Lease>>, StoreError> {
+    // Of two that ask for the same job, one gets it.
+    let mut asked = HashMap::new();
+    let mut asker = HashMap::new();
+    for (index, request) in requests.iter().enumerate() {
+        for id in &request.job_ids {
+            asked.insert(*id, request.worker_id.clone());
+            asker.insert(*id, index);
         }
     }
+    let mut tx = pool.begin().await?;
+    let granted = leases::claim(&mut tx, &asked, ttl_secs).await?;
     tx.commit().await?;
-    for lease in &granted {
-        tracing::info!(job.id = %lease.job_id, job.attempt = lease.attempt, worker.id = worker_id, "lease claimed");
+    let mut answers = vec![Vec::new(); requests.len()];
+    for lease in granted {
+        let index = asker[&lease.job_id];
+        tracing::info!(job.id = %lease.job_id, job.attempt = lease.attempt, worker.id = requests[index].worker_id, "lease claimed");
+        answers[index].push(lease);
     }
-    Ok(granted)
+    Ok(answers)
 }
 
-/// Renews leases and notes progress. One verdict a beat, in order.
+/// Renews leases and notes progress, in one transaction. One verdict a beat, in order.
 ///
 /// # Errors
 /// [`StoreError`]; nothing was renewed then.
@@ -47,33 +55,36 @@ pub async fn heartbeat(
     ttl_secs: u32,
 ) -> Result<Vec<Verdict>, StoreError> {
     let mut tx = pool.begin().await?;
+    let ids: Vec<_> = beats.iter().map(|beat| beat.lease.job_id).collect();
+    let states = jobs::lock_all(&mut tx, &ids).await?;
+    let lease_until = in_seconds(&mut tx, f64::from(ttl_secs)).await?;
+    let (mut renewed, mut held, mut alive) = (Vec::new(), Vec::new(), Vec::new());
     let mut verdicts = Vec::with_capacity(beats.len());
     for beat in beats {
-        verdicts.push(renew(&mut tx, beat, ttl_secs).await?);
+        let LeaseRef { job_id, token } = beat.lease;
+        let state = states.get(&job_id);
+        let event = JobEvent::Renewed { token, lease_until };
+        let next = state.and_then(|state| state.apply(&event).ok());
+        verdicts.push(match (next, state) {
+            (Some(next), _) => {
+                renewed.push((job_id, next));
+                held.push(beat);
+                Verdict::Held
+            }
+            (None, Some(JobState::Cancelled)) => Verdict::Cancelled,
+            (None, _) => {
+                alive.push(beat.lease);
+                Verdict::Lost
+            }
+        });
+    }
+    jobs::save(&mut tx, &renewed).await?;
+    jobs::record_progress(&mut tx, &held).await?;
+    if !alive.is_empty() {
+        attempts::acquit(&mut tx, &alive).await?;
     }
     tx.commit().await?;
     Ok(verdicts)
-}
-
-async fn renew(conn: &mut PgConnection, beat: &Beat, ttl_secs: u32) -> Result<Verdict, StoreError> {
-    let LeaseRef { job_id, token } = beat.lease;
-    let lease_until = in_seconds(conn, f64::from(ttl_secs)).await?;
-    match transition(conn, job_id, &JobEvent::Renewed { token, lease_until }).await {
-        Ok(_) => {
-            let upload_id = beat.upload_id.as_deref();
-            jobs::record_progress(conn, job_id, beat.progress.as_ref(), upload_id).await?;
-            Ok(Verdict::Held)
-        }
-        Err(TransitionError::Refused(refusal)) if refusal.from == JobState::Cancelled.name() => {
-            Ok(Verdict::Cancelled)
-        }
-        Err(TransitionError::Refused(_)) => {
-            attempts::acquit(conn, job_id, token).await?;
-            Ok(Verdict::Lost)
-        }
-        Err(TransitionError::NoSuchJob(_)) => Ok(Verdict::Lost),
-        Err(TransitionError::Store(error)) => Err(error),
-    }
 }
 
 /// How an attempt came to nothing.
@@ -262,7 +273,7 @@ pub async fn cancel(pool: &PgPool, id: JobId) -> Result<Option<CancelledWork>, T
     let left = leases::upload(&mut tx, id).await?;
     transition(&mut tx, id, &JobEvent::Cancelled).await?;
     attempts::end(&mut tx, id, AttemptOutcome::Cancelled, None, false).await?;
-    outbox::delete(&mut tx, id).await?;
+    outbox::delete(&mut tx, &[id.0]).await?;
     tx.commit().await?;
     tracing::info!(job.id = %id, "job cancelled");
     metrics::counter!("upres_jobs_total", "outcome" => "cancelled").increment(1);

@@ -8,6 +8,7 @@ pub mod auth;
 pub mod cli;
 pub mod config;
 pub mod dispatch;
+pub mod group;
 pub mod lease;
 mod metrics;
 pub mod publish;

@@ -106,7 +106,7 @@ async fn expire(pool: &PgPool, id: JobId) -> Result<(), StoreError> {
     let mut tx = pool.begin().await?;
     match transition(&mut tx, id, &JobEvent::Expired).await {
         Ok(_) => {
-            outbox::delete(&mut tx, id).await?;
+            outbox::delete(&mut tx, &[id.0]).await?;
             tx.commit().await?;
             tracing::info!(job.id = %id, "job expired before it started");
             metrics::counter!("upres_jobs_total", "outcome" => "expired").increment(1);

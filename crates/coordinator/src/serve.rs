@@ -9,11 +9,13 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use upres_common::lease::{Beat, ClaimRequest, Lease, Verdict};
 use upres_common::objects::ObjectStore;
 
 use crate::api::{self, App};
 use crate::config::Config;
-use crate::{cli, dispatch, metrics, reap, store};
+use crate::group::Group;
+use crate::{cli, dispatch, lease, metrics, reap, store};
 
 /// Requests that are being answered get this long at the end.
 const GRACE: Duration = Duration::from_secs(10);
@@ -49,12 +51,13 @@ pub(crate) async fn serve(config: Config) -> anyhow::Result<()> {
         stop.clone(),
     ));
     let app = App {
+        claims: group_claims(&tasks, &pool, config.lease.lease_ttl_secs),
+        heartbeats: group_heartbeats(&tasks, &pool, config.lease.lease_ttl_secs),
         pool,
         objects,
         relay,
         metrics,
         retry: config.retry,
-        lease_ttl_secs: config.lease.lease_ttl_secs,
         uploads: config.uploads(),
         stop: stop.clone(),
     };
@@ -79,6 +82,37 @@ pub(crate) async fn serve(config: Config) -> anyhow::Result<()> {
         tracing::warn!("some requests were cut off");
     }
     Ok(())
+}
+
+fn group_claims(
+    tasks: &TaskTracker,
+    pool: &PgPool,
+    ttl_secs: u32,
+) -> Group<ClaimRequest, Vec<Lease>> {
+    let pool = pool.clone();
+    Group::start(tasks, move |requests: Vec<ClaimRequest>| {
+        let pool = pool.clone();
+        async move { lease::claim(&pool, &requests, ttl_secs).await }
+    })
+}
+
+fn group_heartbeats(
+    tasks: &TaskTracker,
+    pool: &PgPool,
+    ttl_secs: u32,
+) -> Group<Vec<Beat>, Vec<Verdict>> {
+    let pool = pool.clone();
+    Group::start(tasks, move |requests: Vec<Vec<Beat>>| {
+        let pool = pool.clone();
+        async move {
+            let beats = requests.concat();
+            let mut verdicts = lease::heartbeat(&pool, &beats, ttl_secs).await?.into_iter();
+            let answers = requests
+                .iter()
+                .map(|beats| verdicts.by_ref().take(beats.len()).collect());
+            Ok(answers.collect())
+        }
+    })
 }
 
 async fn migrate(pool: &PgPool) -> anyhow::Result<()> {

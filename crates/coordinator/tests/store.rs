@@ -1,16 +1,31 @@
 //! The SQL against a real database, one for each test.
 
+use std::collections::HashSet;
+
 use sqlx::{AssertSqlSafe, Column as _, Executor as _, PgConnection, PgPool, SqlSafeStr as _};
 use upres_common::job::state::LeaseToken;
 use upres_common::job::view::Progress;
 use upres_common::job::{Class, ErrorType, JobError, JobEvent, JobId, JobRequest, JobState};
-use upres_common::lease::{Beat, LeaseRef, Verdict};
+use upres_common::lease::{Beat, ClaimRequest, Lease, LeaseRef, Verdict};
 use upres_coordinator::config::RetryConfig;
-use upres_coordinator::lease::{Failed, cancel, claim, fail, heartbeat, revive};
+use upres_coordinator::lease::{self, Failed, cancel, fail, heartbeat, revive};
 use upres_coordinator::store::jobs::{self, TransitionError, transition};
-use upres_coordinator::store::{in_seconds, leases, listing, outbox};
+use upres_coordinator::store::{StoreError, in_seconds, leases, listing, outbox};
 
 const TTL_SECS: u32 = 60;
+
+async fn claim(
+    pool: &PgPool,
+    worker_id: &str,
+    ids: &[JobId],
+    ttl_secs: u32,
+) -> Result<Vec<Lease>, StoreError> {
+    let request = ClaimRequest {
+        worker_id: worker_id.to_owned(),
+        job_ids: ids.to_vec(),
+    };
+    Ok(lease::claim(pool, &[request], ttl_secs).await?.concat())
+}
 
 async fn submit(conn: &mut PgConnection, change: impl FnOnce(&mut JobRequest)) -> JobId {
     let mut request = JobRequest::new("s3://masters/1.tif", "s3://derivatives/1.tif");
@@ -402,4 +417,54 @@ async fn out_of_memory_halves_the_tile_batch(pool: PgPool) {
         fail(&pool, lease, &failed, &at_once()).await.unwrap();
     }
     assert_eq!(granted, [None, Some(2), Some(1), Some(1)]);
+}
+
+#[sqlx::test(migrator = "upres_coordinator::store::MIGRATOR")]
+async fn workers_that_ask_together_are_answered_apart(pool: PgPool) {
+    let mut conn = pool.acquire().await.unwrap();
+    let mut ids = Vec::new();
+    for _ in 0..3 {
+        ids.push(submit(&mut conn, |_| {}).await);
+    }
+    let request = |worker: &str, job_ids: &[JobId]| ClaimRequest {
+        worker_id: worker.to_owned(),
+        job_ids: job_ids.to_vec(),
+    };
+    let requests = [
+        request("a", &ids[..2]),
+        request("b", &ids[1..]),
+        request("c", &[JobId::fresh()]),
+    ];
+    let answers = lease::claim(&pool, &requests, TTL_SECS).await.unwrap();
+    let granted = |index: usize| -> HashSet<JobId> {
+        answers[index].iter().map(|lease| lease.job_id).collect()
+    };
+    assert!(granted(0).contains(&ids[0]) && granted(1).contains(&ids[2]));
+    assert!(granted(0).is_disjoint(&granted(1)) && granted(2).is_empty());
+    assert_eq!(granted(0).len() + granted(1).len(), 3);
+    let tokens: HashSet<i64> = answers.concat().iter().map(|lease| lease.token.0).collect();
+    assert_eq!(tokens.len(), 3);
+
+    cancel(&pool, ids[0]).await.unwrap();
+    let held = answers.concat();
+    let beats: Vec<_> = [(ids[0], 0), (ids[1], 0), (ids[2], 1), (JobId::fresh(), 0)]
+        .into_iter()
+        .map(|(job_id, off)| {
+            let lease = held.iter().find(|lease| lease.job_id == job_id);
+            let token = LeaseToken(lease.map_or(0, |lease| lease.token.0) - off);
+            Beat {
+                lease: LeaseRef { job_id, token },
+                progress: None,
+                upload_id: None,
+            }
+        })
+        .collect();
+    let verdicts = heartbeat(&pool, &beats, TTL_SECS).await.unwrap();
+    let expected = [
+        Verdict::Cancelled,
+        Verdict::Held,
+        Verdict::Lost,
+        Verdict::Lost,
+    ];
+    assert_eq!(verdicts, expected);
 }

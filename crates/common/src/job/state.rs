@@ -179,6 +179,15 @@ impl JobState {
         }
     }
 
+    /// The token of the lease that is held, if one is.
+    #[must_use]
+    pub const fn token(&self) -> Option<LeaseToken> {
+        match self {
+            Self::Running { token, .. } => Some(*token),
+            _ => None,
+        }
+    }
+
     /// The state's name, as in JSON and in the database.
     #[must_use]
     pub const fn name(&self) -> &'static str {

@@ -12,6 +12,7 @@ use serde::Serialize;
 use upres_common::job::request::FieldError;
 use utoipa::ToSchema;
 
+use crate::group::NotDone;
 use crate::publish::PublishError;
 use crate::store::StoreError;
 use crate::store::jobs::TransitionError;
@@ -221,6 +222,12 @@ impl From<SubmitError> for ApiError {
             }
             SubmitError::Store(error) => error.into(),
         }
+    }
+}
+
+impl From<NotDone> for ApiError {
+    fn from(_: NotDone) -> Self {
+        Self::Unavailable("the database does not answer; nothing was done, ask again")
     }
 }
 

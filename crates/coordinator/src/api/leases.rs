@@ -28,13 +28,7 @@ pub async fn claim(
 ) -> Result<Json<ClaimAnswer>, ApiError> {
     require(&caller, Scope::Worker)?;
     check_length("/job_ids", request.job_ids.len())?;
-    let leases = lease::claim(
-        &app.pool,
-        &request.worker_id,
-        &request.job_ids,
-        app.lease_ttl_secs,
-    )
-    .await?;
+    let leases = app.claims.ask(request).await?;
     Ok(Json(ClaimAnswer { leases }))
 }
 
@@ -48,7 +42,7 @@ pub async fn heartbeat(
 ) -> Result<Json<HeartbeatAnswer>, ApiError> {
     require(&caller, Scope::Worker)?;
     check_length("/leases", request.leases.len())?;
-    let verdicts = lease::heartbeat(&app.pool, &request.leases, app.lease_ttl_secs).await?;
+    let verdicts = app.heartbeats.ask(request.leases).await?;
     Ok(Json(HeartbeatAnswer { verdicts }))
 }
 

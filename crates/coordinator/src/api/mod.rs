@@ -23,9 +23,11 @@ use tokio_util::sync::CancellationToken;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::limit::RequestBodyLimitLayer;
 use tower_http::timeout::TimeoutLayer;
+use upres_common::lease::{Beat, ClaimRequest, Lease, Verdict};
 use upres_common::objects::{ObjectStore, UriPrefix};
 
 use crate::config::RetryConfig;
+use crate::group::Group;
 
 /// A request with a larger body is refused.
 const MAX_BODY_BYTES: usize = 1024 * 1024;
@@ -45,8 +47,10 @@ pub struct App {
     pub metrics: PrometheusHandle,
     /// The pause after a failed attempt.
     pub retry: RetryConfig,
-    /// How long a claim lasts.
-    pub lease_ttl_secs: u32,
+    /// Claims, grouped.
+    pub claims: Group<ClaimRequest, Vec<Lease>>,
+    /// Heartbeats, grouped.
+    pub heartbeats: Group<Vec<Beat>, Vec<Verdict>>,
     /// Where clients' own files go.
     pub uploads: Option<UriPrefix>,
     /// Ends long polls when the process stops.

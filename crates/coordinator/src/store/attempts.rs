@@ -3,6 +3,7 @@
 use sqlx::PgConnection;
 use upres_common::job::state::LeaseToken;
 use upres_common::job::{JobError, JobId};
+use upres_common::lease::LeaseRef;
 
 use super::{StoreError, to_json};
 
@@ -33,25 +34,38 @@ impl AttemptOutcome {
     }
 }
 
-/// Opens the story of the attempt that was just claimed.
+/// An attempt that was just claimed.
+#[derive(Debug, Clone)]
+pub struct Begun {
+    /// Of which job.
+    pub job_id: JobId,
+    /// Its number.
+    pub attempt: i32,
+    /// Its lease.
+    pub token: LeaseToken,
+    /// Who has it.
+    pub worker_id: String,
+}
+
+/// Opens the stories of attempts.
 ///
 /// # Errors
 /// [`StoreError::Database`].
-pub async fn begin(
-    conn: &mut PgConnection,
-    id: JobId,
-    attempt: i32,
-    token: LeaseToken,
-    worker_id: &str,
-) -> Result<(), StoreError> {
+pub async fn begin(conn: &mut PgConnection, begun: &[Begun]) -> Result<(), StoreError> {
+    let ids: Vec<_> = begun.iter().map(|one| one.job_id.0).collect();
+    let attempts: Vec<_> = begun.iter().map(|one| one.attempt).collect();
+    let tokens: Vec<_> = begun.iter().map(|one| one.token.0).collect();
+    let workers: Vec<_> = begun.iter().map(|one| one.worker_id.clone()).collect();
     sqlx::query!(
         r#"
         insert into attempts (job_id, attempt, lease_token, worker_id, outcome)
-        values ($1, $2, $3, $4, 'running')"#,
-        id.0,
-        attempt,
-        token.0,
-        worker_id,
+        select job_id, attempt, lease_token, worker_id, 'running'
+        from unnest($1::uuid[], $2::integer[], $3::bigint[], $4::text[])
+            as begun (job_id, attempt, lease_token, worker_id)"#,
+        &ids,
+        &attempts,
+        &tokens,
+        &workers,
     )
     .execute(conn)
     .await?;
@@ -88,19 +102,22 @@ pub async fn end(
     Ok(())
 }
 
-/// Holds an attempt no longer against its job: its worker was given up for dead and is alive.
+/// Holds attempts no longer against their jobs: their workers were given up for dead and are alive.
 ///
 /// # Errors
 /// [`StoreError::Database`].
-pub async fn acquit(
-    conn: &mut PgConnection,
-    id: JobId,
-    token: LeaseToken,
-) -> Result<(), StoreError> {
+pub async fn acquit(conn: &mut PgConnection, leases: &[LeaseRef]) -> Result<(), StoreError> {
+    let ids: Vec<_> = leases.iter().map(|lease| lease.job_id.0).collect();
+    let tokens: Vec<_> = leases.iter().map(|lease| lease.token.0).collect();
     sqlx::query!(
-        "update attempts set blamed = false where job_id = $1 and lease_token = $2 and blamed",
-        id.0,
-        token.0,
+        r#"
+        update attempts
+        set blamed = false
+        from unnest($1::uuid[], $2::bigint[]) as alive (job_id, lease_token)
+        where attempts.job_id = alive.job_id and attempts.lease_token = alive.lease_token
+            and blamed"#,
+        &ids,
+        &tokens,
     )
     .execute(conn)
     .await?;

@@ -1,12 +1,15 @@
-//! The `jobs` table: insert, and the one door through which a job's state changes.
+//! The `jobs` table: insert, change of state, and what is noted on the way.
 
+use std::collections::HashMap;
+
+use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 use upres_common::job::request::ValidJob;
 use upres_common::job::state::{InvalidTransition, LeaseToken};
-use upres_common::job::view::Progress;
 use upres_common::job::{JobError, JobEvent, JobId, JobState};
-use upres_common::lease::Outcome;
+use upres_common::lease::{Beat, Outcome};
 use upres_common::objects::ObjectUri;
+use uuid::Uuid;
 
 use super::{StoreError, from_json, to_json};
 
@@ -71,7 +74,7 @@ pub async fn insert(
     Ok(())
 }
 
-/// Locks the job, applies `event` and saves the state that follows. The one caller that saves.
+/// Locks the job, applies `event` and saves the state that follows.
 ///
 /// # Errors
 /// [`TransitionError::Refused`] when the state does not allow the event; nothing is changed then.
@@ -81,32 +84,71 @@ pub async fn transition(
     event: &JobEvent,
 ) -> Result<JobState, TransitionError> {
     let next = lock(conn, id).await?.apply(event)?;
-    let (token, lease_until, publishing) = match next {
-        JobState::Running {
-            token,
-            lease_until,
-            publishing,
-        } => (Some(token.0), Some(lease_until), publishing),
-        _ => (None, None, false),
-    };
+    save(conn, &[(id, next.clone())]).await?;
+    Ok(next)
+}
+
+/// Saves states that `apply` returned, of jobs whose rows are locked. The one door through which a
+/// job's state changes.
+///
+/// # Errors
+/// [`StoreError::Database`].
+pub async fn save(conn: &mut PgConnection, jobs: &[(JobId, JobState)]) -> Result<(), StoreError> {
+    let mut columns = StateColumns::default();
+    for (id, state) in jobs {
+        columns.push(*id, state);
+    }
     sqlx::query!(
         r#"
         update jobs
-        set state = $2, lease_token = $3, lease_until = $4, publishing = $5,
+        set state = new.state, lease_token = new.lease_token, lease_until = new.lease_until,
+            publishing = new.publishing,
             version = version + 1,
-            finished_at = case when $6 then now() end,
-            upload_id = case when $2 = 'running' then upload_id end
-        where job_id = $1"#,
-        id.0,
-        next.name(),
-        token,
-        lease_until,
-        publishing,
-        next.is_terminal(),
+            finished_at = case when new.ended then now() end,
+            upload_id = case when new.state = 'running' then upload_id end
+        from unnest($1::uuid[], $2::text[], $3::bigint[], $4::timestamptz[], $5::bool[], $6::bool[])
+            as new (job_id, state, lease_token, lease_until, publishing, ended)
+        where jobs.job_id = new.job_id"#,
+        &columns.ids,
+        &columns.names,
+        &columns.tokens as &[Option<i64>],
+        &columns.lease_untils as &[Option<DateTime<Utc>>],
+        &columns.publishing,
+        &columns.ended,
     )
     .execute(conn)
     .await?;
-    Ok(next)
+    Ok(())
+}
+
+/// States as columns, for one statement however many jobs.
+#[derive(Debug, Default)]
+struct StateColumns {
+    ids: Vec<Uuid>,
+    names: Vec<String>,
+    tokens: Vec<Option<i64>>,
+    lease_untils: Vec<Option<DateTime<Utc>>>,
+    publishing: Vec<bool>,
+    ended: Vec<bool>,
+}
+
+impl StateColumns {
+    fn push(&mut self, id: JobId, state: &JobState) {
+        let (token, lease_until, publishing) = match state {
+            JobState::Running {
+                token,
+                lease_until,
+                publishing,
+            } => (Some(token.0), Some(*lease_until), *publishing),
+            _ => (None, None, false),
+        };
+        self.ids.push(id.0);
+        self.names.push(state.name().to_owned());
+        self.tokens.push(token);
+        self.lease_untils.push(lease_until);
+        self.publishing.push(publishing);
+        self.ended.push(state.is_terminal());
+    }
 }
 
 /// Locks the job's row and reads its state.
@@ -114,15 +156,32 @@ pub async fn transition(
 /// # Errors
 /// [`TransitionError::NoSuchJob`] or the database's.
 pub async fn lock(conn: &mut PgConnection, id: JobId) -> Result<JobState, TransitionError> {
-    let row = sqlx::query!(
-        "select state, lease_token, lease_until, publishing from jobs where job_id = $1 for update",
-        id.0
+    let mut states = lock_all(conn, &[id]).await?;
+    states.remove(&id).ok_or(TransitionError::NoSuchJob(id))
+}
+
+/// Locks the rows of all these jobs, always in the same order, and reads their states.
+///
+/// # Errors
+/// [`StoreError::Database`].
+pub async fn lock_all(
+    conn: &mut PgConnection,
+    ids: &[JobId],
+) -> Result<HashMap<JobId, JobState>, StoreError> {
+    let ids: Vec<Uuid> = ids.iter().map(|id| id.0).collect();
+    let rows = sqlx::query!(
+        r#"
+        select job_id, state, lease_token, lease_until, publishing
+        from jobs
+        where job_id = any($1)
+        order by job_id
+        for update"#,
+        &ids
     )
-    .fetch_optional(conn)
-    .await?
-    .ok_or(TransitionError::NoSuchJob(id))?;
-    Ok(
-        match (row.state.as_str(), row.lease_token, row.lease_until) {
+    .fetch_all(conn)
+    .await?;
+    let states = rows.into_iter().map(|row| {
+        let state = match (row.state.as_str(), row.lease_token, row.lease_until) {
             ("scheduled", ..) => JobState::Scheduled,
             ("queued", ..) => JobState::Queued,
             ("succeeded", ..) => JobState::Succeeded,
@@ -137,31 +196,40 @@ pub async fn lock(conn: &mut PgConnection, id: JobId) -> Result<JobState, Transi
             (state, ..) => {
                 unreachable!("the table's checks do not allow a `{state}` job like this")
             }
-        },
-    )
+        };
+        (JobId(row.job_id), state)
+    });
+    Ok(states.collect())
 }
 
-/// Notes what an attempt reported while it runs.
+/// Notes what attempts reported while they run.
 ///
 /// # Errors
 /// [`StoreError::Database`].
-pub async fn record_progress(
-    conn: &mut PgConnection,
-    id: JobId,
-    progress: Option<&Progress>,
-    upload_id: Option<&str>,
-) -> Result<(), StoreError> {
+pub async fn record_progress(conn: &mut PgConnection, beats: &[&Beat]) -> Result<(), StoreError> {
+    let ids: Vec<Uuid> = beats.iter().map(|beat| beat.lease.job_id.0).collect();
+    let progress: Vec<_> = beats
+        .iter()
+        .map(|beat| beat.progress.as_ref().map(to_json))
+        .collect();
+    let costs: Vec<_> = beats
+        .iter()
+        .map(|beat| beat.progress.map(|p| i64::from(p.tile_steps_total)))
+        .collect();
+    let uploads: Vec<_> = beats.iter().map(|beat| beat.upload_id.clone()).collect();
     sqlx::query!(
         r#"
         update jobs
-        set progress = coalesce($2, progress),
-            cost = coalesce($3, cost),
-            upload_id = coalesce($4, upload_id)
-        where job_id = $1"#,
-        id.0,
-        progress.map(to_json),
-        progress.map(|progress| i64::from(progress.tile_steps_total)),
-        upload_id,
+        set progress = coalesce(new.progress, jobs.progress),
+            cost = coalesce(new.cost, jobs.cost),
+            upload_id = coalesce(new.upload_id, jobs.upload_id)
+        from unnest($1::uuid[], $2::jsonb[], $3::bigint[], $4::text[])
+            as new (job_id, progress, cost, upload_id)
+        where jobs.job_id = new.job_id"#,
+        &ids,
+        &progress as &[Option<serde_json::Value>],
+        &costs as &[Option<i64>],
+        &uploads as &[Option<String>],
     )
     .execute(conn)
     .await?;

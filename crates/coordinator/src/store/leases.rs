@@ -1,74 +1,107 @@
 //! Leases, which live in the `jobs` table: claiming, and finding those that lapsed.
 
+use std::collections::HashMap;
+
 use sqlx::PgConnection;
 use upres_common::job::state::LeaseToken;
-use upres_common::job::{IfExists, JobEvent, JobId};
+use upres_common::job::{IfExists, JobEvent, JobId, JobState};
 use upres_common::lease::Lease;
+use uuid::Uuid;
 
-use super::jobs::{TransitionError, transition};
-use super::{StoreError, attempts, from_json, in_seconds, outbox};
+use super::attempts::Begun;
+use super::{StoreError, attempts, from_json, in_seconds, jobs, outbox};
 
-/// Gives the job to `worker_id` when it is queued and due; `None` when it is not, whatever the
-/// reason: the wake-up was stale.
+/// Gives each job to the worker that asks for it, when it is queued and due. What is missing from the
+/// answer is not, whatever the reason: its wake-up was stale.
 ///
 /// # Errors
-/// [`StoreError`].
+/// [`StoreError`]; nothing is given then.
 pub async fn claim(
     conn: &mut PgConnection,
-    id: JobId,
-    worker_id: &str,
+    asked: &HashMap<JobId, String>,
     ttl_secs: u32,
-) -> Result<Option<Lease>, StoreError> {
-    // A row that is locked is being claimed, cancelled or reaped by somebody else right now.
-    let claimable = sqlx::query_scalar!(
-        r#"
-        select nextval('lease_tokens') as "token!"
-        from jobs
-        join outbox using (job_id)
-        where job_id = $1 and state = 'queued' and due_at <= now()
-            and (finish_by is null or finish_by > now())
-        for update of jobs skip locked"#,
-        id.0
-    )
-    .fetch_optional(&mut *conn)
-    .await?;
-    let Some(token) = claimable.map(LeaseToken) else {
-        return Ok(None);
-    };
-    let lease_until = in_seconds(conn, f64::from(ttl_secs)).await?;
-    match transition(conn, id, &JobEvent::Claimed { token, lease_until }).await {
-        Ok(_) => {}
-        Err(TransitionError::Store(error)) => return Err(error),
-        Err(TransitionError::Refused(_) | TransitionError::NoSuchJob(_)) => return Ok(None),
+) -> Result<Vec<Lease>, StoreError> {
+    let claimed = claimable(conn, asked.keys(), ttl_secs).await?;
+    if claimed.is_empty() {
+        return Ok(Vec::new());
     }
-    let row = sqlx::query!(
+    jobs::save(conn, &claimed).await?;
+    let tokens: HashMap<Uuid, LeaseToken> = claimed
+        .iter()
+        .filter_map(|(id, state)| Some((id.0, state.token()?)))
+        .collect();
+    let ids: Vec<Uuid> = tokens.keys().copied().collect();
+    let rows = sqlx::query!(
         r#"
         update jobs
         set attempt = attempt + 1, started_at = coalesce(started_at, now()), progress = null
-        where job_id = $1
-        returning attempt, input, output, if_exists, upscale, tile_batch, traceparent"#,
-        id.0
+        where job_id = any($1)
+        returning job_id, attempt, input, output, if_exists, upscale, tile_batch, traceparent"#,
+        &ids
     )
-    .fetch_one(&mut *conn)
+    .fetch_all(&mut *conn)
     .await?;
-    outbox::delete(conn, id).await?;
-    attempts::begin(conn, id, row.attempt, token, worker_id).await?;
-    Ok(Some(Lease {
-        job_id: id,
-        attempt: row.attempt,
-        token,
-        ttl_secs,
-        input: row.input,
-        output: row.output,
-        if_exists: if row.if_exists == "fail" {
-            IfExists::Fail
-        } else {
-            IfExists::Overwrite
-        },
-        upscale: from_json(id.0, "upscale", row.upscale)?,
-        tile_batch: row.tile_batch.and_then(|tiles| u32::try_from(tiles).ok()),
-        traceparent: row.traceparent,
-    }))
+    let mut granted = Vec::with_capacity(rows.len());
+    for row in rows {
+        granted.push(Lease {
+            job_id: JobId(row.job_id),
+            attempt: row.attempt,
+            token: tokens[&row.job_id],
+            ttl_secs,
+            input: row.input,
+            output: row.output,
+            if_exists: if row.if_exists == "fail" {
+                IfExists::Fail
+            } else {
+                IfExists::Overwrite
+            },
+            upscale: from_json(row.job_id, "upscale", row.upscale)?,
+            tile_batch: row.tile_batch.and_then(|tiles| u32::try_from(tiles).ok()),
+            traceparent: row.traceparent,
+        });
+    }
+    let begun: Vec<_> = granted.iter().map(|lease| begun(lease, asked)).collect();
+    outbox::delete(conn, &ids).await?;
+    attempts::begin(conn, &begun).await?;
+    Ok(granted)
+}
+
+fn begun(lease: &Lease, asked: &HashMap<JobId, String>) -> Begun {
+    Begun {
+        job_id: lease.job_id,
+        attempt: lease.attempt,
+        token: lease.token,
+        worker_id: asked[&lease.job_id].clone(),
+    }
+}
+
+/// Locks those of `ids` that can be claimed, and returns what each becomes.
+async fn claimable(
+    conn: &mut PgConnection,
+    ids: impl Iterator<Item = &JobId>,
+    ttl_secs: u32,
+) -> Result<Vec<(JobId, JobState)>, StoreError> {
+    let ids: Vec<Uuid> = ids.map(|id| id.0).collect();
+    // A row that is locked is being claimed, cancelled or reaped by somebody else right now.
+    let rows = sqlx::query!(
+        r#"
+        select jobs.job_id, nextval('lease_tokens') as "token!"
+        from jobs
+        join outbox using (job_id)
+        where job_id = any($1) and state = 'queued' and due_at <= now()
+            and (finish_by is null or finish_by > now())
+        for update of jobs skip locked"#,
+        &ids
+    )
+    .fetch_all(&mut *conn)
+    .await?;
+    let lease_until = in_seconds(conn, f64::from(ttl_secs)).await?;
+    let claimed = rows.into_iter().filter_map(|row| {
+        let token = LeaseToken(row.token);
+        let event = JobEvent::Claimed { token, lease_until };
+        Some((JobId(row.job_id), JobState::Queued.apply(&event).ok()?))
+    });
+    Ok(claimed.collect())
 }
 
 /// A running job whose lease has lapsed.

@@ -6,6 +6,7 @@ use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 use upres_common::broker::{Envelope, WakeUp};
 use upres_common::job::{Class, JobId};
+use uuid::Uuid;
 
 use super::StoreError;
 
@@ -36,12 +37,12 @@ pub async fn insert(
     Ok(())
 }
 
-/// Takes a job out: it waits no more.
+/// Takes jobs out: they wait no more.
 ///
 /// # Errors
 /// [`StoreError::Database`].
-pub async fn delete(conn: &mut PgConnection, id: JobId) -> Result<(), StoreError> {
-    sqlx::query!("delete from outbox where job_id = $1", id.0)
+pub async fn delete(conn: &mut PgConnection, ids: &[Uuid]) -> Result<(), StoreError> {
+    sqlx::query!("delete from outbox where job_id = any($1)", ids)
         .execute(conn)
         .await?;
     Ok(())
