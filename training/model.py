@@ -285,9 +285,10 @@ class Upres(nn.Module):
         mean, std = self.predictor(lr, first - 1)
         return z + self.sigmas[first - 1] * (mean + std * torch.randn_like(std)), std
 
-    def walk(self, z, schedule):
-        """Euler steps from a start latent to the clean latent."""
-        levels = [self.sigmas[t - 1] for t in schedule] + [torch.zeros(())]
+    def walk(self, z, schedule, until=None):
+        """Euler steps from a start latent to the clean one, or to the noise level of timestep `until`."""
+        end = torch.zeros(()) if until is None else self.sigmas[until - 1]
+        levels = [self.sigmas[t - 1] for t in schedule] + [end]
         for t, sigma, following in zip(schedule, levels, levels[1:]):
             z = z + (following - sigma) * self.epsilon(z, t - 1, sigma)
         return z

@@ -8,7 +8,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
-STEPS = {"vae": 60, "unet": 40, "predictor": 40, "joint": 24, "detail": 8}
+STEPS = {"vae": 60, "unet": 40, "joint": 40, "detail": 8}
 
 
 def run(folder):

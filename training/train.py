@@ -1,8 +1,9 @@
-"""The stages: `python train.py vae|unet|predictor|joint|detail [--minutes M | --steps N]`.
+"""The stages: `python train.py vae|unet|joint|detail [--minutes M | --steps N]`.
 
 Each begins from the averaged weights the one before it left in work/run/, and leaves its own there.
 """
 import argparse
+import copy
 import os
 import zlib
 from contextlib import contextmanager
@@ -133,69 +134,16 @@ def unet(model, pictures, loop_for):
     loop.run(step)
 
 
-@torch.no_grad()
-def channel_weights(model, hr):
-    """How much an error in each latent channel shows in the picture, one on average."""
-    z = latents(model, hr)
-    plain = model.decode(z)
-    shown = []
-    for channel in range(z.shape[1]):
-        moved = z.clone()
-        moved[:, channel] += 0.1 * torch.randn_like(moved[:, channel])
-        shown.append((model.decode(moved) - plain).pow(2).mean())
-    shown = torch.stack(shown)
-    return (shown / shown.mean()).view(1, -1, 1, 1)
-
-
-def predictor(model, pictures, loop_for):
-    """The noise predictor, and the UNet at a low rate, towards the sharp picture's latent.
-
-    All of it happens at the latent's size; a pool of encoded pairs is renewed slowly, since encoding and
-    decoding would cost three times as much as the step itself.
-    """
-    weights = channel_weights(model, Pictures(0).batch(16))
-    loop = loop_for([{"params": model.predictor.parameters(), "lr": 1e-3},
-                     {"params": [*model.unet.parameters(), model.prompt], "lr": 3e-4}])
-    pool = []
-
-    def renew():
-        hr, lr = pictures.pairs(4 * loop.batch)
-        target = latents(model, hr)
-        with torch.no_grad(), half():
-            enlarged = model.encode(F.interpolate(lr, scale_factor=4, mode="bicubic") * 2 - 1)
-        pool.extend(zip(lr, enlarged, target))
-        del pool[:-3000]
-
-    def step(loop):
-        if loop.step % 3 == 0 or len(pool) < 64:
-            renew()
-        picked = [pool[i] for i in pictures.rng.integers(0, len(pool), 4 * loop.batch)]
-        lr, enlarged, target = (torch.stack(x) for x in zip(*picked))
-        first = int(pictures.rng.choice(TRAINED))
-        with half():
-            mean, std = model.predictor(lr, first - 1)
-            start = enlarged + model.sigmas[first - 1] * (mean + std * torch.randn_like(std))
-            z = model.walk(start, (first,))
-        error = (weights * (z - target) ** 2).mean()
-        noise = noise_loss(model, target, pictures.rng) if loop.step % 4 == 0 else torch.zeros(())
-        loop.update(error + 0.1 * noise)
-        return {"loss": error, "unmoved": (weights * (enlarged - target) ** 2).mean(), "noise": 4 * noise,
-                "std": std.mean()}
-
-    loop.after = measure_upscaling(model, [(200,)])
-    loop.run(step)
-
-
 def joint(model, pictures, loop_for):
     """Predictor and decoder for pixels; the UNet at a low rate, held to its trade by the noise loss."""
     loop = loop_for([
-        {"params": [*model.predictor.parameters(), *model.vae.decoder.parameters(),
-                    *model.vae.post_quant_conv.parameters()], "lr": 4e-4},
+        {"params": model.predictor.parameters(), "lr": 8e-4},
+        {"params": [*model.vae.decoder.parameters(), *model.vae.post_quant_conv.parameters()], "lr": 4e-4},
         {"params": [*model.unet.parameters(), model.prompt], "lr": 3e-4}])
 
     def step(loop):
         hr, lr = pictures.pairs(loop.batch)
-        several = pictures.rng.random() < 0.15
+        several = pictures.rng.random() < 0.1
         choices = MORE_STEPS if several else ONE_STEP
         schedule = choices[pictures.rng.integers(len(choices))]
         with half():
@@ -203,50 +151,53 @@ def joint(model, pictures, loop_for):
             out = model.decode(model.walk(start, schedule))
         pixels = charbonnier(out, hr * 2 - 1)
         loss, noise = pixels, None
-        if loop.step % 4 == 0:
+        if loop.step % 8 == 0:
             noise = noise_loss(model, latents(model, hr), pictures.rng)
             loss = loss + 0.1 * noise
         loop.update(loss)
-        return {"pixels": pixels, "std": std.mean(), "noise": 0.0 if noise is None else 4 * noise}
+        return {"pixels": pixels, "std": std.mean(), "noise": 0.0 if noise is None else 8 * noise}
 
-    loop.after = measure_upscaling(model, [(200,), (200, 100, 50), (250, 200, 150, 100, 50)])
+    loop.after = measure_upscaling(model, [(200,)])
     loop.run(step)
 
 
 def detail(model, pictures, loop_for, adversarial=0.03, texture=1.0):
-    """Teaches the later steps to add detail: texture (and adversarial) loss on walks of several steps, for
-    the UNet only, in turn with the plain loss on one step, which all parts share and which must not suffer."""
+    """Teaches the later steps of a walk to add detail. The UNet alone changes; where a walk starts it
+    must say what it said before, so that one step stays what it was."""
+    before, prompt = copy.deepcopy(model.unet).requires_grad_(False), model.prompt.detach().clone()
     critic = Discriminator()
     judge = torch.optim.AdamW(critic.parameters(), lr=4e-4, betas=(0.5, 0.99), weight_decay=0)
-    parts = [*model.predictor.parameters(), *model.vae.decoder.parameters(), *model.vae.post_quant_conv.parameters()]
-    loop = loop_for([{"params": parts, "lr": 2e-4}, {"params": [*model.unet.parameters(), model.prompt], "lr": 4e-4}])
+    loop = loop_for([{"params": [*model.unet.parameters(), model.prompt], "lr": 4e-4}])
     loop.extra = {"critic": critic}
 
-    def one_step(hr, lr):
-        schedule = ONE_STEP[pictures.rng.integers(len(ONE_STEP))]
-        with half():
-            start, _ = model.start(lr, schedule[0])
-            out = model.decode(model.walk(start, schedule))
-        pixels = charbonnier(out, hr * 2 - 1)
-        noise = noise_loss(model, latents(model, hr), pictures.rng)
-        loop.update(pixels + 0.05 * noise)
-        return {"pixels_1": 2 * pixels, "pixels_n": 0.0, "texture_n": 0.0, "critic": 0.0}
-
-    def several_steps(hr, lr):
+    def step(loop):
+        hr, lr = pictures.pairs(loop.batch)
         schedule = MORE_STEPS[pictures.rng.integers(len(MORE_STEPS))]
         target = hr * 2 - 1
-        with fixed(model.vae, model.predictor), half():
+        with torch.no_grad(), half():
             start, _ = model.start(lr, schedule[0])
-            out = model.decode(model.walk(start.detach(), schedule))
+            z = model.walk(start, schedule[:-2], until=schedule[-2])
+        with fixed(model.vae), half():
+            out = model.decode(model.walk(z, schedule[-2:]))
         low = (F.avg_pool2d(out, 4) - F.avg_pool2d(target, 4)).abs().mean()
-        pixels, fine, disputed = charbonnier(out, target), texture_l1(out, target), 0.0
+        pixels, fine, moved, disputed = charbonnier(out, target), texture_l1(out, target), changed(lr), 0.0
         # The longer the walk, the more detail is asked for.
-        loss = 0.7 * pixels + low + texture * (len(schedule) - 1) / 2 * fine
+        loss = 0.7 * pixels + low + texture * (len(schedule) - 1) / 2 * fine + 20 * moved
         if adversarial:
             disputed, verdict = dispute(target, out)
-            loss = loss + adversarial * min(1.0, loop.step / 300) * len(schedule) / 3 * verdict
+            loss = loss + adversarial * min(1.0, loop.step / 100) * len(schedule) / 3 * verdict
         loop.update(loss)
-        return {"pixels_1": 0.0, "pixels_n": 2 * pixels, "texture_n": 2 * fine, "critic": 2 * disputed}
+        return {"pixels": pixels, "texture": fine, "moved": moved, "critic": disputed}
+
+    def changed(lr):
+        """How far the first step of a walk, which may be its only one, is from what it was."""
+        first = int(pictures.rng.choice(TRAINED))
+        sigma = model.sigmas[first - 1]
+        with torch.no_grad(), half():
+            start, _ = model.start(lr, first)
+            kept = before(start / (sigma ** 2 + 1) ** 0.5, first - 1, prompt.expand(len(lr), -1, -1)).sample
+        with half():
+            return F.mse_loss(model.epsilon(start, first - 1, sigma), kept.float())
 
     def dispute(target, out):
         """Trains the critic; returns its loss and what it holds against `out`."""
@@ -262,17 +213,12 @@ def detail(model, pictures, loop_for, adversarial=0.03, texture=1.0):
             fake, features = critic(out)
         return disputed, 7 * feature_matching(features, real_features) - fake.mean()
 
-    def step(loop):
-        hr, lr = pictures.pairs(loop.batch)
-        return one_step(hr, lr) if loop.step % 2 == 0 else several_steps(hr, lr)
-
     loop.after = measure_upscaling(model, [(200,), (200, 100, 50), (250, 200, 150, 100, 50)])
     loop.run(step)
 
 
 # name: (function, stage it starts from, default minutes)
-STAGES = {"vae": (vae, None, 20), "unet": (unet, "vae", 15), "predictor": (predictor, "unet", 10),
-          "joint": (joint, "predictor", 45), "detail": (detail, "joint", 20)}
+STAGES = {"vae": (vae, None, 20), "unet": (unet, "vae", 15), "joint": (joint, "unet", 75), "detail": (detail, "joint", 20)}
 
 
 def main():
