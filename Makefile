@@ -1,6 +1,6 @@
 # The front door. Anything longer than a line is a script under deploy/.
 .DEFAULT_GOAL := help
-.PHONY: help up down demo test check bench clean
+.PHONY: help up down demo test chaos check bench clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1\t\2/p' Makefile | expand -t 8
@@ -16,6 +16,9 @@ demo: ## Start the stack and upscale the sample photos into demo-output/
 
 test: ## Run every test beside throw-away services
 	@deploy/local/test.sh
+
+chaos: ## Break everything at once and check that no job is lost (SEED=n replays)
+	@deploy/chaos/run.sh
 
 check: ## Format, lints, docs, licences, unused dependencies
 	@deploy/local/check.sh

@@ -15,6 +15,6 @@ mod world;
 
 pub use process::{Process, program_path};
 pub use proxy::{Fault, Proxy};
-pub use services::{OwnBroker, OwnPostgres};
+pub use services::{OwnBroker, OwnPostgres, story_folder};
 pub use store::Store;
 pub use world::{DEADLINE, FakeWorker, World, WorldOptions, photo, until};

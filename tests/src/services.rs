@@ -59,6 +59,15 @@ pub(crate) fn build_folder() -> anyhow::Result<PathBuf> {
     Ok(built.to_owned())
 }
 
+/// A fresh folder for the files of a story.
+///
+/// # Errors
+/// When the build's folder is not known.
+pub fn story_folder(story: &str) -> anyhow::Result<PathBuf> {
+    let name = format!("{story}_{}", uuid::Uuid::now_v7().simple());
+    Ok(build_folder()?.join("stories").join(name))
+}
+
 /// An address that was free a moment ago.
 pub(crate) fn free_address() -> anyhow::Result<String> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string())

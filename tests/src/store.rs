@@ -88,6 +88,16 @@ impl Store {
         Ok(self.get(key).await?.map(|bytes| sha256_hex(&bytes)))
     }
 
+    /// Begins an upload and leaves it at that.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn begin_upload(&self, key: &str) -> anyhow::Result<()> {
+        let upload = self.client.create_multipart_upload();
+        upload.bucket(&self.bucket).key(key).send().await?;
+        Ok(())
+    }
+
     /// How many multipart uploads are open in the bucket.
     ///
     /// # Errors

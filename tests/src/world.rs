@@ -149,6 +149,12 @@ impl World {
         Self::new(story, WorldOptions::default()).await
     }
 
+    /// What a program needs to know to work in this world.
+    #[must_use]
+    pub fn env(&self) -> Vec<(String, String)> {
+        self.env.clone()
+    }
+
     /// Starts one more coordinator and waits until it is ready.
     ///
     /// # Errors

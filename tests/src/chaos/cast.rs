@@ -120,6 +120,7 @@ pub(super) struct Cast {
     pub(super) postgres: Arc<OwnPostgres>,
     pub(super) broker: Arc<OwnBroker>,
     pub(super) lease: Duration,
+    client: reqwest::Client,
 }
 
 impl Cast {
@@ -143,6 +144,10 @@ impl Cast {
             postgres: Arc::new(postgres??),
             broker: Arc::new(broker??),
             lease: options.lease,
+            // A connection each: what one request suffers is not handed on to the next.
+            client: reqwest::Client::builder()
+                .pool_max_idle_per_host(0)
+                .build()?,
         };
         cast.key = first_key(&[
             ("UPRES_DATABASE_URL".to_owned(), cast.postgres.url()),
@@ -279,8 +284,7 @@ impl Cast {
         path: &str,
     ) -> reqwest::RequestBuilder {
         let url = &self.coordinators[coordinator % self.coordinators.len()];
-        // A client each: what one request suffers is not handed on to the next.
-        reqwest::Client::new()
+        self.client
             .request(method, format!("http://{url}{path}"))
             .timeout(Duration::from_secs(10))
             .bearer_auth(&self.key)

@@ -18,8 +18,11 @@ use super::cast::Cast;
 use super::plan::Submission;
 use crate::history::{Call, History};
 
-/// Between two tries of a call.
-const PAUSE: Duration = Duration::from_millis(300);
+/// Between two looks of a reader.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// Between two tries of a call: the longer, the more there were.
+const PAUSE: Duration = Duration::from_millis(200);
+const LONGEST_PAUSE: Duration = Duration::from_secs(4);
 /// Pages of the newest jobs only, between two looks at all of them.
 const SHORT_LOOKS: usize = 8;
 
@@ -150,11 +153,11 @@ impl Client {
 
     /// Submits until there is an answer; returns the accepted job.
     async fn submit(&self, key: &str, body: &Value, first: usize) -> Option<String> {
-        for try_ in first.. {
+        for try_ in 0.. {
             if self.is_over() {
                 return None;
             }
-            let request = self.cast.request(Method::POST, try_, "/v1/jobs");
+            let request = self.cast.request(Method::POST, first + try_, "/v1/jobs");
             let answer = ask(request.header("idempotency-key", key).json(body)).await;
             let (words, job) = match &answer {
                 Ok((status, body)) if *status == StatusCode::ACCEPTED => {
@@ -177,7 +180,7 @@ impl Client {
                 self.recorder.refuse(format!("{key} was refused: {words}"));
                 return None;
             }
-            tokio::time::sleep(PAUSE).await;
+            pause_after(try_).await;
         }
         None
     }
@@ -207,7 +210,7 @@ impl Client {
                     return;
                 }
             }
-            tokio::time::sleep(PAUSE).await;
+            pause_after(try_).await;
         }
     }
 
@@ -216,7 +219,7 @@ impl Client {
             if self.is_over() {
                 return;
             }
-            tokio::time::sleep(PAUSE).await;
+            tokio::time::sleep(LOOK_EVERY).await;
         }
         for try_ in 0.. {
             if self.is_over() {
@@ -231,7 +234,7 @@ impl Client {
             if answer.is_ok_and(|(status, _)| !status.is_server_error()) {
                 return;
             }
-            tokio::time::sleep(PAUSE).await;
+            pause_after(try_).await;
         }
     }
 
@@ -245,7 +248,7 @@ impl Client {
             if over && complete {
                 return;
             }
-            tokio::time::sleep(PAUSE).await;
+            tokio::time::sleep(LOOK_EVERY).await;
         }
     }
 
@@ -282,6 +285,11 @@ impl Client {
 /// Where the result of that submission goes.
 pub(super) fn output(index: usize) -> String {
     format!("out/{index:05}.png")
+}
+
+async fn pause_after(tries: usize) {
+    let doublings = u32::try_from(tries.min(10)).unwrap_or_default();
+    tokio::time::sleep((PAUSE * 2_u32.pow(doublings)).min(LONGEST_PAUSE)).await;
 }
 
 async fn ask(request: reqwest::RequestBuilder) -> anyhow::Result<(StatusCode, Value)> {

@@ -180,9 +180,10 @@ impl Run {
         let mut lanes = self.strike(options);
         let mut clients = JoinSet::new();
         let gap = options.duration / u32::try_from(options.jobs.max(1))?;
-        for submission in plan::submissions(options.seed, options.jobs) {
+        for (at, submission) in (0..).zip(plan::submissions(options.seed, options.jobs)) {
+            // On time even when this machine is late.
+            tokio::time::sleep_until(begun + gap * at).await;
             clients.spawn(client.clone().follow(submission));
-            tokio::time::sleep(gap).await;
         }
         tokio::time::sleep_until(begun + options.duration).await;
         self.enough.send_replace(true);
@@ -214,6 +215,7 @@ impl Run {
                 cast: Arc::clone(&self.cast),
                 recorder: Arc::clone(&self.recorder),
                 enough: self.enough.subscribe(),
+                client: reqwest::Client::new(),
             };
             lanes.spawn(striker.work(strikes));
         }

@@ -28,6 +28,7 @@ pub(super) struct Striker {
     pub(super) recorder: Arc<Recorder>,
     /// Becomes true when there are to be no more faults.
     pub(super) enough: watch::Receiver<bool>,
+    pub(super) client: reqwest::Client,
 }
 
 impl Striker {
@@ -196,7 +197,7 @@ impl Striker {
     async fn manage(&self, method: Method, path: &str) -> Option<Value> {
         let broker = Arc::clone(&self.cast.broker);
         let url = blocking(move || broker.management_url()).await.ok()?;
-        let request = reqwest::Client::new().request(method, format!("{url}/api/{path}"));
+        let request = self.client.request(method, format!("{url}/api/{path}"));
         let answer = request.timeout(PATIENCE).send().await.ok()?;
         let text = answer.error_for_status().ok()?.text().await.ok()?;
         Some(serde_json::from_str(&text).unwrap_or_default())

@@ -34,7 +34,8 @@ struct Args {
     out: PathBuf,
 }
 
-#[tokio::main]
+// More threads than cores: the proxies must not wait for the clients.
+#[tokio::main(worker_threads = 4)]
 async fn main() -> anyhow::Result<ExitCode> {
     let args = Args::parse();
     let first = match args.seed {
