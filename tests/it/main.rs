@@ -3,8 +3,10 @@
 mod bad_inputs;
 mod broker_restarts;
 mod cancel;
+mod chaos;
 mod drain;
 mod idempotency;
+mod janitor;
 mod journey;
 mod keys;
 mod lapsed_lease;
