@@ -3,10 +3,11 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use upres_common::telemetry;
+use upres_common::objects::{ObjectStore, S3Args};
+use upres_common::telemetry::{self, LogArgs};
 
-use crate::config::{Config, DatabaseConfig};
-use crate::{auth, serve, store};
+use crate::config::{Config, DatabaseConfig, JanitorConfig};
+use crate::{auth, janitor, serve, store};
 
 /// Takes jobs in, sends them out to workers, watches over them and answers for them.
 #[derive(Debug, Parser)]
@@ -22,8 +23,30 @@ enum Command {
     Serve(Box<Config>),
     /// Applies migrations and ends. Prints a first admin key when there is no key yet.
     Migrate(DatabaseConfig),
+    /// Removes leftovers once, as `serve` does every hour: orphaned uploads, old idempotency keys,
+    /// jobs past their retention. Prints the counts as JSON.
+    Janitor {
+        /// Only count.
+        #[arg(long)]
+        dry_run: bool,
+        #[command(flatten)]
+        config: Box<JanitorArgs>,
+    },
     /// Prints every problem with the configuration and ends.
     CheckConfig(Box<Config>),
+}
+
+/// What the janitor needs.
+#[derive(Debug, clap::Args)]
+struct JanitorArgs {
+    #[command(flatten)]
+    database: DatabaseConfig,
+    #[command(flatten)]
+    s3: S3Args,
+    #[command(flatten)]
+    janitor: JanitorConfig,
+    #[command(flatten)]
+    log: LogArgs,
 }
 
 /// Runs the program. Exit status 2: wrong usage or configuration.
@@ -31,6 +54,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     match cli.command {
         Command::CheckConfig(config) => Ok(report(&config.problems(), true)),
         Command::Migrate(database) => migrate(&database).await,
+        Command::Janitor { dry_run, config } => sweep(&config, dry_run).await,
         Command::Serve(config) => {
             let problems = config.problems();
             if !problems.is_empty() {
@@ -56,6 +80,23 @@ fn report(problems: &[String], say_if_none: bool) -> ExitCode {
     ExitCode::from(2)
 }
 
+async fn sweep(args: &JanitorArgs, dry_run: bool) -> anyhow::Result<ExitCode> {
+    let mut problems = args.s3.problems();
+    let pool = store::pool(
+        &args.database.database_url,
+        args.database.database_connections,
+    );
+    problems.extend(pool.as_ref().err().cloned());
+    let (Ok(pool), true) = (pool, problems.is_empty()) else {
+        return Ok(report(&problems, false));
+    };
+    telemetry::init(&args.log).map_err(anyhow::Error::msg)?;
+    let objects = ObjectStore::new(&args.s3).await;
+    let swept = janitor::sweep(&pool, &objects, &args.janitor, dry_run).await?;
+    println!("{}", serde_json::to_string(&swept)?);
+    Ok(ExitCode::SUCCESS)
+}
+
 async fn migrate(config: &DatabaseConfig) -> anyhow::Result<ExitCode> {
     let pool = match store::pool(&config.database_url, config.database_connections) {
         Ok(pool) => pool,
@@ -77,4 +118,16 @@ pub(crate) async fn print_first_key(pool: &sqlx::PgPool) -> anyhow::Result<()> {
         println!("{key}");
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
 }

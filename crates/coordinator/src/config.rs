@@ -45,6 +45,9 @@ pub struct Config {
     /// Retries.
     #[command(flatten)]
     pub retry: RetryConfig,
+    /// The janitor.
+    #[command(flatten)]
+    pub janitor: JanitorConfig,
     /// Logs.
     #[command(flatten)]
     pub log: LogArgs,
@@ -125,6 +128,22 @@ pub struct RetryConfig {
         value_name = "N"
     )]
     pub quarantine_after: i64,
+}
+
+/// What is removed, and when.
+#[derive(Debug, Clone, clap::Args)]
+pub struct JanitorConfig {
+    /// Seconds between sweeps for leftovers.
+    #[arg(long = "janitor-secs", env = "UPRES_JANITOR_SECS", default_value = "3600", value_parser = seconds, value_name = "SECS")]
+    pub sweep_interval: Duration,
+    /// Seconds after which an upload that no running job knows of is aborted. Longer than any job
+    /// takes.
+    #[arg(long = "orphan-secs", env = "UPRES_ORPHAN_SECS", default_value = "86400", value_parser = seconds, value_name = "SECS")]
+    pub orphan_after: Duration,
+    /// Days to keep ended jobs; for ever, unless given. The input of a job that was removed is no
+    /// longer known as a master, which guards it against being named as an output.
+    #[arg(long, env = "UPRES_RETAIN_DAYS", value_name = "DAYS")]
+    pub retain_days: Option<u32>,
 }
 
 impl Config {

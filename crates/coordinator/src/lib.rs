@@ -9,6 +9,7 @@ pub mod cli;
 pub mod config;
 pub mod dispatch;
 pub mod group;
+pub mod janitor;
 pub mod lease;
 mod metrics;
 pub mod publish;

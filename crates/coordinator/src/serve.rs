@@ -1,4 +1,4 @@
-//! `serve`: the API, the relay and the reaper in one process, until SIGTERM.
+//! `serve`: the API, the relay, the reaper and the janitor in one process, until SIGTERM.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use upres_common::objects::ObjectStore;
 use crate::api::{self, App};
 use crate::config::Config;
 use crate::group::Group;
-use crate::{cli, dispatch, lease, metrics, reap, store};
+use crate::{cli, dispatch, janitor, lease, metrics, reap, store};
 
 /// Requests that are being answered get this long at the end.
 const GRACE: Duration = Duration::from_secs(10);
@@ -48,6 +48,12 @@ pub(crate) async fn serve(config: Config) -> anyhow::Result<()> {
         objects.clone(),
         config.retry,
         config.lease.reap_interval,
+        stop.clone(),
+    ));
+    tasks.spawn(janitor::run(
+        pool.clone(),
+        objects.clone(),
+        config.janitor.clone(),
         stop.clone(),
     ));
     let app = App {

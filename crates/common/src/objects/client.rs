@@ -4,6 +4,7 @@
 //! Nothing here relies on conditional writes for correctness: some stores ignore them silently.
 
 use std::collections::HashMap;
+use std::fmt::Display;
 use std::time::Duration;
 
 use aws_config::timeout::TimeoutConfig;
@@ -17,6 +18,7 @@ use aws_sdk_s3::primitives::{ByteStream, SdkBody};
 use aws_sdk_s3::types::{ChecksumAlgorithm, CompletedMultipartUpload, CompletedPart};
 use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
 use bytes::Bytes;
+use chrono::{DateTime, Utc};
 use sha2::{Digest, Sha256};
 
 use super::ObjectUri;
@@ -139,6 +141,17 @@ pub struct ObjectInfo {
     pub bytes: u64,
     /// Present when upres wrote the object.
     pub ownership: Option<Ownership>,
+}
+
+/// A multipart upload that is neither completed nor aborted.
+#[derive(Debug, Clone)]
+pub struct OpenUpload {
+    /// Where it would become visible.
+    pub uri: ObjectUri,
+    /// Its id.
+    pub upload_id: String,
+    /// When it was begun, by the store's clock.
+    pub begun_at: Option<DateTime<Utc>>,
 }
 
 /// How the completion of an upload ended, as far as the store answered.
@@ -371,6 +384,41 @@ impl ObjectStore {
         }
     }
 
+    /// Every upload in a bucket that was begun and neither completed nor aborted. Those under keys
+    /// that upres could not have written are left out.
+    ///
+    /// # Errors
+    /// [`ObjectError::Forbidden`] or [`ObjectError::Unavailable`].
+    pub async fn list_uploads(&self, bucket: &str) -> Result<Vec<OpenUpload>, ObjectError> {
+        let mut found = Vec::new();
+        let (mut key_marker, mut upload_marker) = (None, None);
+        loop {
+            let page = self
+                .client
+                .list_multipart_uploads()
+                .bucket(bucket)
+                .set_key_marker(key_marker)
+                .set_upload_id_marker(upload_marker)
+                .send()
+                .await
+                .map_err(|error| classify(bucket, &error))?;
+            found.extend(page.uploads().iter().filter_map(|upload| {
+                Some(OpenUpload {
+                    uri: format!("s3://{bucket}/{}", upload.key()?).parse().ok()?,
+                    upload_id: upload.upload_id()?.to_owned(),
+                    begun_at: upload
+                        .initiated()
+                        .and_then(|time| DateTime::from_timestamp(time.secs(), 0)),
+                })
+            }));
+            key_marker = page.next_key_marker().map(str::to_owned);
+            upload_marker = page.next_upload_id_marker().map(str::to_owned);
+            if page.is_truncated() != Some(true) || key_marker.is_none() {
+                return Ok(found);
+            }
+        }
+    }
+
     /// A URL that reads the object, for `lifetime`.
     ///
     /// # Errors
@@ -433,7 +481,7 @@ fn status_of<E>(error: &SdkError<E>) -> Option<u16> {
 }
 
 /// Sorts the store's answers into the few cases that callers tell apart.
-fn classify<E>(uri: &ObjectUri, error: &SdkError<E>) -> ObjectError
+fn classify<E>(uri: &(impl Display + ?Sized), error: &SdkError<E>) -> ObjectError
 where
     E: ProvideErrorMetadata + std::error::Error + 'static,
 {

@@ -5,5 +5,6 @@ mod client;
 
 pub use address::{AddressError, ObjectUri, UriPrefix, upload_address};
 pub use client::{
-    Completion, ObjectError, ObjectInfo, ObjectStore, Ownership, S3Args, sha256_base64, sha256_hex,
+    Completion, ObjectError, ObjectInfo, ObjectStore, OpenUpload, Ownership, S3Args, sha256_base64,
+    sha256_hex,
 };

@@ -105,3 +105,18 @@ pub async fn forget(conn: &mut PgConnection, limit: i64) -> Result<u64, StoreErr
     .await?;
     Ok(done.rows_affected())
 }
+
+/// How many keys [`forget`] would forget.
+///
+/// # Errors
+/// [`StoreError::Database`].
+pub async fn count_old(conn: &mut PgConnection) -> Result<u64, StoreError> {
+    let count = sqlx::query_scalar!(
+        r#"
+        select count(*) as "count!"
+        from idempotency_keys
+        where created_at <= now() - make_interval(secs => $1)"#,
+        KEPT.as_secs_f64(),
+    );
+    Ok(u64::try_from(count.fetch_one(conn).await?).unwrap_or_default())
+}

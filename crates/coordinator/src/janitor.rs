@@ -1,0 +1,168 @@
+//! The janitor: removes what nobody will come back for. Uploads of attempts that died before they
+//! could name them, idempotency keys of yesterday, and, if asked to, jobs that ended long ago.
+//!
+//! Slow and patient on purpose: small batches, so that claims never wait for it.
+
+use std::time::Duration;
+
+use sqlx::PgPool;
+use tokio_util::sync::CancellationToken;
+use upres_common::objects::{ObjectError, ObjectStore};
+
+use crate::config::JanitorConfig;
+use crate::store::{StoreError, idempotency, retention};
+
+/// Rows in one statement.
+const BATCH: i64 = 500;
+/// Jobs that ended longer ago say nothing about which buckets are still in use.
+const BUCKET_MEMORY: Duration = Duration::from_secs(30 * 24 * 3600);
+
+/// What was removed, or would be.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Swept {
+    /// Uploads that nobody will complete.
+    pub uploads: u64,
+    /// Idempotency keys past their day.
+    pub idempotency_keys: u64,
+    /// Jobs past their retention.
+    pub jobs: u64,
+}
+
+/// Why a sweep was not finished. The next one begins anew.
+#[derive(Debug, thiserror::Error)]
+pub enum SweepError {
+    /// The database.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The object store.
+    #[error("the object store")]
+    Objects(#[from] ObjectError),
+}
+
+impl From<sqlx::Error> for SweepError {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Store(error.into())
+    }
+}
+
+/// Sweeps at every interval until `stop`.
+pub async fn run(
+    pool: PgPool,
+    objects: ObjectStore,
+    config: JanitorConfig,
+    stop: CancellationToken,
+) {
+    while tokio::time::timeout(config.sweep_interval, stop.cancelled())
+        .await
+        .is_err()
+    {
+        match sweep(&pool, &objects, &config, false).await {
+            Ok(swept) if swept == Swept::default() => {}
+            Ok(swept) => tracing::info!(
+                uploads = swept.uploads,
+                idempotency_keys = swept.idempotency_keys,
+                jobs = swept.jobs,
+                "janitor removed leftovers"
+            ),
+            Err(error) => tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "janitor will try again"
+            ),
+        }
+    }
+}
+
+/// Sweeps once. With `dry_run` it only counts.
+///
+/// # Errors
+/// [`SweepError`].
+pub async fn sweep(
+    pool: &PgPool,
+    objects: &ObjectStore,
+    config: &JanitorConfig,
+    dry_run: bool,
+) -> Result<Swept, SweepError> {
+    Ok(Swept {
+        uploads: sweep_uploads(pool, objects, config.orphan_after, dry_run).await?,
+        idempotency_keys: sweep_keys(pool, dry_run).await?,
+        jobs: match config.retain_days {
+            Some(days) => sweep_jobs(pool, days, dry_run).await?,
+            None => 0,
+        },
+    })
+}
+
+async fn sweep_uploads(
+    pool: &PgPool,
+    objects: &ObjectStore,
+    age: Duration,
+    dry_run: bool,
+) -> Result<u64, SweepError> {
+    let mut conn = pool.acquire().await?;
+    let buckets = retention::buckets(&mut conn, BUCKET_MEMORY).await?;
+    let before = retention::moment_ago(&mut conn, age).await?;
+    drop(conn);
+    let mut found = 0;
+    for bucket in buckets {
+        let uploads = match objects.list_uploads(&bucket).await {
+            Ok(uploads) => uploads,
+            Err(error) => {
+                // Deleted, or not ours to list: the others are swept all the same.
+                tracing::warn!(
+                    bucket,
+                    error = &error as &dyn std::error::Error,
+                    "cannot list uploads"
+                );
+                continue;
+            }
+        };
+        for upload in uploads {
+            if upload.begun_at.is_none_or(|begun_at| begun_at > before) {
+                continue;
+            }
+            let mut conn = pool.acquire().await?;
+            if !retention::is_orphan(&mut conn, &upload.uri, &upload.upload_id).await? {
+                continue;
+            }
+            drop(conn);
+            found += 1;
+            tracing::info!(object.key = %upload.uri, dry_run, "orphaned upload");
+            if !dry_run {
+                objects.abort_upload(&upload.uri, &upload.upload_id).await?;
+            }
+        }
+    }
+    Ok(found)
+}
+
+async fn sweep_keys(pool: &PgPool, dry_run: bool) -> Result<u64, SweepError> {
+    let mut conn = pool.acquire().await?;
+    if dry_run {
+        return Ok(idempotency::count_old(&mut conn).await?);
+    }
+    let mut removed = 0;
+    loop {
+        let batch = idempotency::forget(&mut conn, BATCH).await?;
+        removed += batch;
+        if batch == 0 {
+            return Ok(removed);
+        }
+    }
+}
+
+async fn sweep_jobs(pool: &PgPool, days: u32, dry_run: bool) -> Result<u64, SweepError> {
+    let age = Duration::from_secs(u64::from(days) * 24 * 3600);
+    let mut conn = pool.acquire().await?;
+    if dry_run {
+        let count = retention::count_ended(&mut conn, age).await?;
+        return Ok(u64::try_from(count).unwrap_or_default());
+    }
+    let mut removed = 0;
+    loop {
+        let batch = retention::remove_ended(&mut conn, age, BATCH).await?;
+        removed += batch;
+        if batch == 0 {
+            return Ok(removed);
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! What may go: uploads nobody will complete, jobs that ended long ago.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use sqlx::PgConnection;
+use upres_common::objects::ObjectUri;
+
+use super::StoreError;
+
+/// Buckets that jobs of the last `age` wrote to or will.
+///
+/// # Errors
+/// [`StoreError::Database`].
+pub async fn buckets(conn: &mut PgConnection, age: Duration) -> Result<Vec<String>, StoreError> {
+    let buckets = sqlx::query_scalar!(
+        r#"
+        select distinct split_part(output, '/', 3) as "bucket!"
+        from jobs
+        where finished_at is null or finished_at > now() - make_interval(secs => $1)"#,
+        age.as_secs_f64(),
+    );
+    Ok(buckets.fetch_all(conn).await?)
+}
+
+/// The moment `age` ago, by the database's clock.
+///
+/// # Errors
+/// [`StoreError::Database`].
+pub async fn moment_ago(
+    conn: &mut PgConnection,
+    age: Duration,
+) -> Result<DateTime<Utc>, StoreError> {
+    let moment = sqlx::query_scalar!(
+        r#"select now() - make_interval(secs => $1) as "moment!""#,
+        age.as_secs_f64(),
+    );
+    Ok(moment.fetch_one(conn).await?)
+}
+
+/// Whether an upload was begun for one of our outputs and can no longer be completed: no job that
+/// runs has it, or may be about to say that it has.
+///
+/// # Errors
+/// [`StoreError::Database`].
+pub async fn is_orphan(
+    conn: &mut PgConnection,
+    output: &ObjectUri,
+    upload_id: &str,
+) -> Result<bool, StoreError> {
+    let orphan = sqlx::query_scalar!(
+        r#"
+        select count(*) > 0 and not coalesce(bool_or(
+            state = 'running' and (upload_id is null or upload_id = $2)
+        ), false) as "orphan!"
+        from jobs
+        where output = $1"#,
+        output.to_string(),
+        upload_id,
+    );
+    Ok(orphan.fetch_one(conn).await?)
+}
+
+/// How many jobs ended longer than `age` ago.
+///
+/// # Errors
+/// [`StoreError::Database`].
+pub async fn count_ended(conn: &mut PgConnection, age: Duration) -> Result<i64, StoreError> {
+    let count = sqlx::query_scalar!(
+        r#"
+        select count(*) as "count!"
+        from jobs
+        where finished_at < now() - make_interval(secs => $1)"#,
+        age.as_secs_f64(),
+    );
+    Ok(count.fetch_one(conn).await?)
+}
+
+/// Removes up to `limit` jobs that ended longer than `age` ago, the oldest first, with all that
+/// belongs to them. Returns how many.
+///
+/// # Errors
+/// [`StoreError::Database`].
+pub async fn remove_ended(
+    conn: &mut PgConnection,
+    age: Duration,
+    limit: i64,
+) -> Result<u64, StoreError> {
+    let done = sqlx::query!(
+        r#"
+        delete from jobs
+        where job_id in (
+            select job_id
+            from jobs
+            where finished_at < now() - make_interval(secs => $1)
+            order by finished_at
+            limit $2
+            for update skip locked
+        )"#,
+        age.as_secs_f64(),
+        limit,
+    )
+    .execute(conn)
+    .await?;
+    Ok(done.rows_affected())
+}

@@ -1,0 +1,72 @@
+//! What nobody will come back for is removed; what somebody needs is not.
+
+use std::process::Command;
+
+use journey_tests::{FakeWorker, World, program_path};
+use serde_json::{Value, json};
+
+/// Runs the janitor once, with no patience for uploads.
+fn sweep(world: &World, more: &[&str]) -> anyhow::Result<Value> {
+    let done = Command::new(program_path("upres-coordinator")?)
+        .args(["janitor", "--orphan-secs", "0.001", "--retain-days", "7"])
+        .args(more)
+        .envs(world.env())
+        .output()?;
+    anyhow::ensure!(
+        done.status.success(),
+        "{}",
+        String::from_utf8_lossy(&done.stderr)
+    );
+    Ok(serde_json::from_slice(&done.stdout)?)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn orphaned_uploads_old_keys_and_old_jobs_go_and_nothing_else() -> anyhow::Result<()> {
+    let mut world = World::plain("janitor").await?;
+    let worker = world.start_fake_worker_default().await?;
+    let (old, recent) = (
+        world.submit_photo("old").await?,
+        world.submit_photo("recent").await?,
+    );
+    world.succeeds(&old).await?;
+    world.succeeds(&recent).await?;
+    drop(worker);
+    let slow = FakeWorker {
+        tiles: 2000,
+        tile_ms: 100,
+        ..FakeWorker::default()
+    };
+    let _busy = world.start_fake_worker(slow).await?;
+    let running = world.submit_photo("running").await?;
+    world.wait_for(&running, &["running"]).await?;
+    // An attempt that died between beginning its upload and its next heartbeat; the upload of the
+    // job that runs; and one of somebody else.
+    for key in ["out/recent.png", "out/running.png", "elsewhere/x.png"] {
+        world.store.begin_upload(key).await?;
+    }
+    let mut database = world.database().await?;
+    sqlx::query("update jobs set finished_at = now() - interval '8 days' where job_id = $1::uuid")
+        .bind(&old)
+        .execute(&mut database)
+        .await?;
+    sqlx::query(
+        "insert into idempotency_keys (tenant, key, request_sha256, job_id, created_at) \
+         select tenant, 'k', '', job_id, now() - interval '25 hours' from jobs where job_id = $1::uuid",
+    )
+    .bind(&recent)
+    .execute(&mut database)
+    .await?;
+
+    let expected = json!({"uploads": 1, "idempotency_keys": 1, "jobs": 1});
+    assert_eq!(sweep(&world, &["--dry-run"])?, expected);
+    assert_eq!(world.store.open_uploads().await?, 3);
+    assert_eq!(sweep(&world, &[])?, expected);
+    assert_eq!(world.store.open_uploads().await?, 2);
+    let nothing = json!({"uploads": 0, "idempotency_keys": 0, "jobs": 0});
+    assert_eq!(sweep(&world, &[])?, nothing);
+    let left = sqlx::query_scalar::<_, i64>("select count(*) from jobs");
+    assert_eq!(left.fetch_one(&mut database).await?, 2);
+    assert_eq!(world.job(&recent).await?["state"], "succeeded");
+    assert!(world.store.get("out/old.png").await?.is_some());
+    Ok(())
+}
