@@ -2,42 +2,199 @@
 //!
 //! The file holds the flags' names with underscores (`database_url = "…"`). A key at the top level
 //! serves every program that has such a flag; a table named after the program serves it alone.
+//! What the help hides of the environment, a password or a key, it hides of the file too.
 
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
-use clap::{Command, CommandFactory, FromArgMatches};
+use clap::builder::{OsStr as Text, Resettable};
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{Arg, ArgMatches, Command, CommandFactory, FromArgMatches};
 
 /// Names another file than `./upres.toml`.
 const FILE_VARIABLE: &str = "UPRES_CONFIG";
 const TABLES: [&str; 3] = ["cli", "coordinator", "worker"];
+/// The subcommand that names every problem instead of the first.
+const CHECK: &str = "check-config";
+/// Takes the place of a setting that must be given but was not, while others are checked.
+const STAND_IN: &str = "unset";
+
+/// What `check-config` found that could not even be read.
+#[derive(Debug, Default)]
+pub struct Refused {
+    problems: Vec<String>,
+    /// Flags that hold a stand-in, such as `--listen`.
+    flags: Vec<String>,
+}
+
+impl Refused {
+    /// Every problem: what could not be read, then `others`, the program's own rules. Those that
+    /// speak of a setting already refused are left out: they judge its stand-in.
+    #[must_use]
+    pub fn and(mut self, others: Vec<String>) -> Vec<String> {
+        let own = |problem: &String| {
+            let mut words = problem.split(|c: char| c != '-' && !c.is_ascii_alphanumeric());
+            !words.any(|word| self.flags.iter().any(|flag| flag == word))
+        };
+        let others: Vec<_> = others.into_iter().filter(own).collect();
+        self.problems.extend(others);
+        self.problems
+    }
+}
 
 /// Parses the command line of `program`, with values from the file as defaults. Ends the process
 /// with status 2 and a sentence when the file or a flag is wrong.
 #[must_use]
 pub fn parse<T: CommandFactory + FromArgMatches>(program: &str, fallbacks: &[PathBuf]) -> T {
-    let command = T::command();
-    let command = match with_file(command, program, fallbacks) {
-        Ok(command) => command,
-        Err(problem) => {
-            eprintln!("error: {problem}");
-            std::process::exit(2);
-        }
-    };
-    let matches = command.get_matches();
-    T::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
+    let args: Vec<_> = std::env::args_os().collect();
+    parse_from(program, fallbacks, args, false).0
 }
 
-fn with_file(command: Command, program: &str, fallbacks: &[PathBuf]) -> Result<Command, String> {
-    let named = std::env::var_os(FILE_VARIABLE).map(PathBuf::from);
-    if let Some(path) = named {
-        return apply(command, &read(&path)?, program, &path);
+/// The same for a program with the subcommand `check-config`, for which what cannot be read is put
+/// aside and told, so that the rest is checked too.
+#[must_use]
+pub fn parse_or_refuse<T: CommandFactory + FromArgMatches>(
+    program: &str,
+    fallbacks: &[PathBuf],
+) -> (T, Refused) {
+    let args: Vec<_> = std::env::args_os().collect();
+    let check = args.get(1).is_some_and(|word| word == CHECK);
+    parse_from(program, fallbacks, args, check)
+}
+
+fn parse_from<T: CommandFactory + FromArgMatches>(
+    program: &str,
+    fallbacks: &[PathBuf],
+    args: Vec<OsString>,
+    check: bool,
+) -> (T, Refused) {
+    let (command, problems) = with_file(T::command(), program, fallbacks);
+    if !check && !problems.is_empty() {
+        for problem in problems {
+            eprintln!("error: {problem}");
+        }
+        std::process::exit(2);
     }
-    for path in fallbacks {
-        if path.is_file() {
-            return apply(command, &read(path)?, program, path);
+    let mut refused = Refused {
+        problems,
+        ..Refused::default()
+    };
+    let matches = if check {
+        read_what_can_be(command, &T::command(), args, &mut refused)
+    } else {
+        command.try_get_matches_from(args)
+    };
+    let parsed = matches.and_then(|matches| T::from_arg_matches(&matches));
+    (parsed.unwrap_or_else(|error| error.exit()), refused)
+}
+
+/// Parses again and again, each time without the settings that were refused: they take the default
+/// that they have in `plain`, or a stand-in.
+fn read_what_can_be(
+    mut command: Command,
+    plain: &Command,
+    mut args: Vec<OsString>,
+    refused: &mut Refused,
+) -> Result<ArgMatches, clap::Error> {
+    loop {
+        let error = match command.clone().try_get_matches_from(&args) {
+            Ok(matches) => return Ok(matches),
+            Err(error) => error,
+        };
+        let flags = flags_of(&error);
+        if flags.is_empty() || flags.iter().any(|flag| refused.flags.contains(flag)) {
+            return Err(error);
+        }
+        for flag in flags {
+            let Some(arg) = plain
+                .find_subcommand(CHECK)
+                .and_then(|sub| find(sub, &flag))
+            else {
+                return Err(error);
+            };
+            refused.problems.push(sentence(&error, &flag, arg));
+            command = command.mut_subcommand(CHECK, |sub| put_aside(sub, arg));
+            remove(&mut args, &flag);
+            refused.flags.push(flag);
         }
     }
-    Ok(command)
+}
+
+/// The flags a value of which is refused, or which are missing; none for any other error.
+fn flags_of(error: &clap::Error) -> Vec<String> {
+    let readable = [
+        ErrorKind::InvalidValue,
+        ErrorKind::ValueValidation,
+        ErrorKind::MissingRequiredArgument,
+    ];
+    if !readable.contains(&error.kind()) {
+        return Vec::new();
+    }
+    let shown: Vec<&String> = match error.get(ContextKind::InvalidArg) {
+        Some(ContextValue::String(arg)) => vec![arg],
+        Some(ContextValue::Strings(args)) => args.iter().collect(),
+        _ => Vec::new(),
+    };
+    let flag = |shown: &String| shown.split(' ').next().unwrap_or_default().to_owned();
+    shown.into_iter().map(flag).collect()
+}
+
+fn find<'a>(command: &'a Command, flag: &str) -> Option<&'a Arg> {
+    let name = flag.strip_prefix("--")?;
+    command
+        .get_arguments()
+        .find(|arg| arg.get_long() == Some(name))
+}
+
+fn sentence(error: &clap::Error, flag: &str, arg: &Arg) -> String {
+    if error.kind() == ErrorKind::MissingRequiredArgument {
+        let variable = arg.get_env().map(OsStr::to_string_lossy);
+        let variable = variable.map_or_else(String::new, |name| format!(" or set {name}"));
+        return format!("{flag} is missing: give it{variable}");
+    }
+    let text = error.to_string();
+    let text = text.strip_prefix("error: ").unwrap_or(&text);
+    let first = text.split("\n\n").next().unwrap_or(text);
+    let lines: Vec<_> = first.lines().map(str::trim).collect();
+    lines.join(" ")
+}
+
+fn put_aside(command: Command, plain: &Arg) -> Command {
+    let default = match plain.get_default_values().first() {
+        Some(default) => Resettable::Value(default.clone()),
+        None if plain.is_required_set() => Resettable::Value(Text::from(STAND_IN)),
+        None => Resettable::Reset,
+    };
+    command.mut_arg(plain.get_id(), |arg| {
+        arg.required(false)
+            .env(Resettable::<Text>::Reset)
+            .default_value(default)
+    })
+}
+
+/// Takes `--flag value` and `--flag=value` out of the command line.
+fn remove(args: &mut Vec<OsString>, flag: &str) {
+    let with_value = format!("{flag}=");
+    let mut value_follows = false;
+    args.retain(|arg| {
+        let bytes = arg.as_encoded_bytes();
+        let is_value = std::mem::take(&mut value_follows) && !bytes.starts_with(b"--");
+        value_follows = arg == flag;
+        !is_value && arg != flag && !bytes.starts_with(with_value.as_bytes())
+    });
+}
+
+/// The command with the file's values as defaults, and everything that is wrong with the file.
+fn with_file(command: Command, program: &str, fallbacks: &[PathBuf]) -> (Command, Vec<String>) {
+    let named = std::env::var_os(FILE_VARIABLE).map(PathBuf::from);
+    let found = named.or_else(|| fallbacks.iter().find(|path| path.is_file()).cloned());
+    let Some(path) = found else {
+        return (command, Vec::new());
+    };
+    match read(&path) {
+        Ok(table) => apply(command, &table, program, &path),
+        Err(problem) => (command, vec![problem]),
+    }
 }
 
 fn read(path: &Path) -> Result<toml::Table, String> {
@@ -52,55 +209,59 @@ fn apply(
     table: &toml::Table,
     program: &str,
     path: &Path,
-) -> Result<Command, String> {
-    for (key, value) in table {
-        match value {
-            toml::Value::Table(own) if TABLES.contains(&key.as_str()) => {
-                if key == program {
-                    for (key, value) in own {
-                        command = default(command, key, value, true, path)?;
-                    }
-                }
-            }
-            value => command = default(command, key, value, false, path)?,
-        }
-    }
-    Ok(command)
-}
-
-/// Makes `value` the default of the flag `key`, wherever among the subcommands it occurs.
-fn default(
-    command: Command,
-    key: &str,
-    value: &toml::Value,
-    required: bool,
-    path: &Path,
-) -> Result<Command, String> {
-    let text = match value {
-        toml::Value::String(text) => text.clone(),
-        toml::Value::Integer(number) => number.to_string(),
-        toml::Value::Float(number) => number.to_string(),
-        toml::Value::Boolean(choice) => choice.to_string(),
-        _ => {
-            return Err(format!(
+) -> (Command, Vec<String>) {
+    let mut problems = Vec::new();
+    let mut set = |command, key: &str, value: &toml::Value, required| {
+        let Some(text) = text(value) else {
+            problems.push(format!(
                 "{}: `{key}` must be a text, a number or a boolean",
                 path.display()
             ));
+            return command;
+        };
+        let mut known = false;
+        let command = set_default(command, key, &text, &mut known);
+        if required && !known {
+            problems.push(format!("{}: there is no setting `{key}`", path.display()));
         }
+        command
     };
-    let mut known = false;
-    let command = set_default(command, key, &text, &mut known);
-    if required && !known {
-        return Err(format!("{}: there is no setting `{key}`", path.display()));
+    for (key, value) in table {
+        match value {
+            toml::Value::Table(own) if TABLES.contains(&key.as_str()) => {
+                for (key, value) in own.iter().filter(|_| key == program) {
+                    command = set(command, key, value, true);
+                }
+            }
+            value => command = set(command, key, value, false),
+        }
     }
-    Ok(command)
+    (command, problems)
 }
 
+fn text(value: &toml::Value) -> Option<String> {
+    match value {
+        toml::Value::String(text) => Some(text.clone()),
+        toml::Value::Integer(number) => Some(number.to_string()),
+        toml::Value::Float(number) => Some(number.to_string()),
+        toml::Value::Boolean(choice) => Some(choice.to_string()),
+        _ => None,
+    }
+}
+
+/// Makes `text` the default of the flag `key`, wherever among the subcommands it occurs.
 fn set_default(mut command: Command, key: &str, text: &str, known: &mut bool) -> Command {
-    if command.get_arguments().any(|arg| arg.get_id() == key) {
+    let flag = format!("--{}", key.replace('_', "-"));
+    if let Some(id) = find(&command, &flag).map(|arg| arg.get_id().clone()) {
         *known = true;
         let text = text.to_owned();
-        command = command.mut_arg(key, |arg| arg.required(false).default_value(text));
+        command = command.mut_arg(id, |arg| {
+            // The help shows defaults; what is secret in the environment is so in the file.
+            let secret = arg.is_hide_env_values_set() || arg.is_hide_default_value_set();
+            arg.required(false)
+                .default_value(text)
+                .hide_default_value(secret)
+        });
     }
     let names: Vec<String> = command
         .get_subcommands()
@@ -116,34 +277,98 @@ fn set_default(mut command: Command, key: &str, text: &str, known: &mut bool) ->
 mod tests {
     use super::*;
 
-    fn parsed(file: &str, args: &[&str]) -> Result<String, String> {
-        let sub =
-            Command::new("serve").arg(clap::Arg::new("listen").long("listen").default_value("a"));
-        let command = Command::new("x").subcommand(sub);
+    fn program() -> Command {
+        let listen = Arg::new("address").long("listen").default_value("1");
+        let port = Arg::new("port").long("port-number").default_value("1");
+        let key = Arg::new("api_key")
+            .long("api-key")
+            .env("UPRES_TEST_NOT_SET")
+            .hide_env_values(true)
+            .required(true);
+        let number = clap::value_parser!(u16);
+        let args = [listen.value_parser(number), port.value_parser(number), key];
+        Command::new("x")
+            .subcommand(Command::new("serve").args(args.clone()))
+            .subcommand(Command::new(CHECK).args(args))
+    }
+
+    fn with(file: &str) -> (Command, Vec<String>) {
         let table = file.parse().unwrap();
-        let command = apply(command, &table, "coordinator", Path::new("upres.toml"))?;
-        let matches = command
-            .try_get_matches_from([&["x", "serve"], args].concat())
-            .unwrap();
-        let (_, serve) = matches.subcommand().unwrap();
-        Ok(serve.get_one::<String>("listen").unwrap().clone())
+        apply(program(), &table, "coordinator", Path::new("upres.toml"))
+    }
+
+    fn parsed(file: &str, args: &[&str]) -> u16 {
+        let (command, problems) = with(file);
+        assert!(problems.is_empty(), "{problems:?}");
+        let line = [&["x", "serve", "--api-key", "k"], args].concat();
+        let matches = command.try_get_matches_from(line).unwrap();
+        *matches.subcommand().unwrap().1.get_one("address").unwrap()
     }
 
     #[test]
     fn a_flag_beats_the_file_and_the_file_beats_the_default() {
-        assert_eq!(parsed("", &[]).unwrap(), "a");
-        assert_eq!(parsed("listen = 'b'", &[]).unwrap(), "b");
-        assert_eq!(parsed("[coordinator]\nlisten = 'c'", &[]).unwrap(), "c");
-        assert_eq!(parsed("[worker]\nlisten = 'c'", &[]).unwrap(), "a");
-        assert_eq!(parsed("listen = 'b'", &["--listen", "d"]).unwrap(), "d");
+        assert_eq!(parsed("", &[]), 1);
+        assert_eq!(parsed("listen = 2", &[]), 2);
+        assert_eq!(parsed("[coordinator]\nlisten = '3'", &[]), 3);
+        assert_eq!(parsed("[worker]\nlisten = 3", &[]), 1);
+        assert_eq!(parsed("listen = 2", &["--listen", "4"]), 4);
     }
 
     #[test]
-    fn a_misspelt_setting_in_the_programs_own_table_is_named() {
-        assert!(
-            parsed("[coordinator]\nlissen = 'b'", &[])
-                .unwrap_err()
-                .contains("lissen")
-        );
+    fn everything_wrong_in_the_programs_own_table_is_named() {
+        let problems = with("[coordinator]\nlissen = 2\nlisten = [2]").1;
+        assert_eq!(problems.len(), 2);
+        assert!(problems.iter().any(|problem| problem.contains("`lissen`")));
+        assert!(problems.iter().any(|problem| problem.contains("`listen`")));
+    }
+
+    #[test]
+    fn the_help_shows_what_the_file_sets_but_no_secret() {
+        let (mut command, _) = with("api_key = 'upres_secret'\nlisten = 7");
+        for name in ["serve", CHECK] {
+            let help = command.find_subcommand_mut(name).unwrap();
+            for help in [help.render_help(), help.render_long_help()] {
+                let help = help.to_string();
+                assert!(help.contains("[default: 7]"), "{help}");
+                assert!(!help.contains("secret"), "{help}");
+            }
+        }
+    }
+
+    fn checked(file: &str, args: &[&str], others: &[&str]) -> Vec<String> {
+        let (command, problems) = with(file);
+        let mut refused = Refused {
+            problems,
+            ..Refused::default()
+        };
+        let args = ["x", CHECK].iter().chain(args).map(OsString::from);
+        read_what_can_be(command, &program(), args.collect(), &mut refused).unwrap();
+        refused.and(others.iter().map(ToString::to_string).collect())
+    }
+
+    #[test]
+    fn a_check_names_everything_that_cannot_be_read_and_goes_on_to_the_rest() {
+        let others = [
+            "--api-key is no API key",
+            "--listen must not be `--port`",
+            "--s3-endpoint is no URL",
+        ];
+        let problems = checked("port_number = 'b'", &["--listen=a"], &others);
+        assert_eq!(problems.len(), 4, "{problems:?}");
+        assert!(problems[0].starts_with("invalid value 'a' for '--listen"));
+        assert!(problems[1].starts_with("invalid value 'b' for '--port-number"));
+        let missing = "--api-key is missing: give it or set UPRES_TEST_NOT_SET";
+        assert_eq!(problems[2], missing);
+        assert_eq!(problems[3], others[2]);
+        let given = ["--listen", "a", "--api-key", "k"];
+        assert_eq!(checked("", &given, &others).len(), 3);
+        assert!(checked("", &given[2..], &[]).is_empty());
+    }
+
+    #[test]
+    fn a_word_that_is_no_setting_still_ends_a_check() {
+        let args = ["x", CHECK, "--lissen", "2"].map(OsString::from).to_vec();
+        let mut refused = Refused::default();
+        assert!(read_what_can_be(program(), &program(), args, &mut refused).is_err());
     }
 }

@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use upres_common::config::Refused;
 use upres_common::objects::{ObjectStore, S3Args};
 use upres_common::telemetry::{self, LogArgs};
 
@@ -49,10 +50,11 @@ struct JanitorArgs {
     log: LogArgs,
 }
 
-/// Runs the program. Exit status 2: wrong usage or configuration.
-pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
+/// Runs the program. Exit status 2: wrong usage or configuration; `refused` is what `check-config`
+/// is to tell beside its own findings.
+pub async fn run(cli: Cli, refused: Refused) -> anyhow::Result<ExitCode> {
     match cli.command {
-        Command::CheckConfig(config) => Ok(report(&config.problems(), true)),
+        Command::CheckConfig(config) => Ok(report(&refused.and(config.problems()), true)),
         Command::Migrate(database) => migrate(&database).await,
         Command::Janitor { dry_run, config } => sweep(&config, dry_run).await,
         Command::Serve(config) => {

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::{Parser, Subcommand};
 use invsr::{InvSr, Upscale};
+use upres_common::config::Refused;
 use upres_common::telemetry;
 
 use crate::bench::{self, BenchConfig};
@@ -29,11 +30,12 @@ enum Command {
     Bench(BenchConfig),
 }
 
-/// Runs the program. Exit status 2: wrong usage or configuration.
+/// Runs the program. Exit status 2: wrong usage or configuration; `refused` is what `check-config`
+/// is to tell beside its own findings.
 ///
 /// # Errors
 /// What cannot be mended by waiting: a model that does not load, a device that is lost.
-pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
+pub async fn run(cli: Cli, refused: Refused) -> anyhow::Result<ExitCode> {
     let (config, only_check) = match cli.command {
         Command::Run(config) => (config, false),
         Command::CheckConfig(config) => (config, true),
@@ -41,7 +43,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     };
     let mut problems = config.services.problems();
     problems.extend(config.engine.problems());
-    if any_printed(&problems) {
+    if any_printed(&refused.and(problems)) {
         return Ok(ExitCode::from(2));
     }
     if only_check {
