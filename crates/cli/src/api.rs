@@ -10,6 +10,8 @@ use serde::de::DeserializeOwned;
 use upres_common::job::request::FieldError;
 use upres_common::job::view::JobView;
 
+use crate::cli::Usage;
+
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Longer than a long poll.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(90);
@@ -26,6 +28,7 @@ pub struct ApiArgs {
         long,
         env = "UPRES_API_URL",
         default_value = "http://127.0.0.1:8080",
+        value_parser = url,
         value_name = "URL"
     )]
     pub api_url: String,
@@ -60,12 +63,12 @@ impl Api {
     /// A client; does not connect yet.
     ///
     /// # Errors
-    /// When no key was given.
+    /// [`Usage`] when no key was given.
     pub fn new(args: ApiArgs) -> anyhow::Result<Self> {
         if args.api_key.is_none() {
-            bail!(
-                "no API key: set UPRES_API_KEY, give --api-key, or put `api_key` into upres.toml"
-            );
+            let problem =
+                "no API key: set UPRES_API_KEY, give --api-key, or put `api_key` into upres.toml";
+            bail!(Usage(problem.to_owned()));
         }
         // Fails only when the process has a provider already.
         let _ = rustls::crypto::ring::default_provider().install_default();
@@ -244,6 +247,15 @@ impl Problem {
             text = format!("{text}\n  {}: {}", error.pointer, error.detail);
         }
         text
+    }
+}
+
+fn url(text: &str) -> Result<String, String> {
+    let url = reqwest::Url::parse(text).ok();
+    let valid = url.is_some_and(|url| ["http", "https"].contains(&url.scheme()) && url.has_host());
+    match valid {
+        true => Ok(text.to_owned()),
+        false => Err("not a URL: write http://host:port or https://host".to_owned()),
     }
 }
 

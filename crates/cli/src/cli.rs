@@ -10,6 +10,11 @@ use crate::{evaluate, jobs, keys, models, submit, upscale};
 /// Exit status for wrong usage or configuration.
 pub const USAGE: u8 = 2;
 
+/// Wrong usage or configuration, found by more than the parser: exit status [`USAGE`].
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Usage(pub String);
+
 /// Upscales images four times in each direction with InvSR: here, or by a queue of workers.
 #[derive(Debug, Parser)]
 #[command(name = "upres", version, max_term_width = 100)]

@@ -1,11 +1,15 @@
 //! `upres jobs`: list, get, cancel, retry.
 
+use std::io::{IsTerminal, stdout};
 use std::process::ExitCode;
 
+use clap::builder::PossibleValuesParser;
 use reqwest::Method;
+use upres_common::job::state::STATE_NAMES;
 use upres_common::job::view::{JobPage, JobView};
 
 use crate::api::{Api, ApiArgs, block_on};
+use crate::submit::label;
 
 /// Look at jobs, cancel or retry them.
 #[derive(Debug, clap::Args)]
@@ -18,14 +22,14 @@ pub struct JobsArgs {
 enum JobsCommand {
     /// List jobs, newest first.
     List {
-        /// scheduled, queued, running, succeeded, failed, cancelled or expired.
-        #[arg(long)]
+        /// Only jobs in this state.
+        #[arg(long, value_parser = PossibleValuesParser::new(STATE_NAMES))]
         state: Option<String>,
         /// Only jobs with this label: name=value, may be repeated.
-        #[arg(long = "label", value_name = "NAME=VALUE")]
-        labels: Vec<String>,
+        #[arg(long = "label", value_parser = label, value_name = "NAME=VALUE")]
+        labels: Vec<(String, String)>,
         /// Show at most this many.
-        #[arg(long, default_value_t = 50)]
+        #[arg(long, default_value = "50", value_parser = at_least_one, allow_negative_numbers = true, value_name = "N")]
         limit: usize,
         #[command(flatten)]
         common: Common,
@@ -101,16 +105,16 @@ pub fn run(args: JobsArgs) -> anyhow::Result<ExitCode> {
 async fn list(
     api: &Api,
     state: Option<String>,
-    labels: Vec<String>,
+    labels: Vec<(String, String)>,
     limit: usize,
     json: bool,
 ) -> anyhow::Result<ExitCode> {
     let mut query: Vec<(String, String)> = Vec::new();
     query.extend(state.map(|state| ("state".to_owned(), state)));
-    for label in labels {
-        let (name, value) = label.split_once('=').unwrap_or((&label, ""));
-        query.push((format!("label.{name}"), value.to_owned()));
+    for (name, value) in labels {
+        query.push((format!("label.{name}"), value));
     }
+    let mut headed = json || !stdout().is_terminal();
     let mut left = limit;
     let mut cursor: Option<String> = None;
     while left > 0 {
@@ -122,6 +126,10 @@ async fn list(
             .await?;
         left -= page.jobs.len().min(left);
         for job in &page.jobs {
+            if !headed {
+                println!("{}", row("ID", "STATE", "TIMESTEPS", "INPUT"));
+                headed = true;
+            }
             line(job, json)?;
         }
         cursor = page.next_cursor;
@@ -160,14 +168,26 @@ fn line(job: &JobView, json: bool) -> anyhow::Result<()> {
         .map(|error| error.error_type.as_str())
         .unwrap_or_default();
     let state = format!("{:10} {why}", job.state);
+    let timesteps = job.upscale.timesteps.to_string();
     println!(
-        "{}  {:<32}  {:<18}  {}",
-        job.id,
-        state.trim_end(),
-        job.upscale.timesteps,
-        job.input
+        "{}",
+        row(
+            &job.id.to_string(),
+            state.trim_end(),
+            &timesteps,
+            &job.input
+        )
     );
     Ok(())
+}
+
+fn row(id: &str, state: &str, timesteps: &str, input: &str) -> String {
+    format!("{id:<36}  {state:<32}  {timesteps:<18}  {input}")
+}
+
+fn at_least_one(text: &str) -> Result<usize, String> {
+    let limit = text.parse().ok().filter(|limit| *limit > 0);
+    limit.ok_or_else(|| "give a whole number, at least 1".to_owned())
 }
 
 fn show(job: &JobView, json: bool) -> anyhow::Result<()> {

@@ -2,10 +2,14 @@
 
 use std::process::ExitCode;
 
+use clap::builder::PossibleValuesParser;
 use reqwest::Method;
 use serde::{Deserialize, Serialize};
+use upres_common::objects::UriPrefix;
 
 use crate::api::{Api, ApiArgs, block_on};
+
+const SCOPES: [&str; 5] = ["submit", "read", "cancel", "admin", "worker"];
 
 /// Make, list and revoke API keys; needs a key with the scope `admin`.
 #[derive(Debug, clap::Args)]
@@ -18,17 +22,17 @@ pub struct KeysArgs {
 enum KeysCommand {
     /// Make a key. It is shown once.
     Create {
-        /// submit, read, cancel, admin or worker; may be repeated or separated by commas.
-        #[arg(long = "scope", required = true, value_delimiter = ',')]
+        /// What it may do; may be repeated or separated by commas.
+        #[arg(long = "scope", required = true, value_delimiter = ',', value_parser = PossibleValuesParser::new(SCOPES))]
         scopes: Vec<String>,
         /// What it is for.
         #[arg(long, default_value = "")]
         label: String,
         /// What its jobs may read: `*` or s3://bucket/prefix; may be repeated.
-        #[arg(long = "read")]
+        #[arg(long = "read", value_parser = prefix, value_name = "PREFIX")]
         read_prefixes: Vec<String>,
         /// Where its jobs may write: `*` or s3://bucket/prefix; may be repeated.
-        #[arg(long = "write")]
+        #[arg(long = "write", value_parser = prefix, value_name = "PREFIX")]
         write_prefixes: Vec<String>,
         #[command(flatten)]
         common: Common,
@@ -70,6 +74,13 @@ struct Key {
     read_prefixes: Vec<String>,
     write_prefixes: Vec<String>,
     created_at: String,
+}
+
+fn prefix(text: &str) -> Result<String, String> {
+    match text.parse::<UriPrefix>() {
+        Ok(prefix) => Ok(prefix.as_str().to_owned()),
+        Err(_) => Err("write `*` or s3://bucket/prefix".to_owned()),
+    }
 }
 
 /// Runs the command.

@@ -15,7 +15,7 @@ mod upscale;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use crate::cli::Cli;
+use crate::cli::{Cli, USAGE, Usage};
 
 fn main() -> ExitCode {
     let cli: Cli = upres_common::config::parse(
@@ -29,6 +29,9 @@ fn main() -> ExitCode {
         Ok(code) => code,
         Err(error) => {
             eprintln!("error: {error:#}");
+            if error.is::<Usage>() {
+                return ExitCode::from(USAGE);
+            }
             ExitCode::FAILURE
         }
     }

@@ -7,16 +7,16 @@ use upres_common::job::spec::{ColorFix, OutputFormat, Timesteps, TimestepsError,
 #[derive(Debug, Clone, clap::Args)]
 pub struct SpecArgs {
     /// Number of denoising steps, 1 to 5, on the published schedule [default: 1]
-    #[arg(long, value_name = "N", value_parser = default_schedule, conflicts_with = "timesteps")]
+    #[arg(long, value_name = "N", value_parser = default_schedule, conflicts_with = "timesteps", allow_hyphen_values = true)]
     pub steps: Option<Timesteps>,
     /// Denoising schedule, strictly falling whole numbers from 1000 to 1, such as 250,150,50
-    #[arg(long, value_name = "T,T,...", value_parser = parse_timesteps)]
+    #[arg(long, value_name = "T,T,...", value_parser = parse_timesteps, allow_hyphen_values = true)]
     pub timesteps: Option<Timesteps>,
     /// Seed of the noise: same picture, same settings, same seed, same bytes
-    #[arg(long, default_value_t = 12345)]
+    #[arg(long, default_value_t = 12345, allow_negative_numbers = true)]
     pub seed: u64,
     /// Side of a tile, in pixels of the input: a multiple of 16 from 32 to 512
-    #[arg(long, value_name = "PX", default_value = "128", value_parser = parse_tile)]
+    #[arg(long, value_name = "PX", default_value = "128", value_parser = parse_tile, allow_negative_numbers = true)]
     pub tile: u32,
     /// How the result's colours are brought back to the input's
     #[arg(long, default_value = "wavelet", value_parser = color_fix())]
@@ -45,6 +45,10 @@ pub fn default_schedule(text: &str) -> Result<Timesteps, String> {
 }
 
 fn parse_timesteps(text: &str) -> Result<Timesteps, String> {
+    if text.trim().is_empty() {
+        let problem = "the list is empty: give whole numbers separated by commas";
+        return Err(format!("{problem}, such as 250,150,50"));
+    }
     text.parse()
         .map_err(|error: TimestepsError| error.to_string())
 }
@@ -137,6 +141,10 @@ mod tests {
             (["--timesteps", "200,200"], "timesteps must fall strictly"),
             (["--timesteps", "200,0"], "timestep 0 is outside"),
             (["--timesteps", "200;100"], "not a timestep"),
+            (["--timesteps", "-5"], "`-5` is not a timestep"),
+            (["--timesteps", ""], "the list is empty"),
+            (["--steps", "-1"], "steps must be a whole number"),
+            (["--tile", "-1"], "`-1` is not a number of pixels"),
             (["--steps", "six"], "steps must be a whole number"),
             (["--tile", "100"], "multiple of 16"),
             (["--format", "gif"], "possible values: png, tiff"),

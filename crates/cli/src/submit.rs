@@ -1,20 +1,31 @@
 //! `upres submit`: hands images to the queue.
 
+use std::cell::OnceCell;
 use std::collections::BTreeMap;
+use std::fs;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
+use imaging::Format;
 use indicatif::{ProgressBar, ProgressStyle};
 use reqwest::Method;
 use serde::Deserialize;
 use upres_common::job::request::UpscaleRequest;
-use upres_common::job::spec::{ColorFix, OutputFormat, Timesteps};
+use upres_common::job::spec::OutputFormat;
 use upres_common::job::view::JobView;
 use upres_common::job::{Class, IfExists, JobRequest};
 
 use crate::api::{Api, ApiArgs, block_on};
+use crate::cli::Usage;
+use crate::interrupt::INTERRUPTED;
+use crate::spec::SpecArgs;
+use crate::upscale::plan::{FormatChoice, PlanError, identity, named_format, promised};
+use crate::upscale::write;
+
+/// Stand in for the addresses of a file that is not uploaded yet while the request is checked.
+const NOT_UPLOADED: [&str; 2] = ["s3://not-uploaded/input", "s3://not-uploaded/output"];
 
 /// Submit an image to the queue.
 #[derive(Debug, clap::Args)]
@@ -34,29 +45,13 @@ pub struct SubmitArgs {
     /// Follow the job to its end; exit status 1 unless it succeeds.
     #[arg(long)]
     wait: bool,
-    /// The default schedule of 1 to 5 steps.
-    #[arg(long, conflicts_with = "timesteps", value_name = "N")]
-    steps: Option<u32>,
-    /// The denoising schedule, falling, for example 250,150,50.
-    #[arg(long, value_name = "LIST")]
-    timesteps: Option<Timesteps>,
-    /// Keys the noise.
-    #[arg(long, value_name = "U64")]
-    seed: Option<u64>,
-    /// Side of a tile in low-resolution pixels.
-    #[arg(long, value_name = "PX")]
-    tile: Option<u32>,
-    /// none, wavelet, adain or ycbcr.
-    #[arg(long, value_parser = word::<ColorFix>, value_name = "FIX")]
-    color_fix: Option<ColorFix>,
-    /// keep, png, tiff, jpeg or webp.
-    #[arg(long, value_parser = word::<OutputFormat>)]
-    format: Option<OutputFormat>,
+    #[command(flatten)]
+    spec: SpecArgs,
     /// interactive or bulk.
     #[arg(long, value_parser = word::<Class>, default_value = "interactive")]
     class: Class,
     /// Higher goes first within its class; -100 to 100.
-    #[arg(long, default_value_t = 0, allow_hyphen_values = true)]
+    #[arg(long, default_value_t = 0, allow_hyphen_values = true, value_parser = clap::value_parser!(i32).range(-100..=100))]
     priority: i32,
     /// For finding it again: name=value, may be repeated.
     #[arg(long = "label", value_parser = label, value_name = "NAME=VALUE")]
@@ -75,35 +70,165 @@ struct Upload {
     output: String,
 }
 
+/// What is submitted, once it was found to be possible as far as this machine can tell.
+struct Prepared {
+    input: Input,
+    /// `None`: the input's.
+    format: Option<OutputFormat>,
+}
+
+enum Input {
+    /// It is in the store already.
+    Object(String),
+    /// It is uploaded first.
+    File { name: String, bytes: Vec<u8> },
+}
+
 /// Runs the command.
 ///
 /// # Errors
-/// What keeps the job from being submitted or followed.
+/// What keeps the job from being submitted or followed; [`Usage`] when nothing was sent.
 pub fn run(args: SubmitArgs) -> anyhow::Result<ExitCode> {
-    if let Some(file) = &args.download
-        && file.exists()
-        && !args.overwrite
-    {
-        bail!(
-            "{} exists: give another file, or --overwrite",
-            file.display()
-        );
-    }
+    let prepared = prepare(&args)?;
     let api = Api::new(args.api.clone())?;
-    match block_on(submit(&api, args))? {
-        Some(code) => Ok(code),
-        None => {
-            eprintln!("interrupted; a job that was submitted goes on: see `upres jobs list`");
-            Ok(ExitCode::from(130))
-        }
+    let taken = OnceCell::new();
+    if let Some(code) = block_on(submit(&api, &args, prepared, &taken))? {
+        return Ok(code);
     }
+    match taken.get() {
+        Some(id) => eprintln!(
+            "interrupted; the job goes on: `upres jobs get {id}` shows it, `upres jobs cancel {id}` ends it"
+        ),
+        None => eprintln!("interrupted; `upres jobs list` shows whether the job was taken"),
+    }
+    Ok(ExitCode::from(INTERRUPTED))
 }
 
-async fn submit(api: &Api, args: SubmitArgs) -> anyhow::Result<ExitCode> {
-    let request = request(api, &args).await?;
+/// Everything that can be refused before anything is sent.
+fn prepare(args: &SubmitArgs) -> anyhow::Result<Prepared> {
+    let input = if args.input.starts_with("s3://") {
+        if args.output.is_none() {
+            let problem = "say where the result goes: --output s3://bucket/key";
+            bail!(Usage(problem.to_owned()));
+        }
+        Input::Object(args.input.clone())
+    } else {
+        let path = Path::new(&args.input);
+        if let Some(out) = &args.download
+            && identity(path).is_some_and(|file| identity(out) == Some(file))
+        {
+            bail!(Usage(PlanError::OutputIsInput(out.clone()).to_string()));
+        }
+        read(path)?
+    };
+    let format = format(args, &input).map_err(|error| Usage(error.to_string()))?;
+    let prepared = Prepared { input, format };
+    let [input, output] = match &prepared.input {
+        Input::Object(uri) => [uri.as_str(), NOT_UPLOADED[1]],
+        Input::File { .. } => NOT_UPLOADED,
+    };
+    let output = args.output.as_deref().unwrap_or(output);
+    if let Err(errors) = request(args, format, input, output).validate() {
+        let sentences: Vec<_> = errors
+            .iter()
+            .map(|error| {
+                format!(
+                    "{}: {}",
+                    error.pointer.trim_start_matches('/'),
+                    error.detail
+                )
+            })
+            .collect();
+        bail!(Usage(sentences.join("\n  ")));
+    }
+    if let Some(file) = &args.download {
+        write::check(file, args.overwrite).map_err(|failure| anyhow!(failure.detail))?;
+    }
+    Ok(prepared)
+}
+
+fn read(file: &Path) -> anyhow::Result<Input> {
+    let bytes = fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
+    let name = file.file_name().unwrap_or_default();
+    let name = name.to_string_lossy().into_owned();
+    Ok(Input::File { name, bytes })
+}
+
+/// The format that the results' names ask for, unless a flag does; a name that would lie is refused.
+fn format(args: &SubmitArgs, input: &Input) -> Result<Option<OutputFormat>, PlanError> {
+    let found = match input {
+        Input::Object(uri) => promised(Path::new(uri)),
+        // What is no picture is refused by the queue, in its own words.
+        Input::File { bytes, .. } => imaging::sniff(bytes).ok(),
+    };
+    let object = args.output.as_deref().map(Path::new);
+    let object = object.filter(|uri| promised(uri).is_some());
+    let mut choice = FormatChoice::from(args.spec.format);
+    for name in args.download.as_deref().into_iter().chain(object) {
+        if let Some(format) = named_format(name, choice, found)? {
+            choice = FormatChoice::Fixed(format);
+        }
+    }
+    Ok(match choice {
+        FormatChoice::Fixed(Format::Png) => Some(OutputFormat::Png),
+        FormatChoice::Fixed(Format::Tiff) => Some(OutputFormat::Tiff),
+        FormatChoice::Fixed(Format::Jpeg) => Some(OutputFormat::Jpeg),
+        FormatChoice::Fixed(Format::WebP) => Some(OutputFormat::Webp),
+        FormatChoice::Keep | FormatChoice::Unsaid => None,
+    })
+}
+
+fn request(
+    args: &SubmitArgs,
+    format: Option<OutputFormat>,
+    input: &str,
+    output: &str,
+) -> JobRequest {
+    let mut request = JobRequest::new(input, output);
+    request.if_exists = if args.overwrite {
+        IfExists::Overwrite
+    } else {
+        IfExists::Fail
+    };
+    request.class = args.class;
+    request.priority = args.priority;
+    request.labels = args.labels.iter().cloned().collect::<BTreeMap<_, _>>();
+    request.upscale = UpscaleRequest {
+        timesteps: Some(args.spec.schedule().into()),
+        steps: None,
+        seed: Some(args.spec.seed),
+        color_fix: Some(args.spec.color_fix),
+        tile: Some(args.spec.tile),
+        model: None,
+        format,
+    };
+    request
+}
+
+async fn submit(
+    api: &Api,
+    args: &SubmitArgs,
+    prepared: Prepared,
+    taken: &OnceCell<String>,
+) -> anyhow::Result<ExitCode> {
+    let Prepared { input, format } = prepared;
+    let (input, output) = match input {
+        Input::Object(uri) => (uri, NOT_UPLOADED[1].to_owned()),
+        Input::File { name, bytes } => {
+            let upload = upload(api, &name, bytes).await?;
+            (upload.input, named_like(upload.output, format))
+        }
+    };
+    let request = request(
+        args,
+        format,
+        &input,
+        args.output.as_deref().unwrap_or(&output),
+    );
     let job: JobView = api
         .send(api.request(Method::POST, "jobs").json(&request))
         .await?;
+    let _ = taken.set(job.id.to_string());
     for warning in &job.warnings {
         eprintln!("warning: {warning}");
     }
@@ -115,7 +240,12 @@ async fn submit(api: &Api, args: SubmitArgs) -> anyhow::Result<ExitCode> {
         }
         return Ok(ExitCode::SUCCESS);
     }
-    let job = follow(api, &job, args.json).await?;
+    finish(api, args, &job).await
+}
+
+/// Follows the job to its end and brings back the result.
+async fn finish(api: &Api, args: &SubmitArgs, job: &JobView) -> anyhow::Result<ExitCode> {
+    let job = follow(api, job, args.json).await?;
     if job.state != "succeeded" {
         let why = job
             .error
@@ -126,7 +256,10 @@ async fn submit(api: &Api, args: SubmitArgs) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::FAILURE);
     }
     if let Some(file) = &args.download {
-        save(file, &api.result(&job.id.to_string()).await?)?;
+        let bytes = api.result(&job.id.to_string()).await?;
+        if let Err(failure) = write::write(file, &bytes, args.overwrite) {
+            bail!("{}; the result is {}", failure.detail, job.output);
+        }
         if !args.json {
             println!("{}", file.display());
         }
@@ -136,49 +269,28 @@ async fn submit(api: &Api, args: SubmitArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-async fn request(api: &Api, args: &SubmitArgs) -> anyhow::Result<JobRequest> {
-    let (input, suggested) = if args.input.starts_with("s3://") {
-        (args.input.clone(), None)
-    } else {
-        let upload = upload(api, Path::new(&args.input)).await?;
-        (upload.input, Some(upload.output))
-    };
-    let Some(output) = args.output.clone().or(suggested) else {
-        bail!("say where the result goes: --output s3://bucket/key");
-    };
-    let mut request = JobRequest::new(input, output);
-    request.if_exists = if args.overwrite {
-        IfExists::Overwrite
-    } else {
-        IfExists::Fail
-    };
-    request.class = args.class;
-    request.priority = args.priority;
-    request.labels = args.labels.iter().cloned().collect::<BTreeMap<_, _>>();
-    request.upscale = UpscaleRequest {
-        timesteps: args.timesteps.clone().map(Into::into),
-        steps: args.steps,
-        seed: args.seed,
-        color_fix: args.color_fix,
-        tile: args.tile,
-        model: None,
-        format: args.format,
-    };
-    Ok(request)
-}
-
-async fn upload(api: &Api, file: &Path) -> anyhow::Result<Upload> {
-    let bytes = std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
-    let name = file
-        .file_name()
-        .map(|name| name.to_string_lossy())
-        .unwrap_or_default();
+async fn upload(api: &Api, name: &str, bytes: Vec<u8>) -> anyhow::Result<Upload> {
     let ask = api
         .request(Method::POST, "uploads")
         .json(&serde_json::json!({"file_name": name}));
     let upload: Upload = api.send(ask).await?;
     api.put(&upload.url, bytes).await?;
     Ok(upload)
+}
+
+/// The address suggested for a result is named like its input, which may be of another format.
+fn named_like(output: String, format: Option<OutputFormat>) -> String {
+    let FormatChoice::Fixed(format) = FormatChoice::from(format) else {
+        return output;
+    };
+    let path = Path::new(&output);
+    match promised(path) {
+        Some(named) if named != format => {
+            let renamed = path.with_extension(format.extension());
+            renamed.to_string_lossy().into_owned()
+        }
+        _ => output,
+    }
 }
 
 async fn follow(api: &Api, job: &JobView, json: bool) -> anyhow::Result<JobView> {
@@ -211,26 +323,92 @@ async fn follow(api: &Api, job: &JobView, json: bool) -> anyhow::Result<JobView>
     Ok(done)
 }
 
-/// Writes beside the file and renames, so that it is whole or absent.
-fn save(file: &Path, bytes: &[u8]) -> anyhow::Result<()> {
-    if let Some(folder) = file.parent() {
-        std::fs::create_dir_all(folder)?;
-    }
-    let mut part = file.as_os_str().to_owned();
-    part.push(".part");
-    std::fs::write(&part, bytes)
-        .and_then(|()| std::fs::rename(&part, file))
-        .with_context(|| format!("cannot write {}", file.display()))
-}
-
 /// Reads one of an enumeration's words as the API writes them.
 fn word<T: serde::de::DeserializeOwned>(text: &str) -> Result<T, String> {
     serde_json::from_value(serde_json::Value::String(text.to_owned()))
         .map_err(|error| error.to_string())
 }
 
-fn label(text: &str) -> Result<(String, String), String> {
+/// Reads `name=value`.
+pub fn label(text: &str) -> Result<(String, String), String> {
     let pair = text.split_once('=').filter(|(name, _)| !name.is_empty());
     let (name, value) = pair.ok_or_else(|| format!("`{text}` is no label: write name=value"))?;
     Ok((name.to_owned(), value.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::cli::{Cli, Command};
+
+    fn args(line: &[&str]) -> SubmitArgs {
+        match Cli::parse_from([&["upres", "submit"], line].concat()).command {
+            Command::Submit(args) => *args,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn asked(line: &[&str], found: Format) -> Result<Option<OutputFormat>, String> {
+        let head: &[u8] = match found {
+            Format::Png => b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR",
+            _ => b"\xff\xd8\xff\xe0\0\x10JFIF\0",
+        };
+        assert_eq!(imaging::sniff(head).ok(), Some(found));
+        let args = args(line);
+        let input = match args.input.starts_with("s3://") {
+            true => Input::Object(args.input.clone()),
+            false => Input::File {
+                name: args.input.clone(),
+                bytes: head.to_vec(),
+            },
+        };
+        format(&args, &input).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn the_name_of_the_result_says_its_format() {
+        for (line, expected) in [
+            (vec!["a.jpg", "-o", "a.png"], Some(OutputFormat::Png)),
+            (vec!["a.jpg", "-o", "a"], Some(OutputFormat::Jpeg)),
+            (vec!["a.jpg"], None),
+            (
+                vec!["a.jpg", "--format", "keep", "-o", "b.jpg"],
+                Some(OutputFormat::Jpeg),
+            ),
+            (
+                vec!["s3://abc/a.jpg", "--output", "s3://abc/b.tif"],
+                Some(OutputFormat::Tiff),
+            ),
+            (vec!["s3://abc/a", "--output", "s3://abc/b"], None),
+            (vec!["s3://abc/a", "--output", "s3://abc/b.2026"], None),
+        ] {
+            assert_eq!(asked(&line, Format::Jpeg), Ok(expected), "{line:?}");
+        }
+    }
+
+    #[test]
+    fn a_name_that_would_lie_is_refused() {
+        for line in [
+            vec!["a.jpg", "-o", "a.png", "--format", "jpeg"],
+            vec!["a.jpg", "-o", "a.png", "--format", "keep"],
+            vec!["a.jpg", "-o", "a.png", "--output", "s3://abc/a.jpg"],
+            vec!["a.jpg", "--format", "png", "--output", "s3://abc/a.jpg"],
+        ] {
+            let problem = asked(&line, Format::Jpeg).unwrap_err();
+            assert!(problem.contains("is named like"), "{problem}");
+        }
+        let problem = asked(&["a.png", "-o", "a.gif"], Format::Png).unwrap_err();
+        assert!(problem.contains("not written as"), "{problem}");
+    }
+
+    #[test]
+    fn the_suggested_address_gets_the_formats_extension() {
+        let suggested = || "s3://upres/results/1/a.jpg".to_owned();
+        let named = |format| named_like(suggested(), format);
+        assert_eq!(named(None), suggested());
+        assert_eq!(named(Some(OutputFormat::Jpeg)), suggested());
+        assert_eq!(named(Some(OutputFormat::Png)), "s3://upres/results/1/a.png");
+    }
 }

@@ -237,6 +237,21 @@ fn wrong_usage_is_status_2_with_a_sentence() {
 }
 
 #[test]
+fn an_output_that_cannot_be_written_is_known_before_the_model_is_loaded() {
+    let folder = workplace();
+    picture(folder.path(), "in.png");
+    fs::write(folder.path().join("notes.txt"), "notes").unwrap();
+    let run = upscale(folder.path(), &["in.png", "-o", "notes.txt/o.png"]);
+    assert_eq!(run.status.code(), Some(1), "{}", stderr(&run));
+    let said = stderr(&run);
+    assert!(said.contains("notes.txt/o.png cannot be written"), "{said}");
+    assert!(
+        !said.contains("never trained") && !said.contains(".part"),
+        "{said}"
+    );
+}
+
+#[test]
 fn an_untrained_start_is_a_warning() {
     let folder = workplace();
     picture(folder.path(), "in.png");

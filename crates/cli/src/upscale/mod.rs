@@ -6,16 +6,14 @@
 mod engine;
 mod failure;
 mod picture;
-mod plan;
+pub mod plan;
 mod report;
-mod write;
+pub mod write;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use imaging::Format;
 use invsr::{DeviceSpec, Dtype};
-use upres_common::job::spec::OutputFormat;
 
 use crate::cli::{ModelRootArgs, USAGE};
 use crate::interrupt::{INTERRUPTED, Interrupt};
@@ -23,7 +21,7 @@ use crate::model_dir::Roots;
 use crate::spec::SpecArgs;
 use engine::Engine;
 use picture::Outcome;
-use plan::{FormatChoice, Item, Plan, Request, Target};
+use plan::{Item, Plan, Request, Target};
 use report::Reporter;
 
 /// Flags of `upres upscale`.
@@ -107,7 +105,7 @@ fn prepare(args: &UpscaleArgs) -> anyhow::Result<Plan> {
     let request = Request {
         inputs: &args.inputs,
         out: &args.out,
-        format: choice(args.spec.format),
+        format: args.spec.format.into(),
     };
     let plan = plan::plan(&request)?;
     if plan.items.len() > 1 && (args.noise.is_some() || args.dump.is_some()) {
@@ -117,17 +115,6 @@ fn prepare(args: &UpscaleArgs) -> anyhow::Result<Plan> {
         );
     }
     Ok(plan)
-}
-
-fn choice(format: Option<OutputFormat>) -> FormatChoice {
-    match format {
-        None => FormatChoice::Unsaid,
-        Some(OutputFormat::Keep) => FormatChoice::Keep,
-        Some(OutputFormat::Png) => FormatChoice::Fixed(Format::Png),
-        Some(OutputFormat::Tiff) => FormatChoice::Fixed(Format::Tiff),
-        Some(OutputFormat::Jpeg) => FormatChoice::Fixed(Format::Jpeg),
-        Some(OutputFormat::Webp) => FormatChoice::Fixed(Format::WebP),
-    }
 }
 
 fn upscale_all(

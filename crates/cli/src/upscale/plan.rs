@@ -1,6 +1,6 @@
 //! Which file becomes which: decided for all inputs before anything is computed.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use super::failure::Failure;
 use imaging::Format;
+use upres_common::job::spec::OutputFormat;
 
 /// Enough for [`imaging::sniff`].
 const HEAD_BYTES: u64 = 512;
@@ -29,6 +30,19 @@ pub enum FormatChoice {
     /// `keep`: like the input.
     Keep,
     Fixed(Format),
+}
+
+impl From<Option<OutputFormat>> for FormatChoice {
+    fn from(flag: Option<OutputFormat>) -> Self {
+        match flag {
+            None => Self::Unsaid,
+            Some(OutputFormat::Keep) => Self::Keep,
+            Some(OutputFormat::Png) => Self::Fixed(Format::Png),
+            Some(OutputFormat::Tiff) => Self::Fixed(Format::Tiff),
+            Some(OutputFormat::Jpeg) => Self::Fixed(Format::Jpeg),
+            Some(OutputFormat::Webp) => Self::Fixed(Format::WebP),
+        }
+    }
 }
 
 /// One input, and what shall become of it.
@@ -150,11 +164,16 @@ fn is_picture(path: &Path) -> bool {
     promised(path).is_some() || read_format(path).is_ok()
 }
 
-fn promised(path: &Path) -> Option<Format> {
+/// The format that the name promises.
+pub fn promised(path: &Path) -> Option<Format> {
     Format::from_extension(path.extension()?.to_str()?)
 }
 
-fn read_format(path: &Path) -> Result<Format, Failure> {
+/// The format of a picture, by its first bytes.
+///
+/// # Errors
+/// The file cannot be read, or is no picture.
+pub fn read_format(path: &Path) -> Result<Format, Failure> {
     let mut head = Vec::new();
     File::open(path)
         .and_then(|file| file.take(HEAD_BYTES).read_to_end(&mut head))
@@ -195,26 +214,40 @@ fn in_folder(request: &Request<'_>, input: &Path, found: Format) -> Target {
 }
 
 fn as_file(request: &Request<'_>, found: Format) -> Result<Target, PlanError> {
-    let path = request.out.to_owned();
+    let format = named_format(request.out, request.format, Some(found))?;
+    Ok(Target {
+        output: request.out.to_owned(),
+        format: format.unwrap_or(found),
+    })
+}
+
+/// The format of a result that will be named `path`, `None` when it is that of an input nobody has
+/// seen. `found` is the input's format where it is known.
+///
+/// # Errors
+/// [`PlanError::UnknownExtension`], and [`PlanError::OtherExtension`] when the name would lie.
+pub fn named_format(
+    path: &Path,
+    choice: FormatChoice,
+    found: Option<Format>,
+) -> Result<Option<Format>, PlanError> {
+    let path = path.to_owned();
     let named = promised(&path);
-    let format = match request.format {
-        FormatChoice::Fixed(format) => format,
+    let format = match choice {
+        FormatChoice::Fixed(format) => Some(format),
         FormatChoice::Keep => found,
         FormatChoice::Unsaid if named.is_none() && path.extension().is_some() => {
             return Err(PlanError::UnknownExtension(path));
         }
-        FormatChoice::Unsaid => named.unwrap_or(found),
+        FormatChoice::Unsaid => named.or(found),
     };
-    match named {
-        Some(named) if named != format => Err(PlanError::OtherExtension {
+    match (named, format) {
+        (Some(named), Some(format)) if named != format => Err(PlanError::OtherExtension {
             path,
             named,
             format,
         }),
-        _ => Ok(Target {
-            output: path,
-            format,
-        }),
+        _ => Ok(format),
     }
 }
 
@@ -235,22 +268,33 @@ fn refuse_same_output(items: &[Item]) -> Result<(), PlanError> {
     Ok(())
 }
 
-/// Compares what the names lead to, so that links and `..` hide nothing.
 fn refuse_output_on_input(items: &[Item]) -> Result<(), PlanError> {
-    let inputs: Vec<PathBuf> = items
+    let inputs: HashSet<_> = items
         .iter()
-        .filter_map(|item| item.input.canonicalize().ok())
+        .filter_map(|item| identity(&item.input))
         .collect();
     for target in items.iter().filter_map(|item| item.target.as_ref().ok()) {
-        if target
-            .output
-            .canonicalize()
-            .is_ok_and(|output| inputs.contains(&output))
-        {
+        if identity(&target.output).is_some_and(|output| inputs.contains(&output)) {
             return Err(PlanError::OutputIsInput(target.output.clone()));
         }
     }
     Ok(())
+}
+
+/// Equal for two names of the same file, through links of either kind and `..`; `None` when nothing
+/// is there.
+#[cfg(unix)]
+pub fn identity(path: &Path) -> Option<(u64, u64)> {
+    use std::os::unix::fs::MetadataExt;
+    let file = fs::metadata(path).ok()?;
+    Some((file.dev(), file.ino()))
+}
+
+/// Equal for two names of the same file, through symbolic links and `..`; `None` when nothing is
+/// there.
+#[cfg(not(unix))]
+pub fn identity(path: &Path) -> Option<PathBuf> {
+    path.canonicalize().ok()
 }
 
 #[cfg(test)]

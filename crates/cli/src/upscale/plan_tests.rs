@@ -152,6 +152,10 @@ fn an_output_that_is_an_input_is_refused_however_it_is_spelled() {
     let one = [inputs[0].clone()];
     assert!(planned(&one, &inputs[0], FormatChoice::Unsaid).is_err());
     assert!(planned(&one, &inputs[1], FormatChoice::Unsaid).is_ok());
+
+    let link = folder.path("link.png");
+    fs::hard_link(&inputs[0], &link).unwrap();
+    assert!(planned(&one, &link, FormatChoice::Unsaid).is_err());
 }
 
 #[test]

@@ -1,22 +1,39 @@
 //! A result appears whole under its name, or not at all.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::Path;
 
+use tempfile::NamedTempFile;
 use upres_common::job::ErrorType;
 
 use super::failure::Failure;
 
-/// Says before computing whether `output` may be written.
+/// Says before computing whether `output` can be written: what it would replace, and whether a new
+/// file can be made where it goes. Leaves nothing behind.
 ///
 /// # Errors
-/// [`ErrorType::OutputExists`] without `overwrite`.
+/// [`ErrorType::OutputExists`] without `overwrite` or for a folder, [`ErrorType::OutputForbidden`],
+/// [`ErrorType::Storage`].
 pub fn check(output: &Path, overwrite: bool) -> Result<(), Failure> {
-    if !overwrite && output.symlink_metadata().is_ok() {
-        return Err(exists(output));
+    if output.is_dir() {
+        let detail = format!("{} is a folder: name a file", output.display());
+        return Err(Failure::new(ErrorType::OutputExists, detail));
     }
-    Ok(())
+    match output.symlink_metadata() {
+        Ok(_) if !overwrite => return Err(exists(output)),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            return Err(failed(output, &error));
+        }
+        _ => {}
+    }
+    // Folders that are missing would be made in the nearest that is there.
+    let mut folders = output.ancestors().map(folder_of);
+    let there = folders.find(|folder| folder.symlink_metadata().is_ok());
+    match temporary(there.unwrap_or(Path::new("."))) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(failed(output, &error)),
+    }
 }
 
 /// Writes `bytes` under a temporary name in the output's folder, which is made, and renames.
@@ -25,21 +42,10 @@ pub fn check(output: &Path, overwrite: bool) -> Result<(), Failure> {
 /// [`ErrorType::OutputExists`], [`ErrorType::OutputForbidden`], [`ErrorType::Storage`]; then no
 /// file is left.
 pub fn write(output: &Path, bytes: &[u8], overwrite: bool) -> Result<(), Failure> {
-    let folder = match output.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    };
+    let folder = folder_of(output);
     let fail = |error: &io::Error| failed(output, error);
     fs::create_dir_all(folder).map_err(|error| fail(&error))?;
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(".upres-").suffix(".part");
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt;
-        // Like any new file, less the umask; a temporary file would be private.
-        builder.permissions(fs::Permissions::from_mode(0o666));
-    }
-    let mut file = builder.tempfile_in(folder).map_err(|error| fail(&error))?;
+    let mut file = temporary(folder).map_err(|error| fail(&error))?;
     file.write_all(bytes)
         .and_then(|()| file.as_file().sync_all())
         .map_err(|error| fail(&error))?;
@@ -53,6 +59,21 @@ pub fn write(output: &Path, bytes: &[u8], overwrite: bool) -> Result<(), Failure
         Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists => Err(exists(output)),
         Err(error) => Err(fail(&error.error)),
     }
+}
+
+/// The folder that `path` lies in.
+fn folder_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    }
+}
+
+/// Made by hand: with the permissions of any new file, and errors that do not speak of its name.
+fn temporary(folder: &Path) -> io::Result<NamedTempFile> {
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(".upres-").suffix(".part");
+    builder.make_in(folder, |path| File::create_new(path))
 }
 
 fn exists(output: &Path) -> Failure {
@@ -88,5 +109,22 @@ mod tests {
         write(&output, b"three", true).unwrap();
         assert_eq!(fs::read(&output).unwrap(), b"three");
         assert_eq!(fs::read_dir(output.parent().unwrap()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn where_nothing_can_be_written_is_known_before_and_nothing_is_left_by_asking() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("notes.txt");
+        fs::write(&file, "notes").unwrap();
+        for output in [file.join("a.png"), file.join("new/a.png")] {
+            let failure = check(&output, true).unwrap_err();
+            let sentence = format!("{} cannot be written: ", output.display());
+            assert!(failure.detail.starts_with(&sentence), "{}", failure.detail);
+            assert!(!failure.detail.contains(".part"), "{}", failure.detail);
+        }
+        let failure = check(folder.path(), true).unwrap_err();
+        assert!(failure.detail.contains("is a folder"), "{}", failure.detail);
+        check(&folder.path().join("new/folder/a.png"), false).unwrap();
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
     }
 }
