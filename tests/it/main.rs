@@ -4,6 +4,7 @@ mod bad_inputs;
 mod broker_restarts;
 mod cancel;
 mod chaos;
+mod command_line;
 mod drain;
 mod idempotency;
 mod janitor;
