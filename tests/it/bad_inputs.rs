@@ -43,14 +43,18 @@ async fn a_request_that_cannot_be_met_is_refused_with_the_field_named() -> anyho
         assert_eq!(body["errors"][0]["pointer"], pointer.as_str(), "{body}");
         assert_eq!(body["type"], "/problems/invalid-request");
     }
-    for malformed in [
-        with("/upscale/timesteps", json!("250")).0,
-        with("/class", json!("urgent")).0,
-        with("/unknown", json!(1)).0,
-        json!([]),
+    let positional = json!([good["input"], good["output"]]);
+    for (malformed, pointer) in [
+        with("/upscale/timesteps", json!("250")),
+        with("/class", json!("urgent")),
+        with("/unknown", json!(1)),
+        (positional, String::new()),
+        (json!(null), String::new()),
+        (json!({}), "/input".to_owned()),
     ] {
         let (status, body) = world.post_job(&malformed).await?;
         assert_eq!(status, StatusCode::BAD_REQUEST, "{malformed}: {body}");
+        assert_eq!(body["errors"][0]["pointer"], pointer.as_str(), "{body}");
         assert!(
             !body["errors"][0]["detail"]
                 .as_str()

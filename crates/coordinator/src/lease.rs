@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use sqlx::{PgConnection, PgPool};
-use upres_common::job::state::LeaseToken;
+use upres_common::job::state::{InvalidTransition, LeaseToken};
 use upres_common::job::{Consequence, ErrorType, JobError, JobEvent, JobId, JobState};
 use upres_common::lease::{Beat, ClaimRequest, Lease, LeaseRef, Verdict};
 
@@ -13,6 +13,10 @@ use crate::config::RetryConfig;
 use crate::store::attempts::{self, AttemptOutcome};
 use crate::store::jobs::{self, TransitionError, transition};
 use crate::store::{StoreError, in_seconds, leases, outbox};
+
+/// Deaths that are not held against a job, because the work had not begun or the worker turned up
+/// alive, count after all when there are so many times more of them.
+const UNBLAMED_FACTOR: i64 = 10;
 
 /// Grants what can be granted of what workers ask for, in one transaction; the rest were stale
 /// wake-ups. One answer a request, in order.
@@ -136,10 +140,16 @@ pub async fn fail(
     let mut tx = pool.begin().await?;
     let id = lease.job_id;
     // The row is locked: what is noted here is undone if the transition below is refused.
-    let running = matches!(jobs::lock(&mut tx, id).await?, JobState::Running { .. });
-    let next = match running {
-        true => after_failure(&mut tx, id, failed, retry).await?,
-        false => Next::GiveUp,
+    let next = match jobs::lock(&mut tx, id).await? {
+        JobState::Running { lease_until, .. } => {
+            if failed.outcome == AttemptOutcome::Lost
+                && lease_until > in_seconds(&mut tx, 0.0).await?
+            {
+                return Err(renewed_since().into());
+            }
+            after_failure(&mut tx, id, failed, retry).await?
+        }
+        _ => Next::GiveUp,
     };
     let event = match next {
         Next::Again { .. } => JobEvent::Retried { token: lease.token },
@@ -157,6 +167,14 @@ pub async fn fail(
         metrics::counter!("upres_jobs_total", "outcome" => "failed").increment(1);
     }
     Ok(state)
+}
+
+/// The worker was heard of between the reaper's look and its act.
+fn renewed_since() -> InvalidTransition {
+    InvalidTransition {
+        from: "running",
+        event: "lost: its lease was renewed",
+    }
 }
 
 enum Next {
@@ -194,12 +212,15 @@ async fn after_failure(
         }
         Consequence::Death => {
             let deaths = attempts::deaths(conn, id).await?;
-            if deaths < retry.quarantine_after {
+            if deaths.blamed < retry.quarantine_after
+                && deaths.all < retry.quarantine_after * UNBLAMED_FACTOR
+            {
                 let pause = Duration::ZERO;
                 return Ok(Next::Again { pause });
             }
             let detail = format!(
-                "{deaths} workers or devices died while they worked on it; it is held back until it is retried"
+                "{} attempts ended with the death of their worker or device, {} of them while it worked on this job; it is held back until it is retried",
+                deaths.all, deaths.blamed
             );
             let error = JobError::new(ErrorType::Quarantined, detail);
             jobs::record_error(conn, id, &error).await?;

@@ -30,6 +30,9 @@ pub enum PublishError {
     /// The object store did not answer; whether the object is visible is open.
     #[error("the object store did not answer")]
     Objects(#[from] ObjectError),
+    /// Another job is publishing under the same address right now.
+    #[error("the output is being written by another job")]
+    OutputBusy,
     /// The database.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -69,7 +72,7 @@ pub async fn publish(
 }
 
 /// Step 1. Returns whether the attempt may publish: it holds the lease.
-async fn begin(pool: &PgPool, lease: LeaseRef, outcome: &Outcome) -> Result<bool, StoreError> {
+async fn begin(pool: &PgPool, lease: LeaseRef, outcome: &Outcome) -> Result<bool, PublishError> {
     let mut tx = pool.begin().await?;
     let LeaseRef { job_id, token } = lease;
     match jobs::lock(&mut tx, job_id).await {
@@ -80,9 +83,11 @@ async fn begin(pool: &PgPool, lease: LeaseRef, outcome: &Outcome) -> Result<bool
             ..
         }) => return Ok(held == token),
         Ok(_) => {}
-        Err(TransitionError::Store(error)) => return Err(error),
+        Err(TransitionError::Store(error)) => return Err(error.into()),
         Err(TransitionError::Refused(_) | TransitionError::NoSuchJob(_)) => return Ok(false),
     }
+    // A submission that names this output as its input is committed by now, or sees that we publish.
+    jobs::lock_output(&mut tx, job_id).await?;
     let lease_until = in_seconds(&mut tx, PUBLISH_SECS).await?;
     jobs::record_publication(&mut tx, job_id, outcome).await?;
     match transition(
@@ -95,7 +100,10 @@ async fn begin(pool: &PgPool, lease: LeaseRef, outcome: &Outcome) -> Result<bool
         Ok(_) => tx.commit().await?,
         // The note above is rolled back with the transaction.
         Err(TransitionError::Refused(_) | TransitionError::NoSuchJob(_)) => return Ok(false),
-        Err(TransitionError::Store(error)) => return Err(error),
+        Err(TransitionError::Store(error)) if error.is_unique_violation() => {
+            return Err(PublishError::OutputBusy);
+        }
+        Err(TransitionError::Store(error)) => return Err(error.into()),
     }
     Ok(true)
 }
@@ -227,7 +235,10 @@ async fn record(pool: &PgPool, publication: &Publication) -> Result<String, Publ
     }
 }
 
-/// Step 3, after failure: the publication is off, the attempt failed.
+/// Step 3, after failure: the attempt failed. First the upload is aborted, so that nobody can complete
+/// it any more, neither another coordinator nor an earlier try of our own whose answer was lost; then
+/// the object is looked at once more. Only after that is it certain that nothing became visible; a
+/// store that refuses either leaves the publication open until it does not.
 async fn give_up(
     pool: &PgPool,
     objects: &ObjectStore,
@@ -235,6 +246,12 @@ async fn give_up(
     publication: &Publication,
     error: &JobError,
 ) -> Result<String, PublishError> {
+    let (output, upload_id) = (&publication.output, &publication.outcome.upload_id);
+    objects.abort_upload(output, upload_id).await?;
+    let there = objects.head(output).await?;
+    if there.is_some_and(|there| is_ours(&there, publication)) {
+        return record(pool, publication).await;
+    }
     let lease = LeaseRef {
         job_id: publication.job_id,
         token: publication.token,
@@ -246,12 +263,6 @@ async fn give_up(
         Err(TransitionError::Refused(refusal)) => return Ok(refusal.from.to_owned()),
         Err(error) => return Err(only_store(error).into()),
     }
-    abort(
-        objects,
-        &publication.output.to_string(),
-        &publication.outcome.upload_id,
-    )
-    .await;
     let failed = Failed::reported(error.clone());
     match lease::fail(pool, lease, &failed, retry).await {
         Ok(state) => Ok(state.name().to_owned()),

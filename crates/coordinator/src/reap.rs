@@ -1,11 +1,13 @@
 //! The reaper: picks up what was dropped. A lapsed lease goes back into the queue, or fails when
 //! attempts are spent; an unfinished publication is finished; a job past its deadline expires.
 //!
-//! A reconciler: [`tick`] has no input, may run anywhere at any time, and several may run at once,
+//! A reconciler: [`Reaper::tick`] has no input, may run anywhere at any time, and several may run at once,
 //! because everything it does is guarded by the lease token it saw.
 
 use std::time::Duration;
 
+use futures_util::future::join_all;
+use futures_util::stream::{self, StreamExt};
 use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
 use upres_common::job::{JobEvent, JobId};
@@ -17,88 +19,138 @@ use crate::lease::{self, Failed};
 use crate::publish;
 use crate::store::jobs::{TransitionError, transition};
 use crate::store::leases::{self, Lapsed};
-use crate::store::{StoreError, outbox};
+use crate::store::{StoreError, in_seconds, outbox};
 
 /// Jobs looked at in one tick.
 const BATCH: i64 = 100;
+/// Publications finished at once.
+const PUBLICATIONS: usize = 16;
+/// A publication that does not end is looked at again after this long, and others come first.
+const PUBLICATION_PAUSE_SECS: f64 = 30.0;
+/// What an object store that hangs may cost a tick; what is not aborted is left to the janitor.
+const ABORT_TIME: Duration = Duration::from_secs(5);
 
-/// Ticks until `stop`.
-pub async fn run(
-    pool: PgPool,
-    objects: ObjectStore,
-    retry: RetryConfig,
-    interval: Duration,
-    stop: CancellationToken,
-) {
-    while tokio::time::timeout(interval, stop.cancelled())
-        .await
-        .is_err()
-    {
-        if let Err(error) = tick(&pool, &objects, &retry).await {
-            tracing::warn!(
-                error = &error as &dyn std::error::Error,
-                "reaper waits for the database"
-            );
+/// What the reaper needs.
+#[derive(Debug, Clone)]
+pub struct Reaper {
+    /// The database.
+    pub pool: PgPool,
+    /// The object store.
+    pub objects: ObjectStore,
+    /// What an error costs.
+    pub retry: RetryConfig,
+}
+
+impl Reaper {
+    /// Ticks until `stop`. Publications wait for the object store, so they have a loop of their own:
+    /// a bucket that is away delays no other job.
+    pub async fn run(self, interval: Duration, stop: CancellationToken) {
+        let leases = async {
+            while tokio::time::timeout(interval, stop.cancelled())
+                .await
+                .is_err()
+            {
+                log(self.tick().await);
+            }
+        };
+        let publications = async {
+            while tokio::time::timeout(interval, stop.cancelled())
+                .await
+                .is_err()
+            {
+                log(self.tick_publications().await);
+            }
+        };
+        tokio::join!(leases, publications);
+    }
+
+    /// Looks once at all lapsed leases and deadlines.
+    ///
+    /// # Errors
+    /// [`StoreError`]; what was not reached is reached by the next tick.
+    pub async fn tick(&self) -> Result<(), StoreError> {
+        let mut conn = self.pool.acquire().await?;
+        let lapsed = leases::lapsed(&mut conn, false, BATCH).await?;
+        let overdue = leases::overdue(&mut conn, BATCH).await?;
+        drop(conn);
+        let mut left = Vec::new();
+        for job in lapsed {
+            if self.requeue(&job).await? {
+                left.extend(job.upload_id.map(|upload_id| (job.output, upload_id)));
+            }
         }
+        for id in overdue {
+            expire(&self.pool, id).await?;
+        }
+        let aborts = left
+            .iter()
+            .map(|(output, upload_id)| publish::abort(&self.objects, output, upload_id));
+        let _ = tokio::time::timeout(ABORT_TIME, join_all(aborts)).await;
+        Ok(())
+    }
+
+    /// Looks once at all publications that were not finished in time.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn tick_publications(&self) -> Result<(), StoreError> {
+        let mut conn = self.pool.acquire().await?;
+        let lapsed = leases::lapsed(&mut conn, true, BATCH).await?;
+        drop(conn);
+        stream::iter(lapsed)
+            .for_each_concurrent(PUBLICATIONS, |job| async move {
+                log(self.finish(&job).await);
+            })
+            .await;
+        Ok(())
+    }
+
+    /// Returns whether the lease was still lapsed.
+    async fn requeue(&self, job: &Lapsed) -> Result<bool, StoreError> {
+        let lease = reference(job);
+        match lease::fail(&self.pool, lease, &Failed::lost(), &self.retry).await {
+            Ok(_) => {
+                metrics::counter!("upres_leases_lapsed_total").increment(1);
+                Ok(true)
+            }
+            // Renewed or settled since we looked.
+            Err(TransitionError::Refused(_) | TransitionError::NoSuchJob(_)) => Ok(false),
+            Err(TransitionError::Store(error)) => Err(error),
+        }
+    }
+
+    async fn finish(&self, job: &Lapsed) -> Result<(), StoreError> {
+        let (id, token) = (job.job_id, job.token);
+        let mut tx = self.pool.begin().await?;
+        let lease_until = in_seconds(&mut tx, PUBLICATION_PAUSE_SECS).await?;
+        match transition(&mut tx, id, &JobEvent::Renewed { token, lease_until }).await {
+            Ok(_) => tx.commit().await?,
+            Err(TransitionError::Refused(_) | TransitionError::NoSuchJob(_)) => return Ok(()),
+            Err(TransitionError::Store(error)) => return Err(error),
+        }
+        match publish::finish(&self.pool, &self.objects, &self.retry, id).await {
+            Ok(state) => tracing::info!(job.id = %id, state, "unfinished publication finished"),
+            Err(error) => {
+                tracing::warn!(job.id = %id, error = &error as &dyn std::error::Error, "publication stays unfinished for now");
+            }
+        }
+        Ok(())
     }
 }
 
-/// Looks once at everything that may have been dropped.
-///
-/// # Errors
-/// [`StoreError`]; what was not reached is reached by the next tick.
-pub async fn tick(
-    pool: &PgPool,
-    objects: &ObjectStore,
-    retry: &RetryConfig,
-) -> Result<(), StoreError> {
-    let mut conn = pool.acquire().await?;
-    let lapsed = leases::lapsed(&mut conn, BATCH).await?;
-    let overdue = leases::overdue(&mut conn, BATCH).await?;
-    drop(conn);
-    for job in lapsed {
-        if job.publishing {
-            finish(pool, objects, retry, job.job_id).await;
-        } else {
-            requeue(pool, objects, retry, &job).await?;
-        }
-    }
-    for id in overdue {
-        expire(pool, id).await?;
-    }
-    Ok(())
-}
-
-async fn requeue(
-    pool: &PgPool,
-    objects: &ObjectStore,
-    retry: &RetryConfig,
-    job: &Lapsed,
-) -> Result<(), StoreError> {
-    metrics::counter!("upres_leases_lapsed_total").increment(1);
-    let lease = LeaseRef {
+const fn reference(job: &Lapsed) -> LeaseRef {
+    LeaseRef {
         job_id: job.job_id,
         token: job.token,
-    };
-    match lease::fail(pool, lease, &Failed::lost(), retry).await {
-        Ok(_) => {
-            if let Some(upload_id) = &job.upload_id {
-                publish::abort(objects, &job.output, upload_id).await;
-            }
-            Ok(())
-        }
-        // Renewed or settled since we looked.
-        Err(TransitionError::Refused(_) | TransitionError::NoSuchJob(_)) => Ok(()),
-        Err(TransitionError::Store(error)) => Err(error),
     }
 }
 
-async fn finish(pool: &PgPool, objects: &ObjectStore, retry: &RetryConfig, id: JobId) {
-    match publish::finish(pool, objects, retry, id).await {
-        Ok(state) => tracing::info!(job.id = %id, state, "unfinished publication finished"),
-        Err(error) => {
-            tracing::warn!(job.id = %id, error = &error as &dyn std::error::Error, "publication stays unfinished for now");
-        }
+fn log(done: Result<(), StoreError>) {
+    if let Err(error) = done {
+        tracing::warn!(
+            error = &error as &dyn std::error::Error,
+            "reaper waits for the database"
+        );
     }
 }
 

@@ -15,7 +15,8 @@ use upres_common::objects::ObjectStore;
 use crate::api::{self, App};
 use crate::config::Config;
 use crate::group::Group;
-use crate::{cli, dispatch, janitor, lease, metrics, reap, store};
+use crate::reap::Reaper;
+use crate::{cli, dispatch, janitor, lease, metrics, store};
 
 /// Requests that are being answered get this long at the end.
 const GRACE: Duration = Duration::from_secs(10);
@@ -43,13 +44,12 @@ pub(crate) async fn serve(config: Config) -> anyhow::Result<()> {
         Arc::clone(&relay),
         stop.clone(),
     ));
-    tasks.spawn(reap::run(
-        pool.clone(),
-        objects.clone(),
-        config.retry,
-        config.lease.reap_interval,
-        stop.clone(),
-    ));
+    let reaper = Reaper {
+        pool: pool.clone(),
+        objects: objects.clone(),
+        retry: config.retry,
+    };
+    tasks.spawn(reaper.run(config.lease.reap_interval, stop.clone()));
     tasks.spawn(janitor::run(
         pool.clone(),
         objects.clone(),

@@ -90,6 +90,12 @@ pub async fn submit(
     if let Some(id) = earlier(&mut tx, caller, key, &digest).await? {
         return Ok((id, true));
     }
+    if jobs::is_being_published(&mut tx, &job.input).await? {
+        return Err(SubmitError::Conflict(vec![FieldError::new(
+            "/input",
+            "a job is writing this object right now: submit again in a moment",
+        )]));
+    }
     if jobs::is_input(&mut tx, &job.output).await? {
         return Err(SubmitError::Conflict(vec![FieldError::new(
             "/output",

@@ -235,7 +235,7 @@ async fn a_lapsed_lease_is_found_and_a_live_one_is_not(pool: PgPool) {
         .execute(&mut *conn)
         .await
         .unwrap();
-    let lapsed = leases::lapsed(&mut conn, 10).await.unwrap();
+    let lapsed = leases::lapsed(&mut conn, false, 10).await.unwrap();
     assert_eq!(
         lapsed.iter().map(|job| job.job_id).collect::<Vec<_>>(),
         [dead]
@@ -324,6 +324,17 @@ async fn the_offline_query_data_describe_the_migrated_database(pool: PgPool) {
     assert!(checked > 0, "{folder} is empty");
 }
 
+/// Lets the lease lapse, and the reaper take the job away.
+async fn lose(pool: &PgPool, lease: LeaseRef) -> JobState {
+    sqlx::query("update jobs set lease_until = now() - interval '1 second' where job_id = $1")
+        .bind(lease.job_id.0)
+        .execute(pool)
+        .await
+        .expect("the database answers");
+    let lost = fail(pool, lease, &Failed::lost(), &at_once()).await;
+    lost.expect("the lease has lapsed")
+}
+
 /// Claims the job for a worker that then begins to work on it.
 async fn begin(pool: &PgPool, id: JobId) -> LeaseRef {
     let granted = claim(pool, "worker", &[id], TTL_SECS).await;
@@ -356,9 +367,7 @@ async fn a_job_that_kills_workers_is_held_back_until_it_is_retried(pool: PgPool)
     for _ in 0..2 {
         assert_eq!(state, JobState::Queued, "a death costs no attempt");
         let lease = begin(&pool, id).await;
-        state = fail(&pool, lease, &Failed::lost(), &at_once())
-            .await
-            .unwrap();
+        state = lose(&pool, lease).await;
     }
     assert_eq!(state, JobState::Failed);
     let job = listing::find(&mut conn, "tenant", id)
@@ -370,8 +379,8 @@ async fn a_job_that_kills_workers_is_held_back_until_it_is_retried(pool: PgPool)
 
     revive(&pool, id).await.unwrap();
     let lease = begin(&pool, id).await;
-    let state = fail(&pool, lease, &Failed::lost(), &at_once()).await;
-    assert_eq!(state.unwrap(), JobState::Queued, "the past is forgiven");
+    let state = lose(&pool, lease).await;
+    assert_eq!(state, JobState::Queued, "the past is forgiven");
     assert!(revive(&pool, id).await.is_err(), "it has not failed");
 }
 
@@ -381,8 +390,7 @@ async fn a_worker_that_turns_up_alive_is_no_death(pool: PgPool) {
     let id = submit(&mut conn, |_| {}).await;
     for _ in 0..4 {
         let lease = begin(&pool, id).await;
-        let state = fail(&pool, lease, &Failed::lost(), &at_once()).await;
-        assert_eq!(state.unwrap(), JobState::Queued);
+        assert_eq!(lose(&pool, lease).await, JobState::Queued);
         assert_eq!(beat(&pool, lease).await, Verdict::Lost);
     }
 }
@@ -394,8 +402,7 @@ async fn a_death_before_the_work_began_is_not_the_jobs_doing(pool: PgPool) {
     for _ in 0..4 {
         let token = claim(&pool, "worker", &[id], TTL_SECS).await.unwrap()[0].token;
         let lease = LeaseRef { job_id: id, token };
-        let state = fail(&pool, lease, &Failed::lost(), &at_once()).await;
-        assert_eq!(state.unwrap(), JobState::Queued);
+        assert_eq!(lose(&pool, lease).await, JobState::Queued);
     }
 }
 
@@ -467,4 +474,63 @@ async fn workers_that_ask_together_are_answered_apart(pool: PgPool) {
         Verdict::Lost,
     ];
     assert_eq!(verdicts, expected);
+}
+
+#[sqlx::test(migrator = "upres_coordinator::store::MIGRATOR")]
+async fn deaths_before_the_work_count_in_the_end(pool: PgPool) {
+    let mut conn = pool.acquire().await.unwrap();
+    let id = submit(&mut conn, |_| {}).await;
+    let mut lost = 0;
+    loop {
+        let token = claim(&pool, "worker", &[id], TTL_SECS).await.unwrap()[0].token;
+        let state = lose(&pool, LeaseRef { job_id: id, token }).await;
+        lost += 1;
+        if state == JobState::Failed {
+            break;
+        }
+        assert!(
+            lost < 100,
+            "a job that kills every worker early is never stopped"
+        );
+    }
+    assert_eq!(lost, 20);
+}
+
+#[sqlx::test(migrator = "upres_coordinator::store::MIGRATOR")]
+async fn a_lease_that_was_renewed_since_the_reaper_looked_is_left_alone(pool: PgPool) {
+    let mut conn = pool.acquire().await.unwrap();
+    let id = submit(&mut conn, |_| {}).await;
+    let lease = begin(&pool, id).await;
+    let refused = fail(&pool, lease, &Failed::lost(), &at_once()).await;
+    assert!(matches!(refused, Err(TransitionError::Refused(_))));
+    assert_eq!(beat(&pool, lease).await, Verdict::Held);
+}
+
+#[sqlx::test(migrator = "upres_coordinator::store::MIGRATOR")]
+async fn of_two_jobs_with_one_output_one_publishes(pool: PgPool) {
+    let mut conn = pool.acquire().await.unwrap();
+    let mut begun = Vec::new();
+    for _ in 0..2 {
+        let id = submit(&mut conn, |_| {}).await;
+        let lease = begin(&pool, id).await;
+        let outcome = serde_json::json!({
+            "upload_id": "u", "parts": [], "sha256": "", "bytes": 0, "width": 4, "height": 4,
+            "progress": {"tiles": 1, "tiles_total": 1, "tile_steps_total": 1},
+            "timings": {}, "warnings": [],
+        });
+        let outcome = serde_json::from_value(outcome).unwrap();
+        jobs::record_publication(&mut conn, id, &outcome)
+            .await
+            .unwrap();
+        let token = lease.token;
+        let lease_until = in_seconds(&mut conn, 300.0).await.unwrap();
+        let event = JobEvent::PublicationBegun { token, lease_until };
+        begun.push(transition(&mut conn, id, &event).await);
+    }
+    assert!(begun[0].is_ok());
+    assert!(matches!(&begun[1], Err(TransitionError::Store(error)) if error.is_unique_violation()));
+    let output = "s3://derivatives/1.tif".parse().unwrap();
+    assert!(jobs::is_being_published(&mut conn, &output).await.unwrap());
+    let other = "s3://derivatives/2.tif".parse().unwrap();
+    assert!(!jobs::is_being_published(&mut conn, &other).await.unwrap());
 }

@@ -71,17 +71,21 @@ pub(crate) enum Stopped {
 /// meanwhile, which the next answer tells.
 pub(crate) async fn keep(held: &Held, coordinator: &Coordinator, stall: Duration) -> Stopped {
     let pause = Duration::from_secs(u64::from(held.lease.ttl_secs)) / BEATS_PER_TTL;
-    let mut upload_begun = held.upload_id.subscribe();
+    let (mut upload_begun, mut tiles) = (held.upload_id.subscribe(), held.progress.subscribe());
     // Counted in pauses: a process that was stopped for a while has not watched its engine.
     let (mut seen, mut idle) = (None, Duration::ZERO);
     let stopped = loop {
-        // A new upload is reported at once: should this process die, the coordinator can abort it.
-        let _ = tokio::time::timeout(pause, upload_begun.changed()).await;
+        // Should this process die, the coordinator is to know that the work had begun, and which
+        // upload to abort: both are reported at once.
+        tokio::select! {
+            _ = upload_begun.changed() => {}
+            _ = tiles.changed(), if seen.is_none() => {}
+            () = tokio::time::sleep(pause) => idle += pause,
+        }
         let progress = *held.progress.borrow();
-        idle = match progress == seen {
-            true => idle + pause,
-            false => Duration::ZERO,
-        };
+        if progress != seen {
+            idle = Duration::ZERO;
+        }
         seen = progress;
         if at_the_engine(progress) && idle >= stall {
             break Stopped::Stalled;

@@ -53,6 +53,8 @@ pub(crate) enum ProcessError {
     Upscale(#[from] UpscaleError),
     #[error("encode the result")]
     Encode(#[source] EncodeError),
+    #[error("the encoder panicked")]
+    EncoderPanicked,
     #[error("write the result back")]
     WriteBack(#[source] ObjectError),
     #[error("the lease holds what this program cannot read: {0}")]
@@ -70,6 +72,7 @@ impl ProcessError {
             Self::Format(error) => (ErrorType::InputTooLarge, error.to_string()),
             Self::Upscale(error) => (upscale_type(error)?, with_sources(error)),
             Self::Encode(error) => (ErrorType::Engine, with_sources(error)),
+            Self::EncoderPanicked => (ErrorType::Engine, self.to_string()),
             Self::WriteBack(ObjectError::Forbidden(_)) => (
                 ErrorType::OutputForbidden,
                 "the object store refuses the worker to write under the output's address"
@@ -178,7 +181,8 @@ async fn decode(
     limits: Limits,
     format: Option<Format>,
 ) -> Result<Decoded, ProcessError> {
-    blocking(move || {
+    let panicked = DecodeError::NotAnImage("it made the decoder panic").into();
+    blocking(panicked, move || {
         let info = imaging::probe(&file, &limits)?;
         let (width, height) = (
             info.width.saturating_mul(SCALE),
@@ -233,7 +237,7 @@ async fn encode(
     upscaled: Upscaled,
     format: Option<Format>,
 ) -> Result<(Bytes, &'static str), ProcessError> {
-    blocking(move || {
+    blocking(ProcessError::EncoderPanicked, move || {
         let options = decoded.encode_like(format);
         let image = upscaled.image;
         let pixels = Pixels::from_unit(image.width, image.height, &image.data);
@@ -243,13 +247,14 @@ async fn encode(
     .await
 }
 
+/// A panic in a codec ends this attempt, not the process.
 async fn blocking<T: Send + 'static>(
+    panicked: ProcessError,
     work: impl FnOnce() -> Result<T, ProcessError> + Send + 'static,
 ) -> Result<T, ProcessError> {
-    // A panic in a codec is the file's doing: it ends this attempt, not the process.
     tokio::task::spawn_blocking(work)
         .await
-        .unwrap_or_else(|_| Err(DecodeError::NotAnImage("it made the decoder panic").into()))
+        .unwrap_or(Err(panicked))
 }
 
 /// The job's settings in the engine's words.

@@ -169,7 +169,19 @@ impl JobState {
         match (publishing, event) {
             (false, E::Cancelled) => Some(Self::Cancelled),
             (_, event) if event.token() != Some(held) => None,
-            (_, E::Renewed { lease_until, .. }) => Some(running(*lease_until, publishing)),
+            // A heartbeat does not shorten the time that the publisher was given.
+            (
+                true,
+                E::Renewed {
+                    lease_until: new, ..
+                },
+            ) => Some(running(lease_until.max(*new), true)),
+            (
+                false,
+                E::Renewed {
+                    lease_until: new, ..
+                },
+            ) => Some(running(*new, false)),
             (false, E::PublicationBegun { lease_until, .. }) => Some(running(*lease_until, true)),
             (true, E::PublicationEnded { .. }) => Some(running(lease_until, false)),
             (true, E::Completed { .. }) => Some(Self::Succeeded),
@@ -343,6 +355,24 @@ mod tests {
                 }
                 assert!(running(publishing).apply(&event).is_err(), "{event:?}");
             }
+        }
+    }
+
+    #[test]
+    fn a_heartbeat_does_not_shorten_a_publication() {
+        let at = |seconds| DateTime::from_timestamp(seconds, 0).unwrap();
+        let publishing = |lease_until| JobState::Running {
+            token: HELD,
+            lease_until,
+            publishing: true,
+        };
+        for (renewed_to, expected) in [(60, 300), (400, 400)] {
+            let renewed = JobEvent::Renewed {
+                token: HELD,
+                lease_until: at(renewed_to),
+            };
+            let next = publishing(at(300)).apply(&renewed);
+            assert_eq!(next, Ok(publishing(at(expected))));
         }
     }
 

@@ -1,7 +1,7 @@
 //! `/openapi.json` and `/docs`.
 
 use axum::Json;
-use axum::response::Html;
+use axum::response::{Html, Redirect};
 use utoipa::openapi::OpenApi as Document;
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
 use utoipa::{Modify, OpenApi};
@@ -44,6 +44,11 @@ impl Modify for BearerKey {
 /// The API's description, OpenAPI 3.1.
 pub async fn openapi() -> Json<Document> {
     Json(Api::openapi())
+}
+
+/// Whoever opens the bare address is shown what there is.
+pub async fn front() -> Redirect {
+    Redirect::to("/docs")
 }
 
 /// The same for people: one page, no foreign scripts.

@@ -5,7 +5,6 @@ use std::any::Any;
 
 use axum::Json;
 use axum::extract::FromRequest;
-use axum::extract::rejection::JsonRejection;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
@@ -52,6 +51,8 @@ pub enum ApiError {
     Method,
     /// 409: the job's state, or an object that is there, stands against it.
     Conflict(Vec<FieldError>, String),
+    /// 413.
+    TooLarge,
     /// 422: well-formed, but not acceptable.
     Invalid(Vec<FieldError>),
     /// 503: the database or the object store is away. Nothing was done; try again.
@@ -91,6 +92,11 @@ impl ApiError {
                 "conflict",
                 "The present state does not allow it",
             ),
+            Self::TooLarge => (
+                S::PAYLOAD_TOO_LARGE,
+                "body-too-large",
+                "The body is too large",
+            ),
             Self::Invalid(_) => (
                 S::UNPROCESSABLE_ENTITY,
                 "invalid-request",
@@ -119,6 +125,7 @@ impl ApiError {
                 (detail.to_owned(), vec![])
             }
             Self::Method => ("see /docs for what each address takes".to_owned(), vec![]),
+            Self::TooLarge => ("a request has at most 1 MiB".to_owned(), vec![]),
             Self::Invalid(errors) => ("see `errors` for each field".to_owned(), errors),
             Self::Internal => (
                 "the fault is ours and was logged; trying again is safe".to_owned(),
@@ -241,6 +248,9 @@ impl From<PublishError> for ApiError {
                 );
                 Self::Unavailable("the object store does not answer; ask again, it is safe")
             }
+            PublishError::OutputBusy => {
+                Self::Unavailable("another job is writing this output; ask again, it is safe")
+            }
             PublishError::Store(error) => error.into(),
         }
     }
@@ -256,52 +266,52 @@ impl From<TransitionError> for ApiError {
     }
 }
 
-/// A JSON body; what cannot be read becomes a problem that names the field.
+/// A JSON object as body; what cannot be read becomes a problem that names the field.
 pub struct Body<T>(pub T);
 
 impl<S: Send + Sync, T: serde::de::DeserializeOwned> FromRequest<S> for Body<T> {
     type Rejection = ApiError;
 
     async fn from_request(request: axum::extract::Request, state: &S) -> Result<Self, ApiError> {
-        match Json::<T>::from_request(request, state).await {
-            Ok(Json(body)) => Ok(Self(body)),
-            Err(JsonRejection::JsonDataError(error)) => {
-                Err(Self::unreadable_field(&source_chain_end(&error)))
+        // In two steps: an object first, because a list would do for a struct, too, and then the
+        // fields, whose path the second step knows.
+        let body = match Json::<serde_json::Value>::from_request(request, state).await {
+            Ok(Json(body)) => body,
+            Err(error) if error.status() == StatusCode::PAYLOAD_TOO_LARGE => {
+                return Err(ApiError::TooLarge);
             }
-            Err(error) => Err(ApiError::Malformed(vec![], error.body_text())),
-        }
-    }
-}
-
-impl<T> Body<T> {
-    /// Serde's message begins with the path to the field, written with dots.
-    fn unreadable_field(message: &str) -> ApiError {
-        let (path, detail) = message.split_once(": ").unwrap_or(("", message));
-        let pointer = match path {
-            "" | "." => String::new(),
-            path => format!("/{}", path.replace(['.', '['], "/").replace(']', "")),
+            Err(error) => return Err(ApiError::Malformed(vec![], error.body_text())),
         };
-        ApiError::Malformed(
-            vec![FieldError {
-                pointer,
-                detail: detail.to_owned(),
-            }],
-            String::new(),
-        )
+        if !body.is_object() {
+            let error = FieldError::new("", "the body must be a JSON object");
+            return Err(ApiError::Malformed(vec![error], String::new()));
+        }
+        serde_path_to_error::deserialize(body)
+            .map(Self)
+            .map_err(|error| unreadable_field(error.path(), &error.inner().to_string()))
     }
 }
 
-fn source_chain_end(error: &dyn std::error::Error) -> String {
-    let mut last = error;
-    while let Some(source) = last.source() {
-        if source.source().is_none() {
-            break;
+fn unreadable_field(path: &serde_path_to_error::Path, detail: &str) -> ApiError {
+    use serde_path_to_error::Segment;
+    let mut pointer = String::new();
+    for segment in path.iter() {
+        match segment {
+            Segment::Seq { index } => pointer.push_str(&format!("/{index}")),
+            Segment::Map { key } => pointer.push_str(&format!("/{key}")),
+            Segment::Enum { .. } | Segment::Unknown => {}
         }
-        last = source;
     }
-    last.to_string().replace(
-        "Failed to deserialize the JSON body into the target type: ",
-        "",
+    // Serde names a missing field in its message only, and the path ends above it.
+    if let Some(field) = detail.strip_prefix("missing field `") {
+        pointer.push_str(&format!("/{}", field.trim_end_matches('`')));
+    }
+    ApiError::Malformed(
+        vec![FieldError {
+            pointer,
+            detail: detail.to_owned(),
+        }],
+        String::new(),
     )
 }
 

@@ -115,9 +115,11 @@ pub async fn read(
     let id = job_id(&id)?;
     let known = headers.get(header::IF_NONE_MATCH).and_then(version_of);
     if let Some(wait) = query.get("wait") {
-        let seconds: u64 = wait
+        let seconds = wait
             .parse()
-            .map_err(|_| ApiError::field("/wait", "give whole seconds, at most 60"))?;
+            .ok()
+            .filter(|seconds| *seconds <= MAX_WAIT.as_secs())
+            .ok_or_else(|| ApiError::field("/wait", "give whole seconds, at most 60"))?;
         wait_for_change(&app, &caller, id, known, Duration::from_secs(seconds)).await?;
     }
     let mut conn = app.pool.acquire().await?;
@@ -149,7 +151,7 @@ async fn wait_for_change(
     known: Option<i64>,
     wait: Duration,
 ) -> Result<(), ApiError> {
-    let deadline = Instant::now() + wait.min(MAX_WAIT);
+    let deadline = Instant::now() + wait;
     let mut known = known;
     loop {
         let mut conn = app.pool.acquire().await?;
@@ -281,6 +283,7 @@ pub async fn retry(
 #[utoipa::path(get, path = "/v1/jobs/{id}/result", tag = "jobs",
     params(("id" = String, Path, description = "The job's id")),
     responses((status = 302, description = "`Location` is the link"),
+        (status = 403, description = "The key's prefixes do not cover it", body = Problem),
         (status = 409, description = "It has not succeeded (yet)", body = Problem)),
     security(("key" = ["read"])))]
 pub async fn result(
@@ -297,6 +300,10 @@ pub async fn result(
         ));
     };
     let uri = result.uri.parse().map_err(|_| ApiError::Internal)?;
+    if !caller.may_read(&uri) && !caller.may_write(&uri) {
+        let detail = "this key's prefixes do not cover the result".to_owned();
+        return Err(ApiError::Forbidden(vec![], detail));
+    }
     let link = app
         .objects
         .presign_get(&uri, LINK_LIFETIME)

@@ -124,20 +124,31 @@ pub async fn acquit(conn: &mut PgConnection, leases: &[LeaseRef]) -> Result<(), 
     Ok(())
 }
 
-/// How many workers or devices died on the job since it was last forgiven.
+/// Attempts of a job that ended with the death of their worker or device.
+#[derive(Debug, Clone, Copy)]
+pub struct Deaths {
+    /// Those held against it.
+    pub blamed: i64,
+    /// All of them.
+    pub all: i64,
+}
+
+/// Counts the deaths since the job was last forgiven.
 ///
 /// # Errors
 /// [`StoreError::Database`].
-pub async fn deaths(conn: &mut PgConnection, id: JobId) -> Result<i64, StoreError> {
-    let count = sqlx::query_scalar!(
+pub async fn deaths(conn: &mut PgConnection, id: JobId) -> Result<Deaths, StoreError> {
+    let deaths = sqlx::query_as!(
+        Deaths,
         r#"
-        select count(*) as "count!"
+        select count(*) filter (where blamed) as "blamed!",
+            count(*) filter (where blamed or outcome = 'lost') as "all!"
         from attempts
         join jobs using (job_id)
-        where job_id = $1 and blamed and attempts.attempt > forgiven_attempt"#,
+        where job_id = $1 and attempts.attempt > forgiven_attempt"#,
         id.0,
     );
-    Ok(count.fetch_one(conn).await?)
+    Ok(deaths.fetch_one(conn).await?)
 }
 
 /// Whether the attempt of this lease is the one whose result was published.

@@ -411,6 +411,43 @@ pub async fn forgive(conn: &mut PgConnection, id: JobId) -> Result<(), StoreErro
     Ok(())
 }
 
+/// Keeps submissions that name this job's output as their input waiting until the transaction ends.
+///
+/// # Errors
+/// [`StoreError::Database`].
+pub async fn lock_output(conn: &mut PgConnection, id: JobId) -> Result<(), StoreError> {
+    sqlx::query!(
+        "select pg_advisory_xact_lock(hashtextextended(output, 1)) from jobs where job_id = $1",
+        id.0
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// Waits for publications under this address that are just beginning, and keeps new ones waiting
+/// until the transaction ends. Returns whether one is under way.
+///
+/// # Errors
+/// [`StoreError::Database`].
+pub async fn is_being_published(
+    conn: &mut PgConnection,
+    uri: &ObjectUri,
+) -> Result<bool, StoreError> {
+    let uri = uri.to_string();
+    sqlx::query!(
+        "select pg_advisory_xact_lock_shared(hashtextextended($1, 1))",
+        uri
+    )
+    .execute(&mut *conn)
+    .await?;
+    let found = sqlx::query_scalar!(
+        r#"select exists (select 1 from jobs where output = $1 and publishing) as "found!""#,
+        uri
+    );
+    Ok(found.fetch_one(conn).await?)
+}
+
 /// Whether `uri` is the input of any job, of whatever tenant and state.
 ///
 /// # Errors

@@ -111,27 +111,31 @@ pub struct Lapsed {
     pub job_id: JobId,
     /// The lease that lapsed.
     pub token: LeaseToken,
-    /// Whether its result was being made visible.
-    pub publishing: bool,
     /// Where its result would have gone.
     pub output: String,
     /// The upload that is left over.
     pub upload_id: Option<String>,
 }
 
-/// Up to `limit` running jobs whose lease has lapsed, oldest first. Not locked: whoever acts on one
+/// Up to `limit` running jobs whose lease has lapsed, oldest first, of those that are being published or
+/// of the others. Not locked: whoever acts on one
 /// presents its token, and a second one is refused.
 ///
 /// # Errors
 /// [`StoreError::Database`].
-pub async fn lapsed(conn: &mut PgConnection, limit: i64) -> Result<Vec<Lapsed>, StoreError> {
+pub async fn lapsed(
+    conn: &mut PgConnection,
+    publishing: bool,
+    limit: i64,
+) -> Result<Vec<Lapsed>, StoreError> {
     let rows = sqlx::query!(
         r#"
-        select job_id, lease_token as "lease_token!", publishing, output, upload_id
+        select job_id, lease_token as "lease_token!", output, upload_id
         from jobs
-        where state = 'running' and lease_until < now()
+        where state = 'running' and lease_until < now() and publishing = $1
         order by lease_until
-        limit $1"#,
+        limit $2"#,
+        publishing,
         limit,
     )
     .fetch_all(conn)
@@ -139,7 +143,6 @@ pub async fn lapsed(conn: &mut PgConnection, limit: i64) -> Result<Vec<Lapsed>, 
     let lapsed = rows.into_iter().map(|row| Lapsed {
         job_id: JobId(row.job_id),
         token: LeaseToken(row.lease_token),
-        publishing: row.publishing,
         output: row.output,
         upload_id: row.upload_id,
     });

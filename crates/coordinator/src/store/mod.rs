@@ -42,6 +42,17 @@ pub enum StoreError {
     },
 }
 
+impl StoreError {
+    /// Whether a unique index stood against it.
+    #[must_use]
+    pub fn is_unique_violation(&self) -> bool {
+        match self {
+            Self::Database(sqlx::Error::Database(error)) => error.is_unique_violation(),
+            _ => false,
+        }
+    }
+}
+
 /// Opens a pool. Connects on first use, so that a coordinator may start before its database.
 ///
 /// # Errors
