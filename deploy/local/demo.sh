@@ -15,14 +15,14 @@ readonly AT_ONCE=6
 
 # submit PHOTO SCHEDULE: ends when the result is here, and says which job it was.
 submit() {
-    local name log began=$SECONDS
+    local name log code=0 began=$SECONDS
     name=$(result_name "$1" "$2")
     log=$OUTPUT/.log/$name.log
     say "sent   $name"
-    if ! "$upres" submit "$1" --timesteps "$2" --format png -o "$OUTPUT/$name" --overwrite \
-        --label demo=1 --json </dev/null >"$log" 2>&1; then
-        say "FAILED $name"
-        show_log "$log"
+    "$upres" submit "$1" --timesteps "$2" --format png -o "$OUTPUT/$name" --overwrite \
+        --label demo=1 --json </dev/null >"$log" 2>&1 || code=$?
+    if ((code)); then
+        ((code == 130)) || { say "FAILED $name"; show_log "$log"; }
         return 1
     fi
     say "done   $name  (waited $((SECONDS - began)) s, job $(job_of "$log"))"
@@ -80,14 +80,23 @@ clean_environment
 upres=$(programs_folder)/upres
 UPRES_API_KEY=$(<"$STATE/admin.key")
 export UPRES_API_URL=$API_URL UPRES_API_KEY
+# Ctrl-C reaches the commands that wait, too: they have nothing to report then.
+interrupted() {
+    trap '' INT TERM
+    wait
+    say ""
+    say "interrupted: the jobs go on, make demo fetches them anew, make down stops it all"
+    exit 130
+}
 shopt -s nullglob
 photos=("$ROOT"/samples/*.{jpg,jpeg,png})
 ((${#photos[@]})) || die "there are no photos in samples/"
 mkdir -p -- "$OUTPUT/.log"
 say ""
 say "submitting ${#photos[@]} photos under ${#SCHEDULES[@]} schedules each"
+trap interrupted INT TERM
 submit_all || die "not every job succeeded; its log is in $OUTPUT/.log"
 verify_all || die "not every result is four times its photo"
 say ""
 say "$((${#photos[@]} * ${#SCHEDULES[@]})) pictures, each four times as wide and high, are in $OUTPUT"
-say "look around at $API_URL ; stop it all with: make down"
+say "the API and its docs are at $API_URL ; stop it all with: make down"

@@ -93,7 +93,7 @@ start_worker() {
 
 describe() {
     say ""
-    say "upres runs.  console and API  $API_URL"
+    say "upres runs.  API and its docs  $API_URL"
     say "             S3               $UPRES_S3_ENDPOINT  (bucket upres)"
     say "             RabbitMQ         http://127.0.0.1:$MANAGEMENT_PORT  (guest, guest)"
     say "             PostgreSQL       postgres://upres@127.0.0.1:$POSTGRES_PORT/upres  (no password, this machine only)"

@@ -14,7 +14,8 @@ lock_stack() {
 }
 
 # The programs, built from this checkout; UPRES_PROGRAMS names a folder of others.
-programs_folder() { printf '%s\n' "${UPRES_PROGRAMS:-${CARGO_TARGET_DIR:-$ROOT/target}/release}"; }
+# Absolute, because what is started runs in another folder.
+programs_folder() { realpath -m -- "${UPRES_PROGRAMS:-${CARGO_TARGET_DIR:-$ROOT/target}/release}"; }
 
 build_programs() {
     [[ -z ${UPRES_PROGRAMS:-} ]] || return 0
