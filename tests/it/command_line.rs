@@ -192,6 +192,7 @@ fn a_check_names_every_problem_at_once() -> anyhow::Result<()> {
         ("UPRES_LISTEN", "here"),
         ("UPRES_RETRY_CAP_SECS", "-1"),
         ("UPRES_AMQP_URL", "http://broker"),
+        ("UPRES_LOG", "a=b=c"),
     ];
     let args = ["check-config", "--release-limit", "0", "--lease-ttl-secs=x"];
     let check = run("upres-coordinator", &folder, &args, &variables)?;
@@ -207,6 +208,7 @@ fn a_check_names_every_problem_at_once() -> anyhow::Result<()> {
         "--amqp-url must begin with",
         "--s3-endpoint `nowhere`",
         "--release-limit must be at least 1",
+        "--log `a=b=c`",
     ];
     for word in words {
         assert!(said.contains(word), "{word}: {said}");

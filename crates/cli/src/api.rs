@@ -65,7 +65,8 @@ impl Api {
     /// # Errors
     /// [`Usage`] when no key was given.
     pub fn new(args: ApiArgs) -> anyhow::Result<Self> {
-        if args.api_key.is_none() {
+        let key = args.api_key.as_ref();
+        if key.is_none_or(|key| key.expose_secret().is_empty()) {
             let problem =
                 "no API key: set UPRES_API_KEY, give --api-key, or put `api_key` into upres.toml";
             bail!(Usage(problem.to_owned()));

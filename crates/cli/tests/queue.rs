@@ -114,9 +114,11 @@ fn wrong_usage_is_status_2_with_a_sentence() {
 #[test]
 fn wrong_configuration_is_status_2_and_a_coordinator_that_is_away_1() {
     let folder = workplace();
-    let run = upres(folder.path(), &["jobs", "list"]);
-    assert_eq!(run.status.code(), Some(2));
-    assert!(stderr(&run).contains("no API key"), "{}", stderr(&run));
+    for args in [&["jobs", "list"][..], &["jobs", "list", "--api-key", ""]] {
+        let run = upres(folder.path(), args);
+        assert_eq!(run.status.code(), Some(2));
+        assert!(stderr(&run).contains("no API key"), "{}", stderr(&run));
+    }
     for address in ["foo", "localhost:8080", "ftp://there"] {
         let args = ["jobs", "list", "--api-key", "k", "--api-url", address];
         let run = upres(folder.path(), &args);

@@ -30,14 +30,25 @@ pub struct LogArgs {
     pub log_format: LogFormat,
 }
 
+impl LogArgs {
+    /// What is wrong with these settings, a sentence each.
+    #[must_use]
+    pub fn problems(&self) -> Vec<String> {
+        self.filter().err().into_iter().collect()
+    }
+
+    fn filter(&self) -> Result<EnvFilter, String> {
+        EnvFilter::try_new(&self.log)
+            .map_err(|error| format!("--log `{}` is not a log filter: {error}", self.log))
+    }
+}
+
 /// Sends the program's logs to standard error.
 ///
 /// # Errors
 /// A sentence when the filter cannot be read.
 pub fn init(args: &LogArgs) -> Result<(), String> {
-    let filter = EnvFilter::try_new(&args.log)
-        .map_err(|error| format!("--log `{}` is not a log filter: {error}", args.log))?;
-    let registry = tracing_subscriber::registry().with(filter);
+    let registry = tracing_subscriber::registry().with(args.filter()?);
     let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     let installed = match args.log_format {
         LogFormat::Text => registry

@@ -54,11 +54,11 @@ struct JanitorArgs {
 /// is to tell beside its own findings.
 pub async fn run(cli: Cli, refused: Refused) -> anyhow::Result<ExitCode> {
     match cli.command {
-        Command::CheckConfig(config) => Ok(report(&refused.and(config.problems()), true)),
+        Command::CheckConfig(config) => Ok(report(&refused.and(problems(&config)), true)),
         Command::Migrate(database) => migrate(&database).await,
         Command::Janitor { dry_run, config } => sweep(&config, dry_run).await,
         Command::Serve(config) => {
-            let problems = config.problems();
+            let problems = problems(&config);
             if !problems.is_empty() {
                 return Ok(report(&problems, false));
             }
@@ -67,6 +67,12 @@ pub async fn run(cli: Cli, refused: Refused) -> anyhow::Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
     }
+}
+
+fn problems(config: &Config) -> Vec<String> {
+    let mut problems = config.problems();
+    problems.extend(config.log.problems());
+    problems
 }
 
 fn report(problems: &[String], say_if_none: bool) -> ExitCode {
@@ -89,6 +95,7 @@ async fn sweep(args: &JanitorArgs, dry_run: bool) -> anyhow::Result<ExitCode> {
         args.database.database_connections,
     );
     problems.extend(pool.as_ref().err().cloned());
+    problems.extend(args.log.problems());
     let (Ok(pool), true) = (pool, problems.is_empty()) else {
         return Ok(report(&problems, false));
     };

@@ -43,6 +43,7 @@ pub async fn run(cli: Cli, refused: Refused) -> anyhow::Result<ExitCode> {
     };
     let mut problems = config.services.problems();
     problems.extend(config.engine.problems());
+    problems.extend(config.log.problems());
     if any_printed(&refused.and(problems)) {
         return Ok(ExitCode::from(2));
     }

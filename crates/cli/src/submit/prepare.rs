@@ -1,111 +1,42 @@
-//! `upres submit`: hands images to the queue.
+//! What a submission is, and all that can be found wrong with it before anything is sent.
 
-use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::IsTerminal;
-use std::path::{Path, PathBuf};
-use std::process::ExitCode;
+use std::path::Path;
 
 use anyhow::{Context, anyhow, bail};
 use imaging::Format;
-use indicatif::{ProgressBar, ProgressStyle};
-use reqwest::Method;
-use serde::Deserialize;
 use upres_common::job::request::UpscaleRequest;
 use upres_common::job::spec::OutputFormat;
-use upres_common::job::view::JobView;
-use upres_common::job::{Class, IfExists, JobRequest};
+use upres_common::job::{IfExists, JobRequest};
 
-use crate::api::{Api, ApiArgs, block_on};
+use super::SubmitArgs;
 use crate::cli::Usage;
-use crate::interrupt::INTERRUPTED;
-use crate::spec::SpecArgs;
 use crate::upscale::plan::{FormatChoice, PlanError, identity, named_format, promised};
 use crate::upscale::write;
 
 /// Stand in for the addresses of a file that is not uploaded yet while the request is checked.
-const NOT_UPLOADED: [&str; 2] = ["s3://not-uploaded/input", "s3://not-uploaded/output"];
-
-/// Submit an image to the queue.
-#[derive(Debug, clap::Args)]
-pub struct SubmitArgs {
-    /// A file, which is uploaded first, or the address of an object (s3://bucket/key).
-    #[arg(value_name = "FILE|s3://…")]
-    input: String,
-    /// Where the result goes in the object store; needed for an s3:// input.
-    #[arg(long, value_name = "s3://…")]
-    output: Option<String>,
-    /// Fetch the result into this file; implies --wait.
-    #[arg(short = 'o', long, value_name = "FILE")]
-    download: Option<PathBuf>,
-    /// Replace what is there already: the object at --output, the file at --download.
-    #[arg(long)]
-    overwrite: bool,
-    /// Follow the job to its end; exit status 1 unless it succeeds.
-    #[arg(long)]
-    wait: bool,
-    #[command(flatten)]
-    spec: SpecArgs,
-    /// interactive or bulk.
-    #[arg(long, value_parser = word::<Class>, default_value = "interactive")]
-    class: Class,
-    /// Higher goes first within its class; -100 to 100.
-    #[arg(long, default_value_t = 0, allow_hyphen_values = true, value_parser = clap::value_parser!(i32).range(-100..=100))]
-    priority: i32,
-    /// For finding it again: name=value, may be repeated.
-    #[arg(long = "label", value_parser = label, value_name = "NAME=VALUE")]
-    labels: Vec<(String, String)>,
-    /// Print JSON: the job, or with --wait every state of it, one a line.
-    #[arg(long)]
-    json: bool,
-    #[command(flatten)]
-    api: ApiArgs,
-}
-
-#[derive(Debug, Deserialize)]
-struct Upload {
-    url: String,
-    input: String,
-    output: String,
-}
+pub const NOT_UPLOADED: [&str; 2] = ["s3://not-uploaded/input", "s3://not-uploaded/output"];
 
 /// What is submitted, once it was found to be possible as far as this machine can tell.
-struct Prepared {
-    input: Input,
+pub struct Prepared {
+    pub input: Input,
     /// `None`: the input's.
-    format: Option<OutputFormat>,
+    pub format: Option<OutputFormat>,
 }
 
-enum Input {
+pub enum Input {
     /// It is in the store already.
     Object(String),
     /// It is uploaded first.
     File { name: String, bytes: Vec<u8> },
 }
 
-/// Runs the command.
+/// Refuses what can be refused before anything is sent.
 ///
 /// # Errors
-/// What keeps the job from being submitted or followed; [`Usage`] when nothing was sent.
-pub fn run(args: SubmitArgs) -> anyhow::Result<ExitCode> {
-    let prepared = prepare(&args)?;
-    let api = Api::new(args.api.clone())?;
-    let taken = OnceCell::new();
-    if let Some(code) = block_on(submit(&api, &args, prepared, &taken))? {
-        return Ok(code);
-    }
-    match taken.get() {
-        Some(id) => eprintln!(
-            "interrupted; the job goes on: `upres jobs get {id}` shows it, `upres jobs cancel {id}` ends it"
-        ),
-        None => eprintln!("interrupted; `upres jobs list` shows whether the job was taken"),
-    }
-    Ok(ExitCode::from(INTERRUPTED))
-}
-
-/// Everything that can be refused before anything is sent.
-fn prepare(args: &SubmitArgs) -> anyhow::Result<Prepared> {
+/// [`Usage`], or the files cannot be read or written.
+pub fn prepare(args: &SubmitArgs) -> anyhow::Result<Prepared> {
     let input = if args.input.starts_with("s3://") {
         if args.output.is_none() {
             let problem = "say where the result goes: --output s3://bucket/key";
@@ -178,7 +109,8 @@ fn format(args: &SubmitArgs, input: &Input) -> Result<Option<OutputFormat>, Plan
     })
 }
 
-fn request(
+/// The request that the flags make.
+pub fn request(
     args: &SubmitArgs,
     format: Option<OutputFormat>,
     input: &str,
@@ -205,81 +137,8 @@ fn request(
     request
 }
 
-async fn submit(
-    api: &Api,
-    args: &SubmitArgs,
-    prepared: Prepared,
-    taken: &OnceCell<String>,
-) -> anyhow::Result<ExitCode> {
-    let Prepared { input, format } = prepared;
-    let (input, output) = match input {
-        Input::Object(uri) => (uri, NOT_UPLOADED[1].to_owned()),
-        Input::File { name, bytes } => {
-            let upload = upload(api, &name, bytes).await?;
-            (upload.input, named_like(upload.output, format))
-        }
-    };
-    let request = request(
-        args,
-        format,
-        &input,
-        args.output.as_deref().unwrap_or(&output),
-    );
-    let job: JobView = api
-        .send(api.request(Method::POST, "jobs").json(&request))
-        .await?;
-    let _ = taken.set(job.id.to_string());
-    for warning in &job.warnings {
-        eprintln!("warning: {warning}");
-    }
-    if args.download.is_none() && !args.wait {
-        if args.json {
-            println!("{}", serde_json::to_string(&job)?);
-        } else {
-            println!("{}", job.id);
-        }
-        return Ok(ExitCode::SUCCESS);
-    }
-    finish(api, args, &job).await
-}
-
-/// Follows the job to its end and brings back the result.
-async fn finish(api: &Api, args: &SubmitArgs, job: &JobView) -> anyhow::Result<ExitCode> {
-    let job = follow(api, job, args.json).await?;
-    if job.state != "succeeded" {
-        let why = job
-            .error
-            .as_ref()
-            .map(|error| format!(": {}", error.detail))
-            .unwrap_or_default();
-        eprintln!("{} is {}{why}", job.id, job.state);
-        return Ok(ExitCode::FAILURE);
-    }
-    if let Some(file) = &args.download {
-        let bytes = api.result(&job.id.to_string()).await?;
-        if let Err(failure) = write::write(file, &bytes, args.overwrite) {
-            bail!("{}; the result is {}", failure.detail, job.output);
-        }
-        if !args.json {
-            println!("{}", file.display());
-        }
-    } else if let Some(result) = job.result.filter(|_| !args.json) {
-        println!("{}", result.uri);
-    }
-    Ok(ExitCode::SUCCESS)
-}
-
-async fn upload(api: &Api, name: &str, bytes: Vec<u8>) -> anyhow::Result<Upload> {
-    let ask = api
-        .request(Method::POST, "uploads")
-        .json(&serde_json::json!({"file_name": name}));
-    let upload: Upload = api.send(ask).await?;
-    api.put(&upload.url, bytes).await?;
-    Ok(upload)
-}
-
 /// The address suggested for a result is named like its input, which may be of another format.
-fn named_like(output: String, format: Option<OutputFormat>) -> String {
+pub fn named_like(output: String, format: Option<OutputFormat>) -> String {
     let FormatChoice::Fixed(format) = FormatChoice::from(format) else {
         return output;
     };
@@ -291,49 +150,6 @@ fn named_like(output: String, format: Option<OutputFormat>) -> String {
         }
         _ => output,
     }
-}
-
-async fn follow(api: &Api, job: &JobView, json: bool) -> anyhow::Result<JobView> {
-    let bar = match std::io::stderr().is_terminal() && !json {
-        true => ProgressBar::new(0),
-        false => ProgressBar::hidden(),
-    };
-    let style = ProgressStyle::with_template("{msg:10} {bar:30} {pos}/{len} tiles");
-    bar.set_style(style.expect("the template is valid"));
-    let mut shown = String::new();
-    let done = api
-        .follow(&job.id.to_string(), |job| {
-            if json {
-                println!(
-                    "{}",
-                    serde_json::to_string(job).expect("a job is plain data")
-                );
-            } else if bar.is_hidden() && shown != job.state {
-                eprintln!("{} {}", job.id, job.state);
-            }
-            shown.clone_from(&job.state);
-            bar.set_message(job.state.clone());
-            if let Some(progress) = job.progress {
-                bar.set_length(u64::from(progress.tiles_total));
-                bar.set_position(u64::from(progress.tiles));
-            }
-        })
-        .await?;
-    bar.finish_and_clear();
-    Ok(done)
-}
-
-/// Reads one of an enumeration's words as the API writes them.
-fn word<T: serde::de::DeserializeOwned>(text: &str) -> Result<T, String> {
-    serde_json::from_value(serde_json::Value::String(text.to_owned()))
-        .map_err(|error| error.to_string())
-}
-
-/// Reads `name=value`.
-pub fn label(text: &str) -> Result<(String, String), String> {
-    let pair = text.split_once('=').filter(|(name, _)| !name.is_empty());
-    let (name, value) = pair.ok_or_else(|| format!("`{text}` is no label: write name=value"))?;
-    Ok((name.to_owned(), value.to_owned()))
 }
 
 #[cfg(test)]
