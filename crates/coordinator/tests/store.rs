@@ -2,7 +2,10 @@
 
 use std::collections::HashSet;
 
-use sqlx::{AssertSqlSafe, Column as _, Executor as _, PgConnection, PgPool, SqlSafeStr as _};
+use sqlx::{
+    AssertSqlSafe, Column as _, ConnectOptions as _, Executor as _, PgConnection, PgPool,
+    SqlSafeStr as _,
+};
 use upres_common::job::state::LeaseToken;
 use upres_common::job::view::Progress;
 use upres_common::job::{Class, ErrorType, JobError, JobEvent, JobId, JobRequest, JobState};
@@ -533,4 +536,19 @@ async fn of_two_jobs_with_one_output_one_publishes(pool: PgPool) {
     assert!(jobs::is_being_published(&mut conn, &output).await.unwrap());
     let other = "s3://derivatives/2.tif".parse().unwrap();
     assert!(!jobs::is_being_published(&mut conn, &other).await.unwrap());
+}
+
+#[sqlx::test(migrator = "upres_coordinator::store::MIGRATOR")]
+async fn a_client_that_falls_silent_in_a_transaction_loses_its_locks(pool: PgPool) {
+    let url = pool.connect_options().to_url_lossy().to_string();
+    let ours = upres_coordinator::store::pool(&url.into(), 1).unwrap();
+    let mut silent = ours.begin().await.unwrap();
+    let lock = "select pg_advisory_xact_lock(7)";
+    sqlx::query(lock).execute(&mut *silent).await.unwrap();
+    let mut conn = pool.acquire().await.unwrap();
+    let locked = sqlx::query(lock).execute(&mut *conn);
+    let deadline = std::time::Duration::from_secs(60);
+    let locked = tokio::time::timeout(deadline, locked).await;
+    locked.expect("the lock is let go").unwrap();
+    assert!(sqlx::query("select 1").execute(&mut *silent).await.is_err());
 }

@@ -23,6 +23,15 @@ pub static MIGRATOR: sqlx::migrate::Migrator = sqlx::migrate!("../../migrations"
 /// A request waits this long for a free connection before it is answered with 503.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// A connection may fall silent without an end (a firewall forgot it, a machine vanished). Its session
+/// would hold its locks for hours: rows of jobs, the key of a submission. No transaction of ours waits
+/// for anything but the database.
+const SESSION: &str = "
+    set idle_in_transaction_session_timeout = '10s';
+    set tcp_keepalives_idle = 10;
+    set tcp_keepalives_interval = 5;
+    set tcp_keepalives_count = 3;";
+
 /// The database failed, or holds what this program cannot read.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -65,6 +74,9 @@ pub fn pool(url: &SecretString, max_connections: u32) -> Result<PgPool, String> 
     Ok(PgPoolOptions::new()
         .max_connections(max_connections)
         .acquire_timeout(ACQUIRE_TIMEOUT)
+        .after_connect(|conn, _| {
+            Box::pin(async move { sqlx::raw_sql(SESSION).execute(conn).await.map(drop) })
+        })
         .connect_lazy_with(options.application_name("upres-coordinator")))
 }
 
