@@ -238,6 +238,9 @@ impl Cast {
             // Enough to keep three workers busy, few enough to matter.
             ("UPRES_RELEASE_LIMIT", "100".to_owned()),
             ("UPRES_DATABASE_CONNECTIONS", "8".to_owned()),
+            // Longer than any attempt here, short enough to wait for.
+            ("UPRES_ORPHAN_SECS", "30".to_owned()),
+            ("UPRES_JANITOR_SECS", "5".to_owned()),
             // Here innocent jobs are killed many times.
             ("UPRES_QUARANTINE_AFTER", "1000".to_owned()),
         ];

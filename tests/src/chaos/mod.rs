@@ -32,8 +32,8 @@ pub use plan::FAULTS;
 
 /// Longer than a publication waits for its coordinator before another looks after it (5 minutes).
 const SETTLE_WITHIN: Duration = Duration::from_secs(600);
-/// How long abandoned uploads may stay once all jobs have ended.
-const UPLOADS_GONE_WITHIN: Duration = Duration::from_secs(60);
+/// How long abandoned uploads may stay once all jobs have ended: the janitor's patience, and some.
+const UPLOADS_GONE_WITHIN: Duration = Duration::from_secs(90);
 
 /// What a run is to be.
 #[derive(Debug, Clone)]
