@@ -61,7 +61,7 @@ class Loop:
     def progress(self):
         return self.step / self.steps if self.steps else self.seconds / (60 * self.minutes)
 
-    def run(self, step, measure_every=600.0):
+    def run(self, step, measure_every=1200.0):
         self.resume()
         saved = measured = self.seconds
         sums, count = {}, 0
