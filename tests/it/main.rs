@@ -15,6 +15,7 @@ mod lists;
 mod postgres_restarts;
 mod publication;
 mod retry;
+mod silent_database;
 mod stale_completion;
 mod two_coordinators;
 mod worker_killed;

@@ -17,7 +17,7 @@ use upres_common::job::{Class, JobEvent};
 
 use crate::config::DispatchConfig;
 use crate::store::jobs::{TransitionError, transition};
-use crate::store::{StoreError, outbox};
+use crate::store::{StoreError, outbox, within_patience};
 
 /// Rows in one publish: one round trip to the broker serves them all.
 const BATCH: i64 = 500;
@@ -89,9 +89,10 @@ async fn relay(
     while !stop.is_cancelled() {
         if swept.elapsed() >= config.resend_after / 2 {
             swept = Instant::now();
-            broker_errors_only(sweep(pool, publisher, config).await)?;
+            broker_errors_only(within_patience(sweep(pool, publisher, config)).await)?;
         }
-        let more = broker_errors_only(tick(pool, publisher, config).await)?.unwrap_or(false);
+        let ticked = within_patience(tick(pool, publisher, config)).await;
+        let more = broker_errors_only(ticked)?.unwrap_or(false);
         if more {
             continue;
         }

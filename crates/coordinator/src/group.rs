@@ -5,7 +5,7 @@
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::task::TaskTracker;
 
-use crate::store::StoreError;
+use crate::store::{StoreError, within_patience};
 
 /// Requests in one batch.
 const MOST: usize = 200;
@@ -50,7 +50,7 @@ impl<Q: Send + 'static, A: Send + 'static> Group<Q, A> {
                     .drain(..)
                     .map(|pending| (pending.request, pending.answer))
                     .unzip();
-                match serve(requests).await {
+                match within_patience(serve(requests)).await {
                     Ok(answers) => {
                         for (answer, waiting) in answers.into_iter().zip(waiting) {
                             // Whoever asked may have hung up.

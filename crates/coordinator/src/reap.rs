@@ -19,7 +19,7 @@ use crate::lease::{self, Failed};
 use crate::publish;
 use crate::store::jobs::{TransitionError, transition};
 use crate::store::leases::{self, Lapsed};
-use crate::store::{StoreError, in_seconds, outbox};
+use crate::store::{StoreError, in_seconds, outbox, within_patience};
 
 /// Jobs looked at in one tick.
 const BATCH: i64 = 100;
@@ -50,7 +50,7 @@ impl Reaper {
                 .await
                 .is_err()
             {
-                log(self.tick().await);
+                log(within_patience(self.tick()).await);
             }
         };
         let publications = async {

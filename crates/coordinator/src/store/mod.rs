@@ -15,7 +15,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use secrecy::{ExposeSecret, SecretString};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
-use sqlx::{PgConnection, PgPool};
+use sqlx::{Connection as _, PgConnection, PgPool};
 
 /// The schema, applied in order by `migrate` and at the start of `serve`.
 pub static MIGRATOR: sqlx::migrate::Migrator = sqlx::migrate!("../../migrations");
@@ -31,6 +31,13 @@ const SESSION: &str = "
     set tcp_keepalives_idle = 10;
     set tcp_keepalives_interval = 5;
     set tcp_keepalives_count = 3;";
+
+/// Longer than any tick or batch takes. Nothing tells our end of a connection that fell silent.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Longer than a connection that lives takes to say so, before it goes back into the pool. The pool
+/// itself would wait for ever, and miss the connection.
+const PING_PATIENCE: Duration = Duration::from_secs(5);
 
 /// The database failed, or holds what this program cannot read.
 #[derive(Debug, thiserror::Error)]
@@ -77,7 +84,29 @@ pub fn pool(url: &SecretString, max_connections: u32) -> Result<PgPool, String> 
         .after_connect(|conn, _| {
             Box::pin(async move { sqlx::raw_sql(SESSION).execute(conn).await.map(drop) })
         })
+        .after_release(|conn, _| {
+            Box::pin(async move {
+                let answer = tokio::time::timeout(PING_PATIENCE, conn.ping()).await;
+                answer.unwrap_or_else(|_| Err(silent())).map(|()| true)
+            })
+        })
         .connect_lazy_with(options.application_name("upres-coordinator")))
+}
+
+/// Gives `work` up when the database says nothing for long, so that whoever does it again and again
+/// does not stop for ever.
+///
+/// # Errors
+/// Those of `work`, or that it was given up.
+pub async fn within_patience<T, E: From<StoreError>>(
+    work: impl Future<Output = Result<T, E>>,
+) -> Result<T, E> {
+    let done = tokio::time::timeout(PATIENCE, work).await;
+    done.unwrap_or_else(|_| Err(StoreError::Database(silent()).into()))
+}
+
+fn silent() -> sqlx::Error {
+    sqlx::Error::Io(std::io::ErrorKind::TimedOut.into())
 }
 
 /// The database's clock at the start of the transaction, `seconds` later.
