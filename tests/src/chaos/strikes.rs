@@ -62,18 +62,18 @@ impl Striker {
             Strike::Pause(role) => self.pause(role).await?,
             Strike::CrashPostgres => {
                 let postgres = Arc::clone(&self.cast.postgres);
-                blocking(move || OwnPostgres::crash_and_restart(&postgres)).await?;
+                blocking(move || again(|| OwnPostgres::crash_and_restart(&postgres))).await?;
             }
             Strike::CrashBroker => {
                 if !self.queues_are_settled().await {
                     return Ok(false);
                 }
                 let broker = Arc::clone(&self.cast.broker);
-                blocking(move || OwnBroker::crash_and_restart(&broker)).await?;
+                blocking(move || again(|| OwnBroker::crash_and_restart(&broker))).await?;
             }
             Strike::RestartBroker => {
                 let broker = Arc::clone(&self.cast.broker);
-                blocking(move || OwnBroker::restart(&broker)).await?;
+                blocking(move || again(|| OwnBroker::restart(&broker))).await?;
             }
             Strike::DeleteQueues => return Ok(self.delete_all("queues/%2f").await),
             Strike::CloseBrokerConnections => return Ok(self.delete_all("connections").await),
@@ -202,6 +202,17 @@ impl Striker {
         let text = answer.error_for_status().ok()?.text().await.ok()?;
         Some(serde_json::from_str(&text).unwrap_or_default())
     }
+}
+
+/// A port may be in a stranger's hands for a moment while its owner is dead.
+fn again(start: impl Fn() -> anyhow::Result<()>) -> anyhow::Result<()> {
+    for _ in 0..4 {
+        if start().is_ok() {
+            return Ok(());
+        }
+        std::thread::sleep(Duration::from_secs(3));
+    }
+    start()
 }
 
 async fn blocking<T: Send + 'static>(
