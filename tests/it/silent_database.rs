@@ -19,7 +19,7 @@ async fn a_coordinator_outlives_silent_connections_to_its_database() -> anyhow::
     world.succeeds(&before).await?;
     // Often enough to hit the relay, the reaper and a claim in the middle of a statement.
     let mut tries = 0;
-    for _ in 0..8 {
+    for _ in 0..4 {
         proxy.lose_connections();
         until("a job is accepted again", DEADLINE, async || {
             // A job each: an earlier one may have been accepted although no answer came.
