@@ -23,6 +23,14 @@ async fn a_failed_attempt_is_followed_by_another() -> anyhow::Result<()> {
     Ok(())
 }
 
+async fn submit_with_attempts(world: &World, max_attempts: u32) -> anyhow::Result<String> {
+    let photo = journey_tests::photo(24, 16);
+    world.store.put("in/a.png", photo).await?;
+    let (input, output) = (world.store.uri("in/a.png"), world.store.uri("out/a.png"));
+    let job = json!({"input": input, "output": output, "max_attempts": max_attempts});
+    world.submit(&job).await
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_job_fails_when_its_attempts_are_spent() -> anyhow::Result<()> {
     let mut world = World::plain("retry_spent").await?;
@@ -31,14 +39,7 @@ async fn a_job_fails_when_its_attempts_are_spent() -> anyhow::Result<()> {
         ..FakeWorker::default()
     };
     let _worker = world.start_fake_worker(manners).await?;
-    world
-        .store
-        .put("in/a.png", journey_tests::photo(24, 16))
-        .await?;
-    let job = json!({
-        "input": world.store.uri("in/a.png"), "output": world.store.uri("out/a.png"), "max_attempts": 2,
-    });
-    let id = world.submit(&job).await?;
+    let id = submit_with_attempts(&world, 2).await?;
     let job = world.wait_for(&id, &["failed", "succeeded"]).await?;
     assert_eq!(job["state"], "failed");
     assert_eq!(job["attempt"], 2);
@@ -89,14 +90,7 @@ async fn a_failed_job_is_tried_anew_under_its_id() -> anyhow::Result<()> {
         ..FakeWorker::default()
     };
     let _worker = world.start_fake_worker(manners).await?;
-    world
-        .store
-        .put("in/a.png", journey_tests::photo(24, 16))
-        .await?;
-    let job = json!({
-        "input": world.store.uri("in/a.png"), "output": world.store.uri("out/a.png"), "max_attempts": 1,
-    });
-    let id = world.submit(&job).await?;
+    let id = submit_with_attempts(&world, 1).await?;
     world.wait_for(&id, &["failed"]).await?;
     let retry = async || {
         let request = world.request(Method::POST, &format!("/v1/jobs/{id}/retry"));

@@ -117,6 +117,7 @@ impl World {
             pair("UPRES_REAP_SECS", "0.3"),
             pair("UPRES_RETRY_BASE_SECS", "0.2"),
             pair("UPRES_RESEND_SECS", "2"),
+            pair("UPRES_PUBLISH_SECS", "20"),
         ];
         // What comes later wins.
         env.extend(

@@ -119,6 +119,10 @@ pub struct RetryConfig {
     /// Seconds: the longest pause ever.
     #[arg(long = "retry-cap-secs", env = "UPRES_RETRY_CAP_SECS", default_value = "300", value_parser = seconds, value_name = "SECS")]
     pub cap: Duration,
+    /// Seconds one coordinator may take to make a result visible before another looks after it. Longer
+    /// than the object store takes to assemble the largest result.
+    #[arg(long = "publish-secs", env = "UPRES_PUBLISH_SECS", default_value = "300", value_parser = seconds, value_name = "SECS")]
+    pub publish_again_after: Duration,
     /// Workers (or devices) that may die on a job that had begun before it is held back with
     /// `quarantine/deaths`; retrying it releases it. Deaths cost no attempt.
     #[arg(

@@ -19,10 +19,6 @@ use crate::store::attempts::{self, AttemptOutcome};
 use crate::store::jobs::{self, Publication, TransitionError, transition};
 use crate::store::{StoreError, in_seconds};
 
-/// How long one coordinator may take to publish before another looks after it. Longer than the
-/// object store client tries a request, so that the first has given up by then.
-const PUBLISH_SECS: f64 = 300.0;
-
 /// Why a publication came to no end. It is taken up again: by the worker, which asks again, or by
 /// the reaper.
 #[derive(Debug, thiserror::Error)]
@@ -56,7 +52,7 @@ pub async fn publish(
     lease: LeaseRef,
     outcome: &Outcome,
 ) -> Result<SettledAnswer, PublishError> {
-    if !begin(pool, lease, outcome).await? {
+    if !begin(pool, retry, lease, outcome).await? {
         let repeated = lease::has_succeeded(pool, lease.job_id, lease.token).await?;
         let state = if repeated { "succeeded" } else { "superseded" };
         return Ok(SettledAnswer {
@@ -72,7 +68,12 @@ pub async fn publish(
 }
 
 /// Step 1. Returns whether the attempt may publish: it holds the lease.
-async fn begin(pool: &PgPool, lease: LeaseRef, outcome: &Outcome) -> Result<bool, PublishError> {
+async fn begin(
+    pool: &PgPool,
+    retry: &RetryConfig,
+    lease: LeaseRef,
+    outcome: &Outcome,
+) -> Result<bool, PublishError> {
     let mut tx = pool.begin().await?;
     let LeaseRef { job_id, token } = lease;
     match jobs::lock(&mut tx, job_id).await {
@@ -88,7 +89,7 @@ async fn begin(pool: &PgPool, lease: LeaseRef, outcome: &Outcome) -> Result<bool
     }
     // A submission that names this output as its input is committed by now, or sees that we publish.
     jobs::lock_output(&mut tx, job_id).await?;
-    let lease_until = in_seconds(&mut tx, PUBLISH_SECS).await?;
+    let lease_until = in_seconds(&mut tx, retry.publish_again_after.as_secs_f64()).await?;
     jobs::record_publication(&mut tx, job_id, outcome).await?;
     match transition(
         &mut tx,

@@ -65,6 +65,7 @@ pub(crate) async fn serve(config: Config) -> anyhow::Result<()> {
         metrics,
         retry: config.retry,
         uploads: config.uploads(),
+        tasks: tasks.clone(),
         stop: stop.clone(),
     };
     let listener = tokio::net::TcpListener::bind(config.listen)

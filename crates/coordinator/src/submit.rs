@@ -79,7 +79,15 @@ pub async fn submit(
         .validate()
         .map_err(SubmitError::Invalid)?;
     check_prefixes(caller, &job)?;
-    check_objects(objects, &job).await?;
+    let looked = check_objects(objects, &job).await;
+    if let Err(SubmitError::Conflict(_)) = looked {
+        // Perhaps it is the first request's own result that stands there by now.
+        let mut conn = pool.acquire().await?;
+        if let Some(id) = earlier(&mut conn, caller, key, &digest).await? {
+            return Ok((id, true));
+        }
+    }
+    looked?;
 
     let mut tx = pool.begin().await?;
     if let Some(key) = key

@@ -48,6 +48,7 @@ fn at_once() -> RetryConfig {
     RetryConfig {
         base: std::time::Duration::ZERO,
         cap: std::time::Duration::ZERO,
+        publish_again_after: std::time::Duration::from_secs(300),
         quarantine_after: 2,
     }
 }

@@ -235,6 +235,7 @@ impl Cast {
             ("UPRES_RETRY_BASE_SECS", "0.2".to_owned()),
             ("UPRES_RETRY_CAP_SECS", "5".to_owned()),
             ("UPRES_RESEND_SECS", "3".to_owned()),
+            ("UPRES_PUBLISH_SECS", "20".to_owned()),
             // Enough to keep three workers busy, few enough to matter.
             ("UPRES_RELEASE_LIMIT", "100".to_owned()),
             ("UPRES_DATABASE_CONNECTIONS", "8".to_owned()),

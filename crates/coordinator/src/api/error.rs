@@ -170,6 +170,8 @@ impl From<StoreError> for ApiError {
                 sqlx::Error::PoolTimedOut
                 | sqlx::Error::PoolClosed
                 | sqlx::Error::Io(_)
+                // A server that dies in the middle of an answer, or of letting us in.
+                | sqlx::Error::Protocol(_)
                 | sqlx::Error::WorkerCrashed,
             ) => {
                 tracing::warn!(

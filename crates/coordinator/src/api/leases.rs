@@ -57,9 +57,12 @@ pub async fn complete(
 ) -> Result<Json<SettledAnswer>, ApiError> {
     require(&caller, Scope::Worker)?;
     let CompleteRequest { lease, outcome } = request;
-    Ok(Json(
-        publish::publish(&app.pool, &app.objects, &app.retry, lease, &outcome).await?,
-    ))
+    // A task of its own: it goes on when the worker that asked dies, or hangs up.
+    let publishing = app.tasks.spawn(async move {
+        publish::publish(&app.pool, &app.objects, &app.retry, lease, &outcome).await
+    });
+    let settled = publishing.await.map_err(|_| ApiError::Internal)?;
+    Ok(Json(settled?))
 }
 
 /// Report that an attempt failed.

@@ -20,6 +20,7 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use sqlx::PgPool;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::timeout::TimeoutLayer;
 use upres_common::lease::{Beat, ClaimRequest, Lease, Verdict};
@@ -52,6 +53,8 @@ pub struct App {
     pub heartbeats: Group<Vec<Beat>, Vec<Verdict>>,
     /// Where clients' own files go.
     pub uploads: Option<UriPrefix>,
+    /// What goes on without its request; waited for when the process stops.
+    pub tasks: TaskTracker,
     /// Ends long polls when the process stops.
     pub stop: CancellationToken,
 }
