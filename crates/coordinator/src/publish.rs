@@ -16,7 +16,8 @@ use upres_common::objects::{Completion, ObjectError, ObjectInfo, ObjectStore};
 use crate::config::RetryConfig;
 use crate::lease::{self, Failed};
 use crate::store::attempts::{self, AttemptOutcome};
-use crate::store::jobs::{self, Publication, TransitionError, transition};
+use crate::store::jobs::{self, TransitionError, transition};
+use crate::store::publications::{self, Publication};
 use crate::store::{StoreError, in_seconds};
 
 /// Why a publication came to no end. It is taken up again: by the worker, which asks again, or by
@@ -88,9 +89,9 @@ async fn begin(
         Err(TransitionError::Refused(_) | TransitionError::NoSuchJob(_)) => return Ok(false),
     }
     // A submission that names this output as its input is committed by now, or sees that we publish.
-    jobs::lock_output(&mut tx, job_id).await?;
+    publications::lock_output(&mut tx, job_id).await?;
     let lease_until = in_seconds(&mut tx, retry.publish_again_after.as_secs_f64()).await?;
-    jobs::record_publication(&mut tx, job_id, outcome).await?;
+    publications::record_publication(&mut tx, job_id, outcome).await?;
     match transition(
         &mut tx,
         job_id,
@@ -120,7 +121,7 @@ pub async fn finish(
     id: JobId,
 ) -> Result<String, PublishError> {
     let mut conn = pool.acquire().await?;
-    let Some(publication) = jobs::publication(&mut conn, id).await? else {
+    let Some(publication) = publications::publication(&mut conn, id).await? else {
         // Somebody else finished it between the caller's look and ours.
         let state = jobs::state_name(&mut conn, id).await?;
         return Ok(state.unwrap_or_else(|| "superseded".to_owned()));
@@ -213,7 +214,7 @@ async fn record(pool: &PgPool, publication: &Publication) -> Result<String, Publ
     let mut tx = pool.begin().await?;
     let id = publication.job_id;
     jobs::lock(&mut tx, id).await.map_err(only_store)?;
-    jobs::record_result(&mut tx, publication).await?;
+    publications::record_result(&mut tx, publication).await?;
     match transition(
         &mut tx,
         id,

@@ -9,7 +9,7 @@ use upres_common::objects::{ObjectError, ObjectStore};
 
 use crate::auth::Caller;
 use crate::store::idempotency::{self, Earlier};
-use crate::store::{StoreError, jobs, outbox};
+use crate::store::{StoreError, jobs, outbox, publications};
 
 /// Why a request was not accepted.
 #[derive(Debug, thiserror::Error)]
@@ -98,7 +98,7 @@ pub async fn submit(
     if let Some(id) = earlier(&mut tx, caller, key, &digest).await? {
         return Ok((id, true));
     }
-    if jobs::is_being_published(&mut tx, &job.input).await? {
+    if publications::is_being_published(&mut tx, &job.input).await? {
         return Err(SubmitError::Conflict(vec![FieldError::new(
             "/input",
             "a job is writing this object right now: submit again in a moment",

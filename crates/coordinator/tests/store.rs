@@ -13,7 +13,7 @@ use upres_common::lease::{Beat, ClaimRequest, Lease, LeaseRef, Verdict};
 use upres_coordinator::config::RetryConfig;
 use upres_coordinator::lease::{self, Failed, cancel, fail, heartbeat, revive};
 use upres_coordinator::store::jobs::{self, TransitionError, transition};
-use upres_coordinator::store::{StoreError, in_seconds, leases, listing, outbox};
+use upres_coordinator::store::{StoreError, in_seconds, leases, listing, outbox, publications};
 
 const TTL_SECS: u32 = 60;
 
@@ -523,7 +523,7 @@ async fn of_two_jobs_with_one_output_one_publishes(pool: PgPool) {
             "timings": {}, "warnings": [],
         });
         let outcome = serde_json::from_value(outcome).unwrap();
-        jobs::record_publication(&mut conn, id, &outcome)
+        publications::record_publication(&mut conn, id, &outcome)
             .await
             .unwrap();
         let token = lease.token;
@@ -534,9 +534,17 @@ async fn of_two_jobs_with_one_output_one_publishes(pool: PgPool) {
     assert!(begun[0].is_ok());
     assert!(matches!(&begun[1], Err(TransitionError::Store(error)) if error.is_unique_violation()));
     let output = "s3://derivatives/1.tif".parse().unwrap();
-    assert!(jobs::is_being_published(&mut conn, &output).await.unwrap());
+    assert!(
+        publications::is_being_published(&mut conn, &output)
+            .await
+            .unwrap()
+    );
     let other = "s3://derivatives/2.tif".parse().unwrap();
-    assert!(!jobs::is_being_published(&mut conn, &other).await.unwrap());
+    assert!(
+        !publications::is_being_published(&mut conn, &other)
+            .await
+            .unwrap()
+    );
 }
 
 #[sqlx::test(migrator = "upres_coordinator::store::MIGRATOR")]

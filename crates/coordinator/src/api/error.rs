@@ -9,6 +9,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use upres_common::job::request::FieldError;
+use upres_common::objects::ObjectError;
 use utoipa::ToSchema;
 
 use crate::group::NotDone;
@@ -315,6 +316,15 @@ fn unreadable_field(path: &serde_path_to_error::Path, detail: &str) -> ApiError 
         }],
         String::new(),
     )
+}
+
+/// A link could not be made: the credentials' source is away.
+pub fn cannot_sign(error: &ObjectError) -> ApiError {
+    tracing::error!(
+        error = error as &dyn std::error::Error,
+        "cannot sign a link"
+    );
+    ApiError::Unavailable("no link can be signed now, try again")
 }
 
 pub async fn no_such_page() -> ApiError {

@@ -14,7 +14,7 @@ use upres_common::job::{JobId, JobRequest};
 
 use super::App;
 use super::caller::require;
-use super::error::{ApiError, Body, Problem};
+use super::error::{ApiError, Body, Problem, cannot_sign};
 use crate::auth::{Caller, Scope};
 use crate::store::listing::{self, Filter};
 use crate::submit::{self, Submission};
@@ -308,13 +308,7 @@ pub async fn result(
         .objects
         .presign_get(&uri, LINK_LIFETIME)
         .await
-        .map_err(|error| {
-            tracing::error!(
-                error = &error as &dyn std::error::Error,
-                "cannot sign a link"
-            );
-            ApiError::Unavailable("no link can be signed now, try again")
-        })?;
+        .map_err(|error| cannot_sign(&error))?;
     let location = HeaderValue::from_str(&link).map_err(|_| ApiError::Internal)?;
     Ok((StatusCode::FOUND, [(header::LOCATION, location)]).into_response())
 }

@@ -12,7 +12,7 @@ use utoipa::ToSchema;
 
 use super::App;
 use super::caller::require;
-use super::error::{ApiError, Body, Problem};
+use super::error::{ApiError, Body, Problem, cannot_sign};
 use crate::auth::{Caller, Scope};
 
 /// How long the link takes a file.
@@ -66,13 +66,7 @@ pub async fn create(
         .objects
         .presign_put(&input, LINK_LIFETIME)
         .await
-        .map_err(|error| {
-            tracing::error!(
-                error = &error as &dyn std::error::Error,
-                "cannot sign a link"
-            );
-            ApiError::Unavailable("no link can be signed now, try again")
-        })?;
+        .map_err(|error| cannot_sign(&error))?;
     let view = UploadView {
         url,
         input: input.to_string(),

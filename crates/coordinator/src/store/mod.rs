@@ -8,6 +8,7 @@ pub mod keys;
 pub mod leases;
 pub mod listing;
 pub mod outbox;
+pub mod publications;
 pub mod retention;
 
 use std::time::Duration;
