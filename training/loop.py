@@ -45,6 +45,7 @@ class Loop:
     def __init__(self, name, folder, averaged, groups, minutes=None, steps=None, decay=0.998, frozen=None):
         self.name, self.folder, self.averaged = name, Path(folder), averaged
         self.minutes, self.steps, self.decay = minutes, steps, decay
+        self.warm_up = min(WARM_UP, steps // 4 + 1) if steps else WARM_UP
         self.folder.mkdir(parents=True, exist_ok=True)
         self.done_path, self.path = self.folder / f"{name}.pt", self.folder / f"{name}.checkpoint.pt"
         self.optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.99), weight_decay=0)
@@ -67,7 +68,7 @@ class Loop:
         sums, count = {}, 0
         while self.progress() < 1:
             begun = time.monotonic()
-            rate = min(1, (self.step + 1) / WARM_UP) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * self.progress())))
+            rate = min(1, (self.step + 1) / self.warm_up) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * self.progress())))
             for group in self.optimizer.param_groups:
                 group["lr"] = group["peak"] * rate
             for k, v in step(self).items():

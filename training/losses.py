@@ -18,6 +18,19 @@ def gradient_l1(a, b):
     return total / 2
 
 
+def reduced_l1(a, b):
+    """L1 of both reduced by four: what the low-resolution picture already knew must come back."""
+    a, b = (F.interpolate(x, scale_factor=0.25, mode="bicubic", antialias=True) for x in (a, b))
+    return (a - b).abs().mean()
+
+
+def chroma_l1(a, b):
+    """L1 of what sets the channels apart, doubled where the truth is grey, which must stay grey."""
+    a, b = (x - x.mean(1, keepdim=True) for x in (a, b))
+    grey = (b.abs().amax((1, 2, 3)) < 1e-3).float()
+    return ((1 + grey) * (a - b).abs().mean((1, 2, 3))).mean()
+
+
 def kl(posterior):
     return 0.5 * (posterior.mean ** 2 + posterior.var - 1 - posterior.logvar).mean()
 

@@ -13,8 +13,8 @@ import torch.nn.functional as F
 
 import degrade
 from data import ROOT
-from losses import (Discriminator, charbonnier, feature_matching, gradient_l1, hinge, kl, luma_psnr,
-                    texture_l1)
+from losses import (Discriminator, charbonnier, chroma_l1, feature_matching, gradient_l1, hinge, kl,
+                    luma_psnr, reduced_l1, texture_l1)
 from loop import Loop, average
 from model import TRAINED, Upres
 from pictures import Pictures, tuning_crops
@@ -25,7 +25,8 @@ MORE_STEPS = [(200, 100), (250, 150, 50), (200, 100, 50), (200, 100, 50), (200, 
 
 
 def half():
-    return torch.autocast("cpu", dtype=torch.bfloat16)
+    """bf16, faster by half; torch 1 has no group norm in it and stays with f32."""
+    return torch.autocast("cpu", dtype=torch.bfloat16, enabled=int(torch.__version__.split(".")[0]) > 1)
 
 
 @contextmanager
@@ -149,13 +150,15 @@ def joint(model, pictures, loop_for):
         with half():
             start, std = model.start(lr, schedule[0])
             out = model.decode(model.walk(start, schedule))
-        pixels = charbonnier(out, hr * 2 - 1)
-        loss, noise = pixels, None
+        target = hr * 2 - 1
+        pixels, low, tint = charbonnier(out, target), reduced_l1(out, target), chroma_l1(out, target)
+        loss, noise = pixels + low + tint, None
         if loop.step % 8 == 0:
             noise = noise_loss(model, latents(model, hr), pictures.rng)
             loss = loss + 0.1 * noise
         loop.update(loss)
-        return {"pixels": pixels, "std": std.mean(), "noise": 0.0 if noise is None else 8 * noise}
+        return {"pixels": pixels, "reduced": low, "chroma": tint, "std": std.mean(),
+                "noise": 0.0 if noise is None else 8 * noise}
 
     loop.after = measure_upscaling(model, [(200,)])
     loop.run(step)
@@ -179,10 +182,10 @@ def detail(model, pictures, loop_for, adversarial=0.03, texture=1.0):
             z = model.walk(start, schedule[:-2], until=schedule[-2])
         with fixed(model.vae), half():
             out = model.decode(model.walk(z, schedule[-2:]))
-        low = (F.avg_pool2d(out, 4) - F.avg_pool2d(target, 4)).abs().mean()
+        low, tint = reduced_l1(out, target), chroma_l1(out, target)
         pixels, fine, moved, disputed = charbonnier(out, target), texture_l1(out, target), changed(lr), 0.0
         # The longer the walk, the more detail is asked for.
-        loss = 0.7 * pixels + low + texture * (len(schedule) - 1) / 2 * fine + 20 * moved
+        loss = 0.7 * pixels + low + tint + texture * (len(schedule) - 1) / 2 * fine + 20 * moved
         if adversarial:
             disputed, verdict = dispute(target, out)
             loss = loss + adversarial * min(1.0, loop.step / 100) * len(schedule) / 3 * verdict

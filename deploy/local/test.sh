@@ -7,7 +7,17 @@ set -euo pipefail
 
 need_services
 need_cargo
+# For the smoke run of training/, unless the whole recipe's interpreter is there.
+[[ -x $ROOT/training/work/venv/bin/python ]] ||
+    need_packages '/usr/lib/python3/dist-packages/torch/__init__.py=python3-torch' \
+        '/usr/lib/python3.*/ensurepip/__init__.py=python3-venv'
 cd "$ROOT"
+# The recipe of the bundled model in miniature, while the compiler runs.
+smoke_log=$ROOT/target/training-smoke.log
+mkdir -p -- "$ROOT/target"
+setsid make --no-print-directory -C training smoke >"$smoke_log" 2>&1 &
+smoke=$!
+trap 'kill -- "-$smoke" 2>/dev/null || true' EXIT
 # Queries are checked against .sqlx/. With a DATABASE_URL in sight sqlx would ask that database instead,
 # which has no tables: so everything is built before there is one.
 unset DATABASE_URL
@@ -16,4 +26,13 @@ cargo build --workspace --bins --locked
 cargo test --workspace --locked --no-run
 # Stories wait more than they compute: more of them at once than there are cores.
 export RUST_TEST_THREADS=${RUST_TEST_THREADS:-4}
-exec "$LOCAL/with-services.sh" cargo test --workspace --locked "$@"
+status=0
+"$LOCAL/with-services.sh" cargo test --workspace --locked "$@" || status=$?
+if wait "$smoke"; then
+    tail -n 1 -- "$smoke_log"
+else
+    show_log "$smoke_log"
+    say "the smoke run of training/ failed"
+    ((status)) || status=1
+fi
+exit "$status"
