@@ -13,6 +13,7 @@ mod keys;
 mod lapsed_lease;
 mod lists;
 mod postgres_restarts;
+mod price;
 mod publication;
 mod retry;
 mod silent_database;

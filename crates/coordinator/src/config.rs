@@ -93,8 +93,20 @@ pub struct LeaseConfig {
 /// How wake-ups reach the broker.
 #[derive(Debug, Clone, clap::Args)]
 pub struct DispatchConfig {
-    /// Most unanswered wake-ups per class on the broker. Everything beyond waits in Postgres, where
-    /// cancelling and priorities act at once.
+    /// Seconds of work per class that wait on the broker, at the pace of the jobs that ended last.
+    /// Everything beyond waits in Postgres, where cancelling and priorities act at once.
+    #[arg(long = "release-secs", env = "UPRES_RELEASE_SECS", default_value = "120", value_parser = seconds, value_name = "SECS")]
+    pub release: Duration,
+    /// Unanswered wake-ups per class that go out however large their jobs are, so that no worker
+    /// waits; in a pool that begins, all there are.
+    #[arg(
+        long,
+        env = "UPRES_RELEASE_AT_LEAST",
+        default_value_t = 32,
+        value_name = "N"
+    )]
+    pub release_at_least: i64,
+    /// Most unanswered wake-ups per class, however small their jobs are.
     #[arg(
         long = "release-limit",
         env = "UPRES_RELEASE_LIMIT",
@@ -177,8 +189,11 @@ impl Config {
                 "--lease-ttl-secs must be at least 3, or one slow answer loses a lease".to_owned(),
             );
         }
-        if self.dispatch.release_limit < 1 {
-            problems.push("--release-limit must be at least 1".to_owned());
+        if self.dispatch.release_at_least < 1 {
+            problems.push("--release-at-least must be at least 1".to_owned());
+        }
+        if self.dispatch.release_limit < self.dispatch.release_at_least {
+            problems.push("--release-limit must not be below --release-at-least".to_owned());
         }
         if self.retry.quarantine_after < 1 {
             problems.push("--quarantine-after must be at least 1".to_owned());

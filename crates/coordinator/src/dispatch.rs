@@ -1,9 +1,10 @@
 //! Dispatch: the relay turns outbox rows into wake-ups on the broker.
 //!
 //! Invariants: a row is marked sent only on the broker's confirm; no transaction is open while
-//! talking to the broker; at most [`DispatchConfig::release_limit`] unanswered wake-ups per class are
-//! on the broker, so that cancelling and reordering act in SQL on all the rest. Any number of relays
-//! run side by side.
+//! talking to the broker; what waits on the broker is bounded, for each class, in tile-steps (some
+//! seconds of work at the present pace) and in number, so that cancelling and reordering act in SQL on
+//! all the rest. A job whose lease is claimed no longer counts: as long as workers take jobs, there is
+//! room for more. Any number of relays run side by side.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -17,13 +18,26 @@ use upres_common::job::{Class, JobEvent};
 
 use crate::config::DispatchConfig;
 use crate::store::jobs::{TransitionError, transition};
-use crate::store::{StoreError, outbox, within_patience};
+use crate::store::outbox::Allowance;
+use crate::store::{StoreError, listing, outbox, within_patience};
 
 /// Rows in one publish: one round trip to the broker serves them all.
 const BATCH: i64 = 500;
 /// Waits between tries to reach the broker, doubling.
 const RECONNECT: std::ops::RangeInclusive<Duration> =
     Duration::from_millis(200)..=Duration::from_secs(5);
+
+/// The pace is measured anew after this long.
+const MEASURE_EVERY: Duration = Duration::from_secs(5);
+
+/// Wakes the relay.
+#[derive(Debug, Default)]
+pub struct Bell {
+    /// A job waits.
+    pub work: Notify,
+    /// A wake-up was answered: there is room for another.
+    pub room: Notify,
+}
 
 /// Why a tick was not finished. Whatever it left is taken up by the next.
 #[derive(Debug, thiserror::Error)]
@@ -42,13 +56,13 @@ impl From<sqlx::Error> for DispatchError {
     }
 }
 
-/// Runs until `stop`: ticks when a job is submitted and at every interval, reconnecting to the
+/// Runs until `stop`: ticks when the bell rings and at every interval, reconnecting to the
 /// broker as often as it takes.
 pub async fn run(
     pool: PgPool,
     amqp_url: SecretString,
     config: DispatchConfig,
-    work: Arc<Notify>,
+    bell: Arc<Bell>,
     stop: CancellationToken,
 ) {
     let mut pause = *RECONNECT.start();
@@ -57,7 +71,7 @@ pub async fn run(
             Ok(publisher) => {
                 tracing::info!("relay connected to the broker");
                 pause = *RECONNECT.start();
-                let ended = relay(&pool, &publisher, &config, &work, &stop).await;
+                let ended = relay(&pool, &publisher, &config, &bell, &stop).await;
                 if let Err(error) = ended {
                     tracing::warn!(
                         error = &error as &dyn std::error::Error,
@@ -82,27 +96,69 @@ async fn relay(
     pool: &PgPool,
     publisher: &Publisher,
     config: &DispatchConfig,
-    work: &Notify,
+    bell: &Bell,
     stop: &CancellationToken,
 ) -> Result<(), BrokerError> {
     let mut swept = Instant::now();
+    let mut queued = None::<Instant>;
+    let mut allowance = Rate::default();
     while !stop.is_cancelled() {
         if swept.elapsed() >= config.resend_after / 2 {
             swept = Instant::now();
             broker_errors_only(within_patience(sweep(pool, publisher, config)).await)?;
         }
-        let ticked = within_patience(tick(pool, publisher, config)).await;
-        let more = broker_errors_only(ticked)?.unwrap_or(false);
-        if more {
+        if queued.is_none_or(|queued| queued.elapsed() >= config.interval) {
+            queued = Some(Instant::now());
+            broker_errors_only(within_patience(queue_due(pool)).await)?;
+        }
+        let tick = async {
+            let allowance = allowance.now(pool, config).await?;
+            tick(pool, publisher, allowance).await
+        };
+        let ticked = broker_errors_only(within_patience(tick).await)?;
+        let ticked = ticked.unwrap_or_default();
+        if ticked == Ticked::More {
             continue;
         }
         tokio::select! {
-            () = work.notified() => {}
+            () = bell.work.notified() => {}
+            () = bell.room.notified(), if ticked == Ticked::Full => {}
             () = tokio::time::sleep(config.interval) => {}
             () = stop.cancelled() => {}
         }
     }
     Ok(())
+}
+
+/// What may wait on the broker, by the pace at which jobs end.
+#[derive(Debug, Default)]
+struct Rate {
+    measured: Option<(Instant, Allowance)>,
+}
+
+impl Rate {
+    async fn now(
+        &mut self,
+        pool: &PgPool,
+        config: &DispatchConfig,
+    ) -> Result<Allowance, DispatchError> {
+        if let Some((measured, allowance)) = self.measured
+            && measured.elapsed() < MEASURE_EVERY
+        {
+            return Ok(allowance);
+        }
+        let mut conn = pool.acquire().await?;
+        let pace = listing::pace(&mut conn).await?.unwrap_or_default();
+        #[expect(clippy::cast_possible_truncation, reason = "a bound need not be exact")]
+        let tile_steps = (pace * config.release.as_secs_f64()) as i64;
+        let allowance = Allowance {
+            jobs: config.release_limit,
+            tile_steps,
+            jobs_at_least: config.release_at_least,
+        };
+        self.measured = Some((Instant::now(), allowance));
+        Ok(allowance)
+    }
 }
 
 /// A database that is away ends only this tick; a broker that is away ends the connection.
@@ -120,40 +176,48 @@ fn broker_errors_only<T>(result: Result<T, DispatchError>) -> Result<Option<T>, 
     }
 }
 
-/// Queues scheduled jobs that are due and publishes one batch per class. Returns whether there may
-/// be more to do at once.
+/// How a tick left the outbox.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Ticked {
+    /// Nothing is left that may go.
+    #[default]
+    Done,
+    /// Something may be left that has to wait for room.
+    Full,
+    /// There may be more to do at once.
+    More,
+}
+
+/// Publishes one batch per class, as far as the allowance goes.
 ///
 /// # Errors
 /// [`DispatchError`].
 pub async fn tick(
     pool: &PgPool,
     publisher: &Publisher,
-    config: &DispatchConfig,
-) -> Result<bool, DispatchError> {
-    queue_due(pool).await?;
-    let mut more = false;
+    allowance: Allowance,
+) -> Result<Ticked, DispatchError> {
+    let mut ticked = Ticked::Done;
     for class in Class::ALL {
         let mut conn = pool.acquire().await?;
-        let room = config.release_limit - outbox::count_sent(&mut conn, class).await?;
-        if room <= 0 {
-            continue;
-        }
-        let limit = room.min(BATCH);
-        let taken = outbox::take(&mut conn, class, limit).await?;
+        let taken = outbox::take(&mut conn, class, BATCH, allowance).await?;
         drop(conn);
-        if taken.is_empty() {
-            continue;
+        if !taken.rows.is_empty() {
+            publish(pool, publisher, &taken.rows).await?;
         }
-        more |= i64::try_from(taken.len()).is_ok_and(|count| count == limit);
-        publish(pool, publisher, &taken).await?;
+        if taken.more {
+            ticked = Ticked::More;
+        } else if taken.held_back && ticked == Ticked::Done {
+            ticked = Ticked::Full;
+        }
     }
-    Ok(more)
+    Ok(ticked)
 }
 
 async fn publish(
     pool: &PgPool,
     publisher: &Publisher,
-    taken: &[outbox::Taken],
+    taken: &[outbox::TakenRow],
 ) -> Result<(), DispatchError> {
     let envelopes: Vec<_> = taken.iter().map(|row| row.envelope.clone()).collect();
     let ids = |wanted: bool, confirmed: &[bool]| -> Vec<i64> {

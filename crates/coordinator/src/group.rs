@@ -35,8 +35,9 @@ impl<Q, A> Clone for Group<Q, A> {
     }
 }
 
-impl<Q: Send + 'static, A: Send + 'static> Group<Q, A> {
-    /// Starts the task. `serve` answers a batch: one answer a request, in order.
+impl<Q: Clone + Send + 'static, A: Send + 'static> Group<Q, A> {
+    /// Starts the task. `serve` answers a batch: one answer a request, in order. A batch that the
+    /// database refuses is tried again one by one, so that a request it cannot bear spoils no other.
     pub fn start<F, B>(tasks: &TaskTracker, serve: F) -> Self
     where
         F: Fn(Vec<Q>) -> B + Send + 'static,
@@ -50,20 +51,23 @@ impl<Q: Send + 'static, A: Send + 'static> Group<Q, A> {
                     .drain(..)
                     .map(|pending| (pending.request, pending.answer))
                     .unzip();
-                match within_patience(serve(requests)).await {
+                match within_patience(serve(requests.clone())).await {
                     Ok(answers) => {
                         for (answer, waiting) in answers.into_iter().zip(waiting) {
                             // Whoever asked may have hung up.
                             drop(waiting.send(answer));
                         }
                     }
-                    Err(error) => {
-                        tracing::warn!(
-                            error = &error as &dyn std::error::Error,
-                            requests = waiting.len(),
-                            "a batch was not done"
-                        );
+                    Err(error) if waiting.len() > 1 && error.is_refusal() => {
+                        log(&error, waiting.len());
+                        for (request, waiting) in requests.into_iter().zip(waiting) {
+                            match within_patience(serve(vec![request])).await {
+                                Ok(mut answers) => drop(answers.pop().map(|a| waiting.send(a))),
+                                Err(error) => log(&error, 1),
+                            }
+                        }
                     }
+                    Err(error) => log(&error, waiting.len()),
                 }
             }
         });
@@ -80,6 +84,11 @@ impl<Q: Send + 'static, A: Send + 'static> Group<Q, A> {
         self.requests.send(pending).await.map_err(|_| NotDone)?;
         answered.await.map_err(|_| NotDone)
     }
+}
+
+fn log(error: &StoreError, requests: usize) {
+    let error = error as &dyn std::error::Error;
+    tracing::warn!(error, requests, "a batch was not done");
 }
 
 #[cfg(test)]

@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
 use sqlx::{PgConnection, PgPool};
 use upres_common::job::state::{InvalidTransition, LeaseToken};
 use upres_common::job::{Consequence, ErrorType, JobError, JobEvent, JobId, JobState};
@@ -157,8 +156,7 @@ pub async fn fail(
     };
     let state = transition(&mut tx, id, &event).await?;
     if let Next::Again { pause } = next {
-        let due_at: DateTime<Utc> = in_seconds(&mut tx, pause.as_secs_f64()).await?;
-        outbox::insert(&mut tx, id, Some(due_at)).await?;
+        outbox::insert(&mut tx, &[(id, pause.as_secs_f64())]).await?;
     }
     tx.commit().await?;
     let error = &failed.error;
@@ -237,7 +235,7 @@ pub async fn revive(pool: &PgPool, id: JobId) -> Result<(), TransitionError> {
     let mut tx = pool.begin().await?;
     transition(&mut tx, id, &JobEvent::Revived).await?;
     jobs::forgive(&mut tx, id).await?;
-    outbox::insert(&mut tx, id, None).await?;
+    outbox::insert(&mut tx, &[(id, 0.0)]).await?;
     tx.commit().await?;
     tracing::info!(job.id = %id, "failed job tried anew");
     Ok(())
@@ -267,7 +265,7 @@ pub async fn release(
         false,
     )
     .await?;
-    outbox::insert(&mut tx, lease.job_id, None).await?;
+    outbox::insert(&mut tx, &[(lease.job_id, 0.0)]).await?;
     tx.commit().await?;
     tracing::info!(job.id = %lease.job_id, reason, "job handed back");
     Ok(state)

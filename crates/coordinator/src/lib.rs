@@ -3,6 +3,7 @@
 //! Owns the database. A job passes through `submit`, `dispatch`, `lease` and `publish`, and `reap`
 //! picks up what was dropped on the way; `api` is the HTTP edge of all of them, `store` holds all SQL.
 
+pub mod accept;
 pub mod api;
 pub mod auth;
 pub mod cli;
@@ -12,6 +13,7 @@ pub mod group;
 pub mod janitor;
 pub mod lease;
 mod metrics;
+pub mod price;
 pub mod publish;
 pub mod reap;
 mod serve;

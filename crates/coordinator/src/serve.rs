@@ -6,7 +6,6 @@ use std::time::Duration;
 use anyhow::Context;
 use sqlx::PgPool;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use upres_common::lease::{Beat, ClaimRequest, Lease, Verdict};
@@ -14,9 +13,10 @@ use upres_common::objects::ObjectStore;
 
 use crate::api::{self, App};
 use crate::config::Config;
+use crate::dispatch::Bell;
 use crate::group::Group;
 use crate::reap::Reaper;
-use crate::{cli, dispatch, janitor, lease, metrics, store};
+use crate::{accept, cli, dispatch, janitor, lease, metrics, store};
 
 /// Requests that are being answered get this long at the end.
 const GRACE: Duration = Duration::from_secs(10);
@@ -33,7 +33,7 @@ pub(crate) async fn serve(config: Config) -> anyhow::Result<()> {
     migrate(&pool).await?;
     cli::print_first_key(&pool).await?;
     let objects = ObjectStore::new(&config.s3).await;
-    let relay = Arc::new(Notify::new());
+    let bell = Arc::new(Bell::default());
     let stop = CancellationToken::new();
     let tasks = TaskTracker::new();
 
@@ -41,7 +41,7 @@ pub(crate) async fn serve(config: Config) -> anyhow::Result<()> {
         pool.clone(),
         config.amqp_url.clone(),
         config.dispatch.clone(),
-        Arc::clone(&relay),
+        Arc::clone(&bell),
         stop.clone(),
     ));
     let reaper = Reaper {
@@ -57,11 +57,12 @@ pub(crate) async fn serve(config: Config) -> anyhow::Result<()> {
         stop.clone(),
     ));
     let app = App {
+        accept: accept::group(&tasks, &pool, &bell),
         claims: group_claims(&tasks, &pool, config.lease.lease_ttl_secs),
         heartbeats: group_heartbeats(&tasks, &pool, config.lease.lease_ttl_secs),
         pool,
         objects,
-        relay,
+        bell,
         metrics,
         retry: config.retry,
         uploads: config.uploads(),

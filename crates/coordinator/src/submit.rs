@@ -1,15 +1,18 @@
-//! Submit: a request becomes a job and a row in the outbox, in one transaction.
+//! Submit: looks at a request, its objects and its price; [`accept`](crate::accept) makes it a job.
 
 use sha2::{Digest, Sha256};
-use sqlx::{PgConnection, PgPool};
-use tokio::sync::Notify;
+use sqlx::PgPool;
 use upres_common::job::request::{FieldError, ValidJob};
+use upres_common::job::view::JobView;
 use upres_common::job::{IfExists, JobId, JobRequest};
 use upres_common::objects::{ObjectError, ObjectStore};
 
+use crate::accept::{Accept, earlier_job};
 use crate::auth::Caller;
-use crate::store::idempotency::{self, Earlier};
-use crate::store::{StoreError, jobs, outbox, publications};
+use crate::group::NotDone;
+use crate::price::price;
+use crate::store::submissions::{NewJob, NewKey};
+use crate::store::{StoreError, idempotency};
 
 /// Why a request was not accepted.
 #[derive(Debug, thiserror::Error)]
@@ -35,6 +38,9 @@ pub enum SubmitError {
     /// The database.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The database did not take it.
+    #[error(transparent)]
+    NotDone(#[from] NotDone),
 }
 
 impl From<sqlx::Error> for SubmitError {
@@ -54,26 +60,35 @@ pub struct Submission<'a> {
     pub idempotency_key: Option<&'a str>,
 }
 
-/// Accepts a job, or says everything that is wrong with it. Once this returns an id, the job will
-/// reach an end. The flag tells whether the job is of an earlier request under the same key.
+/// What became of an acceptable submission.
+#[derive(Debug, Clone)]
+pub enum Submitted {
+    /// A new job, as it would be read back.
+    Fresh(Box<JobView>),
+    /// The job of an earlier request under the same key.
+    Earlier(JobId),
+}
+
+/// Accepts a job, or says everything that is wrong with it. Once this returns a job, it will reach an
+/// end.
 ///
 /// # Errors
 /// [`SubmitError`]; nothing is stored then.
 pub async fn submit(
     pool: &PgPool,
     objects: &ObjectStore,
-    relay: &Notify,
+    accept: &Accept,
     caller: &Caller,
     submission: Submission<'_>,
-) -> Result<(JobId, bool), SubmitError> {
-    let digest = digest(&submission.request);
-    let key = submission.idempotency_key;
+) -> Result<Submitted, SubmitError> {
+    let key = submission.idempotency_key.map(|key| NewKey {
+        key: key.to_owned(),
+        request_sha256: digest(&submission.request),
+    });
     // Before anything else is looked at: by now the output may exist, made by the first request.
-    let mut conn = pool.acquire().await?;
-    if let Some(id) = earlier(&mut conn, caller, key, &digest).await? {
-        return Ok((id, true));
+    if let Some(id) = earlier(pool, caller, key.as_ref()).await? {
+        return Ok(Submitted::Earlier(id));
     }
-    drop(conn);
     let job = submission
         .request
         .validate()
@@ -82,64 +97,36 @@ pub async fn submit(
     let looked = check_objects(objects, &job).await;
     if let Err(SubmitError::Conflict(_)) = looked {
         // Perhaps it is the first request's own result that stands there by now.
-        let mut conn = pool.acquire().await?;
-        if let Some(id) = earlier(&mut conn, caller, key, &digest).await? {
-            return Ok((id, true));
+        if let Some(id) = earlier(pool, caller, key.as_ref()).await? {
+            return Ok(Submitted::Earlier(id));
         }
     }
-    looked?;
-
-    let mut tx = pool.begin().await?;
-    if let Some(key) = key
-        && !idempotency::lock(&mut tx, &caller.tenant, key).await?
-    {
-        return Err(SubmitError::KeyBusy);
-    }
-    if let Some(id) = earlier(&mut tx, caller, key, &digest).await? {
-        return Ok((id, true));
-    }
-    if publications::is_being_published(&mut tx, &job.input).await? {
-        return Err(SubmitError::Conflict(vec![FieldError::new(
-            "/input",
-            "a job is writing this object right now: submit again in a moment",
-        )]));
-    }
-    if jobs::is_input(&mut tx, &job.output).await? {
-        return Err(SubmitError::Conflict(vec![FieldError::new(
-            "/output",
-            "this address is the input of a job: a master is never overwritten, give another",
-        )]));
-    }
-    let id = JobId::fresh();
-    jobs::insert(&mut tx, id, &caller.tenant, &job, submission.traceparent).await?;
-    outbox::insert(&mut tx, id, job.not_before).await?;
-    if let Some(key) = key {
-        let made = Earlier {
-            job_id: id,
-            request_sha256: digest,
-        };
-        idempotency::remember(&mut tx, &caller.tenant, key, &made).await?;
-    }
-    tx.commit().await?;
-
-    relay.notify_one();
-    tracing::info!(job.id = %id, class = job.class.as_str(), "job submitted");
-    Ok((id, false))
+    let new = NewJob {
+        id: JobId::fresh(),
+        tenant: caller.tenant.clone(),
+        cost: looked?,
+        job,
+        traceparent: submission.traceparent.map(str::to_owned),
+        key,
+    };
+    accept.ask(new).await?
 }
 
 /// The job of an earlier request under the same key.
 async fn earlier(
-    conn: &mut PgConnection,
+    pool: &PgPool,
     caller: &Caller,
-    key: Option<&str>,
-    digest: &[u8],
+    key: Option<&NewKey>,
 ) -> Result<Option<JobId>, SubmitError> {
     let Some(key) = key else { return Ok(None) };
-    match idempotency::find(conn, &caller.tenant, key).await? {
-        Some(earlier) if earlier.request_sha256 == digest => Ok(Some(earlier.job_id)),
-        Some(_) => Err(SubmitError::KeyReused),
-        None => Ok(None),
-    }
+    let mut conn = pool.acquire().await?;
+    let (tenant, name) = (caller.tenant.clone(), key.key.clone());
+    let mut found = idempotency::find(&mut conn, &[tenant], &[name]).await?;
+    found
+        .pop()
+        .flatten()
+        .map(|earlier| earlier_job(&earlier, key))
+        .transpose()
 }
 
 /// Of what was asked for, not of how it was written: order and white space make no other request.
@@ -169,15 +156,16 @@ fn check_prefixes(caller: &Caller, job: &ValidJob) -> Result<(), SubmitError> {
     }
 }
 
-/// Looks before accepting. Both may change until the job runs, so both are looked at again then.
-async fn check_objects(objects: &ObjectStore, job: &ValidJob) -> Result<(), SubmitError> {
+/// Looks before accepting, and returns what the job costs. All of it may change until the job runs, so
+/// everything is looked at again then.
+async fn check_objects(objects: &ObjectStore, job: &ValidJob) -> Result<u32, SubmitError> {
     let output = async {
         match job.if_exists {
             IfExists::Fail => objects.head(&job.output).await,
             IfExists::Overwrite => Ok(None),
         }
     };
-    let (input, output) = tokio::join!(objects.head(&job.input), output);
+    let (cost, output) = tokio::join!(price(objects, &job.input, &job.upscale), output);
     let refused = |pointer, error| match error {
         ObjectError::Forbidden(_) => SubmitError::Invalid(vec![FieldError::new(
             pointer,
@@ -185,18 +173,14 @@ async fn check_objects(objects: &ObjectStore, job: &ValidJob) -> Result<(), Subm
         )]),
         error => SubmitError::Objects(error),
     };
-    match input {
-        Ok(Some(_)) => {}
-        Ok(None) => {
-            let detail = "there is no object under this address: upload it first";
-            return Err(SubmitError::Invalid(vec![FieldError::new(
-                "/input", detail,
-            )]));
-        }
-        Err(error) => return Err(refused("/input", error)),
-    }
+    let cost = cost.map_err(|error| refused("/input", error))?;
+    let Some(cost) = cost else {
+        let detail = "there is no object under this address: upload it first";
+        let missing = FieldError::new("/input", detail);
+        return Err(SubmitError::Invalid(vec![missing]));
+    };
     match output {
-        Ok(None) => Ok(()),
+        Ok(None) => Ok(cost),
         Ok(Some(_)) => Err(SubmitError::Conflict(vec![FieldError::new(
             "/output",
             "an object is there already: give another address, or \"if_exists\": \"overwrite\"",

@@ -13,6 +13,8 @@ use upres_common::lease::{Beat, ClaimRequest, Lease, LeaseRef, Verdict};
 use upres_coordinator::config::RetryConfig;
 use upres_coordinator::lease::{self, Failed, cancel, fail, heartbeat, revive};
 use upres_coordinator::store::jobs::{self, TransitionError, transition};
+use upres_coordinator::store::outbox::Allowance;
+use upres_coordinator::store::submissions::{self, NewJob};
 use upres_coordinator::store::{StoreError, in_seconds, leases, listing, outbox, publications};
 
 const TTL_SECS: u32 = 60;
@@ -31,17 +33,40 @@ async fn claim(
 }
 
 async fn submit(conn: &mut PgConnection, change: impl FnOnce(&mut JobRequest)) -> JobId {
+    submit_at(conn, 1, change).await
+}
+
+async fn submit_at(
+    conn: &mut PgConnection,
+    cost: u32,
+    change: impl FnOnce(&mut JobRequest),
+) -> JobId {
     let mut request = JobRequest::new("s3://masters/1.tif", "s3://derivatives/1.tif");
     change(&mut request);
     let job = request.validate().expect("the request is valid");
     let id = JobId::fresh();
-    jobs::insert(conn, id, "tenant", &job, None)
+    let new = NewJob {
+        id,
+        tenant: "tenant".to_owned(),
+        job,
+        cost,
+        traceparent: None,
+        key: None,
+    };
+    submissions::insert(conn, &[&new])
         .await
-        .expect("the job is stored");
-    outbox::insert(conn, id, job.not_before)
-        .await
-        .expect("its wake-up is stored");
+        .expect("the job and its wake-up are stored");
     id
+}
+
+async fn take(conn: &mut PgConnection, limit: i64) -> Result<Vec<outbox::TakenRow>, StoreError> {
+    let enough = Allowance {
+        jobs: 1000,
+        tile_steps: 1000,
+        jobs_at_least: 1,
+    };
+    let taken = outbox::take(conn, Class::Interactive, limit, enough).await?;
+    Ok(taken.rows)
 }
 
 fn at_once() -> RetryConfig {
@@ -169,13 +194,11 @@ async fn two_relays_share_the_outbox_the_urgent_first(pool: PgPool) {
     submit(&mut conn, |job| job.class = Class::Bulk).await;
     let mut tx_a = pool.begin().await.unwrap();
     let mut tx_b = pool.begin().await.unwrap();
-    let first = outbox::take(&mut tx_a, Class::Interactive, 3)
-        .await
-        .unwrap();
-    let second = outbox::take(&mut tx_b, Class::Interactive, 3)
-        .await
-        .unwrap();
+    let first = take(&mut tx_a, 3).await.unwrap();
+    // While the first is at it, another gets none of the same.
+    assert!(take(&mut tx_b, 3).await.unwrap().is_empty());
     tx_a.commit().await.unwrap();
+    let second = take(&mut tx_b, 3).await.unwrap();
     tx_b.commit().await.unwrap();
     let order: Vec<_> = first
         .iter()
@@ -183,12 +206,7 @@ async fn two_relays_share_the_outbox_the_urgent_first(pool: PgPool) {
         .map(|row| row.envelope.wake_up.job_id)
         .collect();
     assert_eq!(order, [ids[1], ids[3], ids[0], ids[2]]);
-    assert!(
-        outbox::take(&mut conn, Class::Interactive, 3)
-            .await
-            .unwrap()
-            .is_empty()
-    );
+    assert!(take(&mut conn, 3).await.unwrap().is_empty());
 
     let sent: Vec<_> = first.iter().map(|row| row.outbox_id).collect();
     outbox::mark_sent(&mut conn, &sent).await.unwrap();
@@ -201,13 +219,7 @@ async fn two_relays_share_the_outbox_the_urgent_first(pool: PgPool) {
             .unwrap(),
         3
     );
-    assert_eq!(
-        outbox::take(&mut conn, Class::Interactive, 3)
-            .await
-            .unwrap()
-            .len(),
-        1
-    );
+    assert_eq!(take(&mut conn, 3).await.unwrap().len(), 1);
     let hour = std::time::Duration::from_secs(3600);
     assert_eq!(
         outbox::resend(&mut conn, Class::Interactive, hour, 9)
@@ -533,18 +545,68 @@ async fn of_two_jobs_with_one_output_one_publishes(pool: PgPool) {
     }
     assert!(begun[0].is_ok());
     assert!(matches!(&begun[1], Err(TransitionError::Store(error)) if error.is_unique_violation()));
-    let output = "s3://derivatives/1.tif".parse().unwrap();
-    assert!(
-        publications::is_being_published(&mut conn, &output)
+    let asked = ["s3://derivatives/1.tif", "s3://derivatives/2.tif"].map(str::to_owned);
+    let found = submissions::being_published(&mut conn, &asked).await;
+    assert_eq!(found.unwrap(), HashSet::from([asked[0].clone()]));
+}
+
+#[sqlx::test(migrator = "upres_coordinator::store::MIGRATOR")]
+async fn what_is_released_is_bounded_in_tile_steps(pool: PgPool) {
+    let mut conn = pool.acquire().await.unwrap();
+    let mut ids = Vec::new();
+    for cost in [50, 30, 30, 500, 1] {
+        ids.push(submit_at(&mut conn, cost, |_| {}).await);
+    }
+    let allowance = |tile_steps, jobs_at_least| Allowance {
+        jobs: 4,
+        tile_steps,
+        jobs_at_least,
+    };
+    let mut release = async |allowance| {
+        let taken = outbox::take(&mut conn, Class::Interactive, 100, allowance);
+        let taken = taken.await.unwrap();
+        let sent: Vec<i64> = taken.rows.iter().map(|row| row.outbox_id).collect();
+        outbox::mark_sent(&mut conn, &sent).await.unwrap();
+        let costs = taken.rows.iter().map(|row| row.envelope.wake_up.cost);
+        (costs.collect::<Vec<_>>(), taken.held_back)
+    };
+    // In their order: a small job does not overtake one that has to wait for room.
+    assert_eq!(release(allowance(100, 1)).await, (vec![50, 30], true));
+    assert_eq!(release(allowance(100, 1)).await, (vec![], true));
+    assert_eq!(release(allowance(0, 3)).await, (vec![30], true));
+    // Two are claimed: that makes room, but not for one that is larger than all the room.
+    claim(&pool, "worker", &ids[..2], TTL_SECS).await.unwrap();
+    assert_eq!(release(allowance(100, 1)).await, (vec![], true));
+    // With nothing else out it goes all the same.
+    claim(&pool, "worker", &ids[2..3], TTL_SECS).await.unwrap();
+    assert_eq!(release(allowance(100, 1)).await, (vec![500], true));
+    // Jobs are counted, too.
+    assert_eq!(release(allowance(1000, 1)).await, (vec![1], false));
+    let mut other = pool.acquire().await.unwrap();
+    for _ in 0..3 {
+        submit_at(&mut other, 1, |_| {}).await;
+    }
+    assert_eq!(release(allowance(1000, 1)).await, (vec![1, 1], true));
+}
+
+#[sqlx::test(migrator = "upres_coordinator::store::MIGRATOR")]
+async fn the_pace_is_that_of_the_jobs_that_ended(pool: PgPool) {
+    let mut conn = pool.acquire().await.unwrap();
+    assert_eq!(listing::pace(&mut conn).await.unwrap(), None);
+    for _ in 0..2 {
+        let id = submit_at(&mut conn, 300, |_| {}).await;
+        let lease = begin(&pool, id).await;
+        let error = JobError::new(ErrorType::InputUnreadable, "no image");
+        fail(&pool, lease, &Failed::reported(error), &at_once())
             .await
-            .unwrap()
-    );
-    let other = "s3://derivatives/2.tif".parse().unwrap();
-    assert!(
-        !publications::is_being_published(&mut conn, &other)
-            .await
-            .unwrap()
-    );
+            .unwrap();
+    }
+    sqlx::query("update jobs set cost = 300, finished_at = now() - interval '60 s'")
+        .execute(&mut *conn)
+        .await
+        .unwrap();
+    let pace = listing::pace(&mut conn).await.unwrap().unwrap();
+    assert!(pace > 0.0 && pace <= 10.0, "{pace} tile-steps/s");
 }
 
 #[sqlx::test(migrator = "upres_coordinator::store::MIGRATOR")]

@@ -22,7 +22,7 @@ pub struct WakeUp {
     pub attempt: i32,
     /// Which line it stands in.
     pub class: Class,
-    /// Tile-steps, 0 while unknown.
+    /// Tile-steps; 0 from a coordinator that did not count them.
     pub cost: i64,
 }
 

@@ -1,8 +1,9 @@
 //! A job: the request, its settings, its life and its errors.
 //!
 //! The request and its validation are in [`request`] and [`spec`], the life in [`state`] (one door:
-//! [`JobState::apply`]), the stable error types in [`error`].
+//! [`JobState::apply`]), the stable error types in [`error`], what it costs in [`tile_steps`].
 
+mod cost;
 pub mod error;
 mod id;
 pub mod request;
@@ -10,6 +11,7 @@ pub mod spec;
 pub mod state;
 pub mod view;
 
+pub use cost::tile_steps;
 pub use error::{Consequence, ErrorType, JobError};
 pub use id::JobId;
 pub use request::{Class, IfExists, JobRequest};

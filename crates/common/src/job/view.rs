@@ -43,7 +43,8 @@ pub struct JobView {
     pub labels: BTreeMap<String, String>,
     /// How far it is.
     pub progress: Option<Progress>,
-    /// Tile-steps of the whole job, once its size is known.
+    /// Tile-steps of the whole job: tiles times denoising steps, by the size in the file's header. Where
+    /// that could not be read, an estimate from the file's length until a worker has opened it.
     pub cost: Option<i64>,
     /// Milliseconds by stage of the attempt that succeeded.
     pub timings: Option<BTreeMap<String, u64>>,

@@ -168,7 +168,7 @@ pub enum Completion {
 /// A client of the store.
 #[derive(Debug, Clone)]
 pub struct ObjectStore {
-    client: Client,
+    pub(super) client: Client,
 }
 
 impl ObjectStore {
@@ -474,14 +474,14 @@ fn presigning(uri: &ObjectUri, lifetime: Duration) -> Result<PresigningConfig, O
     })
 }
 
-fn status_of<E>(error: &SdkError<E>) -> Option<u16> {
+pub(super) fn status_of<E>(error: &SdkError<E>) -> Option<u16> {
     error
         .raw_response()
         .map(|response| response.status().as_u16())
 }
 
 /// Sorts the store's answers into the few cases that callers tell apart.
-fn classify<E>(uri: &(impl Display + ?Sized), error: &SdkError<E>) -> ObjectError
+pub(super) fn classify<E>(uri: &(impl Display + ?Sized), error: &SdkError<E>) -> ObjectError
 where
     E: ProvideErrorMetadata + std::error::Error + 'static,
 {

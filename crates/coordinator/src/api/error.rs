@@ -231,6 +231,7 @@ impl From<SubmitError> for ApiError {
                 )
             }
             SubmitError::Store(error) => error.into(),
+            SubmitError::NotDone(error) => error.into(),
         }
     }
 }

@@ -17,7 +17,7 @@ use super::caller::require;
 use super::error::{ApiError, Body, Problem, cannot_sign};
 use crate::auth::{Caller, Scope};
 use crate::store::listing::{self, Filter};
-use crate::submit::{self, Submission};
+use crate::submit::{self, Submission, Submitted};
 use crate::{lease, publish};
 
 /// Longest `?wait=`.
@@ -59,10 +59,13 @@ pub async fn submit(
         traceparent,
         idempotency_key: idempotency_key(&headers)?,
     };
-    let (id, replayed) =
-        submit::submit(&app.pool, &app.objects, &app.relay, &caller, submission).await?;
-    let job = find(&app, &caller, id).await?;
-    let location = HeaderValue::from_str(&format!("/v1/jobs/{id}"))
+    let submitted =
+        submit::submit(&app.pool, &app.objects, &app.accept, &caller, submission).await?;
+    let (job, replayed) = match submitted {
+        Submitted::Fresh(job) => (*job, false),
+        Submitted::Earlier(id) => (find(&app, &caller, id).await?, true),
+    };
+    let location = HeaderValue::from_str(&format!("/v1/jobs/{}", job.id))
         .expect("an id is made of harmless characters");
     let headers = [
         (header::LOCATION, location),
@@ -275,7 +278,7 @@ pub async fn retry(
     require(&caller, Scope::Submit)?;
     let id = find(&app, &caller, job_id(&id)?).await?.id;
     lease::revive(&app.pool, id).await?;
-    app.relay.notify_one();
+    app.bell.work.notify_one();
     Ok((StatusCode::ACCEPTED, Json(find(&app, &caller, id).await?)))
 }
 

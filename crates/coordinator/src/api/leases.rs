@@ -29,6 +29,7 @@ pub async fn claim(
     require(&caller, Scope::Worker)?;
     check_length("/job_ids", request.job_ids.len())?;
     let leases = app.claims.ask(request).await?;
+    app.bell.room.notify_one();
     Ok(Json(ClaimAnswer { leases }))
 }
 
@@ -103,7 +104,7 @@ fn settled(
 ) -> Result<Json<SettledAnswer>, ApiError> {
     match state {
         Ok(state) => {
-            app.relay.notify_one();
+            app.bell.work.notify_one();
             Ok(Json(SettledAnswer {
                 state: state.to_owned(),
                 superseded: false,

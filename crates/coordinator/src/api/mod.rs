@@ -18,7 +18,6 @@ use axum::http::StatusCode;
 use axum::routing::{delete, get, post};
 use metrics_exporter_prometheus::PrometheusHandle;
 use sqlx::PgPool;
-use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower_http::catch_panic::CatchPanicLayer;
@@ -26,7 +25,9 @@ use tower_http::timeout::TimeoutLayer;
 use upres_common::lease::{Beat, ClaimRequest, Lease, Verdict};
 use upres_common::objects::{ObjectStore, UriPrefix};
 
+use crate::accept::Accept;
 use crate::config::RetryConfig;
+use crate::dispatch::Bell;
 use crate::group::Group;
 
 /// A request with a larger body is refused.
@@ -42,11 +43,13 @@ pub struct App {
     /// The object store.
     pub objects: ObjectStore,
     /// Wakes the relay.
-    pub relay: Arc<Notify>,
+    pub bell: Arc<Bell>,
     /// Renders `/metrics`.
     pub metrics: PrometheusHandle,
     /// The pause after a failed attempt.
     pub retry: RetryConfig,
+    /// Accepts jobs, grouped.
+    pub accept: Accept,
     /// Claims, grouped.
     pub claims: Group<ClaimRequest, Vec<Lease>>,
     /// Heartbeats, grouped.

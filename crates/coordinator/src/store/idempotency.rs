@@ -19,69 +19,57 @@ pub struct Earlier {
     pub request_sha256: Vec<u8>,
 }
 
-/// What was submitted under `key`, if it is still remembered.
+/// What was submitted under each key, if it is still remembered.
 ///
 /// # Errors
 /// [`StoreError::Database`].
 pub async fn find(
     conn: &mut PgConnection,
-    tenant: &str,
-    key: &str,
-) -> Result<Option<Earlier>, StoreError> {
-    let row = sqlx::query!(
+    tenants: &[String],
+    keys: &[String],
+) -> Result<Vec<Option<Earlier>>, StoreError> {
+    let rows = sqlx::query!(
         r#"
-        select job_id, request_sha256
-        from idempotency_keys
-        where tenant = $1 and key = $2 and created_at > now() - make_interval(secs => $3)"#,
-        tenant,
-        key,
+        select job_id as "job_id?", request_sha256 as "request_sha256?"
+        from unnest($1::text[], $2::text[]) with ordinality as asked (tenant, key, position)
+        left join idempotency_keys as known
+            on known.tenant = asked.tenant and known.key = asked.key
+            and created_at > now() - make_interval(secs => $3)
+        order by position"#,
+        tenants,
+        keys,
         KEPT.as_secs_f64(),
     )
-    .fetch_optional(conn)
+    .fetch_all(conn)
     .await?;
-    Ok(row.map(|row| Earlier {
-        job_id: JobId(row.job_id),
-        request_sha256: row.request_sha256,
-    }))
+    let earlier = rows.into_iter().map(|row| {
+        Some(Earlier {
+            job_id: JobId(row.job_id?),
+            request_sha256: row.request_sha256?,
+        })
+    });
+    Ok(earlier.collect())
 }
 
-/// Takes the key for the rest of the transaction. `false`: another request has it right now.
+/// Takes keys for the rest of the transaction. Returns the positions of those that another request has
+/// right now.
 ///
 /// # Errors
 /// [`StoreError::Database`].
-pub async fn lock(conn: &mut PgConnection, tenant: &str, key: &str) -> Result<bool, StoreError> {
-    let locked = sqlx::query_scalar!(
-        r#"select pg_try_advisory_xact_lock(hashtextextended($1 || ' ' || $2, 0)) as "locked!""#,
-        tenant,
-        key,
-    );
-    Ok(locked.fetch_one(conn).await?)
-}
-
-/// Remembers the job that a request became. One that was forgotten by age makes way.
-///
-/// # Errors
-/// [`StoreError::Database`].
-pub async fn remember(
+pub async fn lock(
     conn: &mut PgConnection,
-    tenant: &str,
-    key: &str,
-    earlier: &Earlier,
-) -> Result<(), StoreError> {
-    sqlx::query!(
+    tenants: &[String],
+    keys: &[String],
+) -> Result<Vec<i64>, StoreError> {
+    let busy = sqlx::query_scalar!(
         r#"
-        insert into idempotency_keys (tenant, key, request_sha256, job_id)
-        values ($1, $2, $3, $4)
-        on conflict (tenant, key) do update
-        set request_sha256 = $3, job_id = $4, created_at = now()"#,
-        tenant,
-        key,
-        earlier.request_sha256,
-        earlier.job_id.0,
-    )
-    .execute(conn)
-    .await?;
-    Ok(())
+        select position - 1 as "position!"
+        from unnest($1::text[], $2::text[]) with ordinality as asked (tenant, key, position)
+        where not pg_try_advisory_xact_lock(hashtextextended(tenant || ' ' || key, 0))"#,
+        tenants,
+        keys,
+    );
+    Ok(busy.fetch_all(conn).await?)
 }
 
 /// Forgets keys by age, at most `limit` at once. Returns how many.

@@ -1,10 +1,9 @@
-//! The `jobs` table: insert, change of state, and what is noted on the way.
+//! The `jobs` table: change of state, and what is noted on the way.
 
 use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
-use upres_common::job::request::ValidJob;
 use upres_common::job::state::{InvalidTransition, LeaseToken};
 use upres_common::job::{JobError, JobEvent, JobId, JobState};
 use upres_common::lease::Beat;
@@ -31,47 +30,6 @@ impl From<sqlx::Error> for TransitionError {
     fn from(error: sqlx::Error) -> Self {
         Self::Store(error.into())
     }
-}
-
-/// Inserts an accepted job.
-///
-/// # Errors
-/// [`StoreError::Database`].
-pub async fn insert(
-    conn: &mut PgConnection,
-    id: JobId,
-    tenant: &str,
-    job: &ValidJob,
-    traceparent: Option<&str>,
-) -> Result<(), StoreError> {
-    // Whether it is due yet is decided by the database's clock, like every other time.
-    sqlx::query!(
-        r#"
-        insert into jobs (job_id, tenant, input, output, if_exists, upscale, class, priority,
-            max_attempts, not_before, finish_by, labels, warnings, traceparent, state)
-        values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14,
-            case when $10 > now() then 'scheduled' else 'queued' end)"#,
-        id.0,
-        tenant,
-        job.input.to_string(),
-        job.output.to_string(),
-        match job.if_exists {
-            upres_common::job::IfExists::Fail => "fail",
-            upres_common::job::IfExists::Overwrite => "overwrite",
-        },
-        to_json(&job.upscale),
-        job.class.as_str(),
-        job.priority,
-        i32::try_from(job.max_attempts).unwrap_or(i32::MAX),
-        job.not_before,
-        job.finish_by,
-        to_json(&job.labels),
-        to_json(&job.warnings),
-        traceparent,
-    )
-    .execute(conn)
-    .await?;
-    Ok(())
 }
 
 /// Locks the job, applies `event` and saves the state that follows.

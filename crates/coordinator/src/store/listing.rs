@@ -158,6 +158,28 @@ pub async fn backlog(conn: &mut PgConnection) -> Result<Backlog, StoreError> {
     Ok(backlog.fetch_one(conn).await?)
 }
 
+/// Tile-steps a second of the jobs that workers ended last, up to the time since the oldest of them;
+/// nothing when none did in the last ten minutes.
+///
+/// # Errors
+/// [`StoreError::Database`].
+pub async fn pace(conn: &mut PgConnection) -> Result<Option<f64>, StoreError> {
+    let pace = sqlx::query_scalar!(
+        r#"
+        select (
+            sum(cost) / nullif(extract(epoch from clock_timestamp() - min(finished_at)), 0)
+        )::float8
+        from (
+            select cost, finished_at
+            from jobs
+            where finished_at > now() - interval '10 minutes'
+            order by finished_at desc
+            limit 1000
+        ) as last"#
+    );
+    Ok(pace.fetch_one(conn).await?)
+}
+
 async fn attempts(conn: &mut PgConnection, id: JobId) -> Result<Vec<AttemptView>, StoreError> {
     let rows = sqlx::query!(
         r#"

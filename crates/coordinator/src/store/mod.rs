@@ -10,6 +10,7 @@ pub mod listing;
 pub mod outbox;
 pub mod publications;
 pub mod retention;
+pub mod submissions;
 
 use std::time::Duration;
 
@@ -60,6 +61,18 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// Whether the database looked at it and refused, so that the transaction is rolled back for
+    /// certain. Not so when the server or the connection went away.
+    #[must_use]
+    pub fn is_refusal(&self) -> bool {
+        match self {
+            Self::Database(sqlx::Error::Database(error)) => error
+                .code()
+                .is_some_and(|code| !code.starts_with("57") && !code.starts_with("08")),
+            _ => false,
+        }
+    }
+
     /// Whether a unique index stood against it.
     #[must_use]
     pub fn is_unique_violation(&self) -> bool {

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 use upres_common::broker::{Envelope, WakeUp};
 use upres_common::job::{Class, JobId};
@@ -13,24 +12,22 @@ use super::StoreError;
 /// How long a relay may take to publish what it took, before another may try.
 const TAKEN_SECS: f64 = 30.0;
 
-/// Puts a waiting job into the outbox, due at `due_at` or at once.
+/// Puts jobs into the outbox that wait for another attempt, each due after a pause in seconds.
 ///
 /// # Errors
 /// [`StoreError::Database`].
-pub async fn insert(
-    conn: &mut PgConnection,
-    id: JobId,
-    due_at: Option<DateTime<Utc>>,
-) -> Result<(), StoreError> {
+pub async fn insert(conn: &mut PgConnection, waiting: &[(JobId, f64)]) -> Result<(), StoreError> {
+    let ids: Vec<Uuid> = waiting.iter().map(|(id, _)| id.0).collect();
+    let pauses: Vec<f64> = waiting.iter().map(|(_, pause)| *pause).collect();
     sqlx::query!(
         r#"
         insert into outbox (job_id, attempt, class, priority, cost, traceparent, due_at)
         select job_id, attempt + 1, class, priority, coalesce(cost, 0), traceparent,
-            coalesce($2, now())
+            now() + make_interval(secs => pause)
         from jobs
-        where job_id = $1"#,
-        id.0,
-        due_at,
+        join unnest($1::uuid[], $2::float8[]) as waiting (job_id, pause) using (job_id)"#,
+        &ids,
+        &pauses,
     )
     .execute(conn)
     .await?;
@@ -66,17 +63,41 @@ pub async fn due_scheduled(conn: &mut PgConnection, limit: i64) -> Result<Vec<Jo
     Ok(ids.fetch_all(conn).await?.into_iter().map(JobId).collect())
 }
 
-/// One row in a relay's hands.
+/// What a relay took.
 #[derive(Debug, Clone)]
 pub struct Taken {
+    /// The rows, in the order in which they are to go.
+    pub rows: Vec<TakenRow>,
+    /// Whether there may be more to take at once: beyond `limit`, or instead of what another relay
+    /// was quicker to take.
+    pub more: bool,
+    /// Whether due rows were left for want of room.
+    pub held_back: bool,
+}
+
+/// One row in a relay's hands.
+#[derive(Debug, Clone)]
+pub struct TakenRow {
     /// The row.
     pub outbox_id: i64,
     /// The message to publish for it.
     pub envelope: Envelope,
 }
 
-/// Takes up to `limit` due rows of `class` that were not sent, the most urgent first. Two relays
-/// share the work.
+/// How much may wait on the broker, for each class.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Allowance {
+    /// Most wake-ups.
+    pub jobs: i64,
+    /// Most tile-steps of all of them together.
+    pub tile_steps: i64,
+    /// So many wake-ups go whatever they cost.
+    pub jobs_at_least: i64,
+}
+
+/// Takes up to `limit` due rows of `class` that were not sent, the most urgent first, as far as the
+/// allowance goes beside what was sent and not answered. Two relays share the work; each may go beyond
+/// the allowance by what the other has in its hands.
 ///
 /// # Errors
 /// [`StoreError::Database`].
@@ -84,37 +105,78 @@ pub async fn take(
     conn: &mut PgConnection,
     class: Class,
     limit: i64,
-) -> Result<Vec<Taken>, StoreError> {
+    allowance: Allowance,
+) -> Result<Taken, StoreError> {
     let rows = sqlx::query!(
         r#"
-        update outbox
-        set taken_until = now() + make_interval(secs => $3)
-        where outbox_id in (
+        with sent as (
+            select count(*) as jobs, coalesce(sum(cost), 0) as cost
+            from outbox
+            where class = $1 and sent_at is not null
+        ), next as (
+            select outbox_id, row_number() over line as jobs, sum(cost) over line as cost
+            from (
+                select outbox_id, priority, cost
+                from outbox
+                where class = $1 and sent_at is null and due_at <= now()
+                    and (taken_until is null or taken_until < now())
+                order by priority desc, outbox_id
+                limit $2
+            ) as due
+            window line as (order by priority desc, outbox_id)
+        ), allowed as (
+            select outbox_id
+            from next, sent
+            where sent.jobs + next.jobs <= $4
+                and (sent.cost + next.cost <= $5::bigint or sent.jobs + next.jobs <= $6)
+        ), free as (
             select outbox_id
             from outbox
-            where class = $1 and sent_at is null and due_at <= now()
-                and (taken_until is null or taken_until < now())
-            order by priority desc, outbox_id
-            limit $2
+            where outbox_id in (select outbox_id from allowed)
+                and sent_at is null and (taken_until is null or taken_until < now())
             for update skip locked
+        ), taken as (
+            update outbox
+            set taken_until = now() + make_interval(secs => $3)
+            where outbox_id in (select outbox_id from free)
+            returning outbox_id, job_id, attempt, priority, cost, traceparent
         )
-        returning outbox_id, job_id, attempt, priority, cost, traceparent"#,
+        select due as "due!", allowed as "allowed!", outbox_id as "outbox_id?", job_id as "job_id?",
+            attempt as "attempt?", priority as "priority?", cost as "cost?", traceparent
+        from (
+            select (select count(*) from next) as due, (select count(*) from allowed) as allowed
+        ) as counts
+        left join taken on true
+        order by priority desc, outbox_id"#,
         class.as_str(),
         limit,
         TAKEN_SECS,
+        allowance.jobs,
+        allowance.tile_steps,
+        allowance.jobs_at_least,
     )
     .fetch_all(conn)
     .await?;
-    let mut rows = rows;
-    rows.sort_by_key(|row| (std::cmp::Reverse(row.priority), row.outbox_id));
-    let taken = rows.into_iter().map(|row| Taken {
-        outbox_id: row.outbox_id,
-        envelope: Envelope {
-            wake_up: WakeUp::new(JobId(row.job_id), row.attempt, class, row.cost),
-            traceparent: row.traceparent,
-        },
-    });
-    Ok(taken.collect())
+    let (due, allowed) = rows.first().map_or((0, 0), |row| (row.due, row.allowed));
+    let rows: Vec<_> = rows
+        .into_iter()
+        .filter_map(|row| {
+            let wake_up = WakeUp::new(JobId(row.job_id?), row.attempt?, class, row.cost?);
+            Some(TakenRow {
+                outbox_id: row.outbox_id?,
+                envelope: Envelope {
+                    wake_up,
+                    traceparent: row.traceparent,
+                },
+            })
+        })
+        .collect();
+    let missed = i64::try_from(rows.len()).is_ok_and(|taken| taken < allowed);
+    Ok(Taken {
+        more: allowed == limit || missed,
+        held_back: allowed < due,
+        rows,
+    })
 }
 
 /// Marks rows as sent, after the broker's confirm. A row that was claimed meanwhile is gone.
@@ -145,8 +207,8 @@ pub async fn give_back(conn: &mut PgConnection, outbox_ids: &[i64]) -> Result<()
     Ok(())
 }
 
-/// How many sent wake-ups of `class` were not answered by a claim yet. Bounded by the release
-/// limit, hence cheap to count.
+/// How many sent wake-ups of `class` were not answered by a claim yet. Bounded by the allowance,
+/// hence cheap to count.
 ///
 /// # Errors
 /// [`StoreError::Database`].

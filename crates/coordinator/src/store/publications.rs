@@ -118,26 +118,3 @@ pub async fn lock_output(conn: &mut PgConnection, id: JobId) -> Result<(), Store
     .await?;
     Ok(())
 }
-
-/// Waits for publications under this address that are just beginning, and keeps new ones waiting
-/// until the transaction ends. Returns whether one is under way.
-///
-/// # Errors
-/// [`StoreError::Database`].
-pub async fn is_being_published(
-    conn: &mut PgConnection,
-    uri: &ObjectUri,
-) -> Result<bool, StoreError> {
-    let uri = uri.to_string();
-    sqlx::query!(
-        "select pg_advisory_xact_lock_shared(hashtextextended($1, 1))",
-        uri
-    )
-    .execute(&mut *conn)
-    .await?;
-    let found = sqlx::query_scalar!(
-        r#"select exists (select 1 from jobs where output = $1 and publishing) as "found!""#,
-        uri
-    );
-    Ok(found.fetch_one(conn).await?)
-}

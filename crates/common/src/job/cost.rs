@@ -1,0 +1,62 @@
+//! What a job costs, before anybody works on it.
+//!
+//! The unit is the tile-step: one tile through one denoising step. Tiles are counted as the engine
+//! lays them, half a tile apart; a test beside the stories holds both counts against each other.
+
+use super::UpscaleSpec;
+
+/// Sides are padded to a multiple of this, the latent grid's step times the networks' own halvings.
+const PADDING_PX: u64 = 16;
+
+/// Tile-steps of an image of `width` by `height` px; turning it by a quarter changes nothing. An image
+/// without pixels costs what one tile costs, and what is beyond counting is counted as a very large
+/// image.
+#[must_use]
+pub fn tile_steps(width: u32, height: u32, upscale: &UpscaleSpec) -> u32 {
+    let tiles = |side| tiles_along(u64::from(side), u64::from(upscale.tile));
+    let steps = upscale.timesteps.as_slice().len() as u64;
+    let tile_steps = tiles(width)
+        .saturating_mul(tiles(height))
+        .saturating_mul(steps);
+    u32::try_from(tile_steps).unwrap_or(u32::MAX)
+}
+
+/// Tiles along a side: one, and one more for every half tile, or part of one, beyond it.
+fn tiles_along(side_px: u64, tile_px: u64) -> u64 {
+    let padded = side_px.max(tile_px).next_multiple_of(PADDING_PX);
+    1 + (padded - tile_px).div_ceil(tile_px / 2)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::job::spec::Timesteps;
+
+    #[test]
+    fn tiles_lie_half_a_tile_apart() {
+        for (side, tiles) in [
+            (0, 1),
+            (1, 1),
+            (128, 1),
+            (129, 2),
+            (192, 2),
+            (193, 3),
+            (256, 3),
+        ] {
+            assert_eq!(tiles_along(side, 128), tiles, "{side} px");
+        }
+        // A half tile of 24 px: padding from 80 to 96 px reaches into one more.
+        assert_eq!((tiles_along(72, 48), tiles_along(73, 48)), (3, 3));
+        assert_eq!(tiles_along(96, 48), 3);
+    }
+
+    #[test]
+    fn every_step_costs() {
+        let upscale = UpscaleSpec {
+            timesteps: Timesteps::new(vec![250, 150, 50]).unwrap(),
+            ..UpscaleSpec::default()
+        };
+        assert_eq!(tile_steps(256, 192, &upscale), 3 * 2 * 3);
+        assert_eq!(tile_steps(u32::MAX, u32::MAX, &upscale), u32::MAX);
+    }
+}

@@ -1,0 +1,117 @@
+//! What a job costs is known when it is accepted, in the engine's own count.
+
+use std::io::Cursor;
+
+use image::{ImageFormat, RgbImage};
+use invsr::{DeviceSpec, Dtype, InvSr, Options, Schedule, Upscale};
+use journey_tests::World;
+use reqwest::StatusCode;
+use serde_json::json;
+use upres_common::broker::Consumer;
+use upres_common::job::spec::Timesteps;
+use upres_common::job::{UpscaleSpec, tile_steps};
+
+#[test]
+fn tile_steps_are_counted_as_the_engine_counts_them() -> anyhow::Result<()> {
+    let model = journey_tests::story_folder("price-model")?;
+    invsr::write_random_model(invsr::Size::Tiny, 7, &model)?;
+    let engine = InvSr::load(&model, &DeviceSpec::Cpu, Dtype::F32)?;
+    let sides = [1, 16, 47, 48, 64, 80, 127, 128, 129, 192, 193, 641, 3000];
+    for (tile, timesteps) in [
+        (32, vec![200]),
+        (48, vec![250, 150, 50]),
+        (128, vec![237, 61]),
+    ] {
+        let options = Options {
+            tile_px: tile,
+            schedule: Schedule::new(&timesteps)?,
+            ..Options::default()
+        };
+        let upscale = UpscaleSpec {
+            tile,
+            timesteps: Timesteps::new(timesteps)?,
+            ..UpscaleSpec::default()
+        };
+        for width in sides {
+            for height in sides {
+                assert_eq!(
+                    usize::try_from(tile_steps(width, height, &upscale))?,
+                    engine.plan(width, height, &options)?.tile_steps,
+                    "{width}x{height} px, tiles of {tile} px"
+                );
+            }
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_says_what_it_costs_before_anybody_works_on_it() -> anyhow::Result<()> {
+    let world = World::plain("price").await?;
+    let mut consumer = Consumer::connect(world.amqp_url(), "price", 1).await?;
+    // Noise: as a TIFF or PNG too long for one read, and a TIFF's directory stands at its end.
+    let (width, height) = (300, 200);
+    let mut seed = 1_u32;
+    let picture = RgbImage::from_fn(width, height, |_, _| {
+        seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        image::Rgb([seed.to_be_bytes()[0], seed.to_be_bytes()[1], 7])
+    });
+    let upscale = UpscaleSpec::default();
+    let expected = i64::from(tile_steps(width, height, &upscale));
+    for (name, format) in [
+        ("png", ImageFormat::Png),
+        ("jpg", ImageFormat::Jpeg),
+        ("tif", ImageFormat::Tiff),
+        ("webp", ImageFormat::WebP),
+    ] {
+        let mut file = Cursor::new(Vec::new());
+        picture.write_to(&mut file, format)?;
+        let mut file = file.into_inner();
+        if name == "jpg" {
+            file = behind_a_large_profile(&file);
+        }
+        assert!(file.len() > 64 * 1024, "{name}: {} bytes", file.len());
+        let input = format!("in/picture.{name}");
+        world.store.put(&input, file).await?;
+        let job = json!({
+            "input": world.store.uri(&input),
+            "output": world.store.uri(&format!("out/picture.{name}")),
+        });
+        let (status, answer) = world.post_job(&job).await?;
+        assert_eq!(status, StatusCode::ACCEPTED, "{answer}");
+        assert_eq!(answer["cost"], expected, "{name}");
+        let id = answer["id"].as_str().unwrap_or_default();
+        assert_eq!(world.job(id).await?, answer, "as it is read back");
+        let delivery = consumer.next().await?.expect("a wake-up");
+        assert_eq!(delivery.envelope()?.wake_up.cost, expected);
+        delivery.ack().await?;
+    }
+    consumer.close().await;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_no_image_is_accepted_at_an_estimate_and_left_to_the_worker() -> anyhow::Result<()>
+{
+    let world = World::plain("no-price").await?;
+    world.store.put("in/empty.png", Vec::new()).await?;
+    world.store.put("in/text.png", vec![b'x'; 90_000]).await?;
+    for (name, side) in [("empty", 0), ("text", 300)] {
+        let job = json!({
+            "input": world.store.uri(&format!("in/{name}.png")),
+            "output": world.store.uri(&format!("out/{name}.png")),
+        });
+        let (status, answer) = world.post_job(&job).await?;
+        assert_eq!(status, StatusCode::ACCEPTED, "{answer}");
+        let estimate = tile_steps(side, side, &UpscaleSpec::default());
+        assert_eq!(answer["cost"], i64::from(estimate), "{name}");
+    }
+    Ok(())
+}
+
+/// The same JPEG with segments of other programs before its frame, more than one read holds.
+fn behind_a_large_profile(file: &[u8]) -> Vec<u8> {
+    let segment = [&[0xFF, 0xED, 0xFF, 0xFF], vec![b'p'; 0xFFFD].as_slice()].concat();
+    let (start, rest) = file.split_at(2);
+    [start, &segment, &segment, rest].concat()
+}
