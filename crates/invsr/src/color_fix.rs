@@ -26,6 +26,16 @@ pub enum ColorFix {
     YCbCr,
 }
 
+impl ColorFix {
+    /// Whether rows can be fixed as they come. [`ColorFix::AdaIn`] cannot: it needs the mean and
+    /// deviation of the whole result first, so the engine holds all of it (12 bytes a pixel) and
+    /// hands nothing over before the last tile is done. A resumed run computes every tile again.
+    #[must_use]
+    pub fn streams(self) -> bool {
+        self != Self::AdaIn
+    }
+}
+
 impl fmt::Display for ColorFix {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

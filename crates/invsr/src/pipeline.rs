@@ -23,11 +23,12 @@ use crate::image::RgbImage;
 use crate::manifest::ModelInfo;
 use crate::noise_predictor::NoisePredictor;
 use crate::prompt;
+use crate::rows::{RowSink, RowSource};
 use crate::run::Run;
 use crate::scheduler::NoiseTable;
 use crate::tiling::Tiling;
 use crate::unet::{Prompted, Unet};
-use crate::upscale::{Observer, Options, Plan, Upscale, Upscaled};
+use crate::upscale::{Observer, Options, Plan, Spent, Upscale};
 use crate::vae::Vae;
 use crate::weights::Weights;
 
@@ -230,14 +231,40 @@ impl Upscale for InvSr {
         })
     }
 
-    fn upscale(
+    fn upscale_rows(
         &mut self,
-        image: &RgbImage,
+        source: &mut dyn RowSource,
+        first_row: u32,
         options: &Options,
+        sink: &mut dyn RowSink,
         observer: &mut dyn Observer,
-    ) -> Result<Upscaled, UpscaleError> {
-        let tiling = self.tiling(image.width, image.height, options)?;
-        Run::new(self, &tiling, image, options).finish(observer)
+    ) -> Result<Spent, UpscaleError> {
+        let (width, height) = (source.width(), source.height());
+        let tiling = self.tiling(width, height, options)?;
+        let stride = 3 * width as usize;
+        let mut data = vec![0.0; stride * height as usize];
+        for row in data.chunks_exact_mut(stride) {
+            source.read_row(row).map_err(UpscaleError::from_source)?;
+        }
+        let image = RgbImage {
+            width,
+            height,
+            data,
+        };
+        let done = Run::new(self, &tiling, &image, options).finish(observer)?;
+        let rows = done.image.data.get(SCALE * stride * first_row as usize..);
+        let rows = rows.filter(|rows| !rows.is_empty());
+        let rows = rows.ok_or(UpscaleError::FirstRow {
+            first_row,
+            rows: done.image.height,
+        })?;
+        sink.take(first_row, rows)
+            .map_err(UpscaleError::from_sink)?;
+        Ok(Spent {
+            timings: done.timings,
+            tiles: done.tiles,
+            tile_steps: done.tile_steps,
+        })
     }
 }
 

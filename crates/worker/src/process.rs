@@ -117,7 +117,7 @@ fn upscale_type(error: &UpscaleError) -> Option<ErrorType> {
         Fault::Input => Some(ErrorType::InputUnsupported),
         Fault::Moment => Some(ErrorType::OutOfMemory),
         Fault::Device => Some(ErrorType::DeviceLost),
-        Fault::Engine => Some(ErrorType::Engine),
+        Fault::Engine | Fault::Caller => Some(ErrorType::Engine),
         Fault::Cancelled => None,
     }
 }
