@@ -110,6 +110,18 @@ pub enum UpscaleError {
         /// The largest side accepted.
         largest: u32,
     },
+    /// The overlap does not fit the tiles, or would put neighbours' latents off each other.
+    #[error(
+        "an overlap of {overlap_px} px does not fit tiles of {tile_px} px: use a multiple of {multiple} px, less than a tile"
+    )]
+    Overlap {
+        /// The overlap asked for.
+        overlap_px: u32,
+        /// The tile side.
+        tile_px: u32,
+        /// What it must be a multiple of.
+        multiple: u32,
+    },
     /// A tile batch of nothing.
     #[error("a tile batch must hold at least one tile")]
     EmptyTileBatch,
@@ -213,6 +225,7 @@ impl UpscaleError {
         match self {
             Self::Cancelled => Fault::Cancelled,
             Self::TileSize { .. }
+            | Self::Overlap { .. }
             | Self::EmptyTileBatch
             | Self::ImageSize { .. }
             | Self::FirstRow { .. }

@@ -20,12 +20,15 @@
 //! # }
 //! ```
 
+mod bands;
 mod blend;
 mod color_fix;
 mod config;
 mod device;
 mod error;
+mod identity;
 mod image;
+mod input;
 mod manifest;
 mod nn;
 mod noise;
@@ -42,12 +45,14 @@ mod tiling;
 mod unet;
 mod upscale;
 mod vae;
+mod watch;
 mod weights;
 
 pub use candle_core::{Error as TensorError, Tensor};
 pub use color_fix::{ColorFix, ParseColorFixError};
 pub use device::{DeviceSpec, Dtype, ParseDeviceError, ParseDtypeError};
 pub use error::{Fault, LoadError, UpscaleError};
+pub use identity::Identity;
 pub use image::{ImageSizeError, RgbImage};
 pub use manifest::{MANIFEST_FILE, Manifest, ModelInfo};
 pub use noise::{InjectedNoise, NoiseError};

@@ -112,6 +112,10 @@ pub struct Options {
     /// [`tile_multiple_px`](crate::ModelInfo::tile_multiple_px). The encoder and decoder see a tile
     /// whole, so that memory grows with its square.
     pub tile_px: u32,
+    /// What neighbouring tiles share at least, in input pixels; `None` for half a tile, as the
+    /// method was published. Less means fewer tiles and narrower seams to hide in; a multiple of
+    /// the input pixels that a latent pixel stands for (2), less than a tile.
+    pub overlap_px: Option<u32>,
     /// Tiles that go through the networks together; changes speed and memory, not the result.
     pub tile_batch: usize,
     /// What brings the input's colours back.
@@ -127,10 +131,18 @@ impl Default for Options {
             schedule: Schedule::default(),
             seed: 12345,
             tile_px: 128,
+            overlap_px: None,
             tile_batch: 4,
             color_fix: ColorFix::default(),
             noise: None,
         }
+    }
+}
+
+impl Options {
+    /// The overlap in force, in input pixels.
+    pub(crate) fn overlap(&self) -> u32 {
+        self.overlap_px.unwrap_or(self.tile_px / 2)
     }
 }
 
