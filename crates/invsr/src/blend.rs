@@ -1,19 +1,21 @@
-//! Enlarged tiles back to one image, weighted by a Gaussian window, summed in `f64`.
+//! Enlarged tiles back to one image, weighted by a window, summed in `f64`.
 //!
-//! Tiles come in raster order, so only one row of tiles is held as sums. The weights are a product
-//! of a row's and a column's, hence so is their total: two short lists replace a plane of totals.
+//! Tiles come in raster order, so only one row of tiles is held as sums: a ring of as many rows as
+//! a tile is high. The weights are a product of a row's and a column's, hence so is their total:
+//! two short lists replace a plane of totals.
+
+use std::ops::Range;
 
 use rayon::prelude::*;
 
 use crate::config::SCALE;
-use crate::image::RgbImage;
 use crate::tiling::{Axis, Tiling};
 
-/// One side of the blending weight for tiles of `side` output pixels.
+/// One side of the blending weight for tiles of `side` output pixels that overlap by half.
 ///
 /// A Gaussian of deviation `0.3 ((side - 1) / 2 - 1) + 0.8` and of odd length. An even side drops
 /// the first sample of the next longer kernel, so that the peak is half a pixel off the centre.
-pub(crate) fn window(side: usize) -> Vec<f64> {
+fn gaussian(side: usize) -> Vec<f64> {
     let sigma = 0.3 * ((side as f64 - 1.0) * 0.5 - 1.0) + 0.8;
     let length = side | 1;
     let centre = (length as f64 - 1.0) / 2.0;
@@ -22,101 +24,124 @@ pub(crate) fn window(side: usize) -> Vec<f64> {
     (length - side..length).map(|i| sample(i) / total).collect()
 }
 
-/// Gathers enlarged tiles into the image.
+/// One side of the blending weight for any other overlap: flat, with an edge of `overlap` pixels
+/// on which two neighbours add up to 1.
+fn ramp(side: usize, overlap: usize) -> Vec<f64> {
+    let rise = |i: usize| ((i as f64 + 0.5) / overlap as f64).min(1.0);
+    (0..side).map(|i| rise(i).min(rise(side - 1 - i))).collect()
+}
+
+/// The window for a tiling: the published one for the published overlap, so that its results are
+/// the published ones. That one is nearly flat over a narrow overlap, hence the other.
+fn window(tiling: &Tiling) -> Vec<f64> {
+    let side = tiling.enlarged_tile();
+    if tiling.is_single() {
+        vec![1.0; side]
+    } else if tiling.is_official() {
+        gaussian(side)
+    } else {
+        ramp(side, SCALE * tiling.overlap)
+    }
+}
+
+/// Gathers enlarged tiles into rows.
 pub(crate) struct Blender<'a> {
     tiling: &'a Tiling,
     weights: Vec<f64>,
-    row_totals: Vec<f64>,
     column_totals: Vec<f64>,
-    /// Weighted sums of the rows from `band_top` on: one tile high, interleaved RGB.
-    band: Vec<f64>,
-    /// First row of the band, in padded output pixels.
-    band_top: usize,
-    image: RgbImage,
+    /// Weighted sums: padded output row `y` at `y % side`, three planes of a row each.
+    ring: Vec<f64>,
+    /// Padded output rows before this one were given out.
+    given: usize,
 }
 
 impl<'a> Blender<'a> {
-    /// - `image`: the result's size; every value will be written.
-    pub(crate) fn new(tiling: &'a Tiling, image: RgbImage) -> Self {
-        let side = tiling.enlarged_tile();
-        let weights = if tiling.is_single() {
-            vec![1.0; side]
-        } else {
-            window(side)
-        };
+    /// Begins with a row of tiles; rows above it are taken as given out.
+    pub(crate) fn new(tiling: &'a Tiling, first_tile_row: usize) -> Self {
+        let weights = window(tiling);
         let width = SCALE * tiling.columns.padded();
         Self {
-            row_totals: totals(&tiling.rows, &weights),
             column_totals: totals(&tiling.columns, &weights),
-            band: vec![0.0; side * width * 3],
-            band_top: 0,
+            ring: vec![0.0; tiling.enlarged_tile() * width * 3],
+            given: SCALE * tiling.rows.origin(first_tile_row),
             tiling,
             weights,
-            image,
         }
     }
 
-    /// Adds the next tile in raster order.
+    /// Adds the next tile in raster order; rows above it must have been given out.
     ///
     /// - `decoded`: `[3, 4p, 4p]` around `[-1, 1]`; each value is first brought to `[0, 1]`.
     pub(crate) fn add(&mut self, tile: usize, decoded: &[f32]) {
         let (top, left) = self.tiling.origin(tile);
-        self.finish_rows_above(SCALE * top);
+        debug_assert_eq!(self.given, SCALE * top);
+        let side = self.tiling.enlarged_tile();
+        let width = SCALE * self.tiling.columns.padded();
+        let (top, left) = (SCALE * top % side, SCALE * left);
+        let weights = &self.weights;
+        let rows = self.ring.par_chunks_mut(3 * width).enumerate();
+        rows.for_each(|(slot, row)| {
+            let y = (slot + side - top) % side;
+            let planes = row.chunks_exact_mut(width);
+            for (sums, plane) in planes.zip(decoded.chunks_exact(side * side)) {
+                let values = &plane[y * side..(y + 1) * side];
+                let sums = &mut sums[left..left + side];
+                for ((sum, value), weight) in sums.iter_mut().zip(values).zip(weights) {
+                    let shown = (value / 2.0 + 0.5).clamp(0.0, 1.0);
+                    *sum += f64::from(shown) * (weights[y] * weight);
+                }
+            }
+        });
+    }
+
+    /// The rows of the result that no tile after this row of tiles touches; later rows may be
+    /// final too once a further row of tiles is done.
+    pub(crate) fn final_rows(&self, tile_row: usize) -> Range<usize> {
+        let rows = &self.tiling.rows;
+        let end = if tile_row + 1 == rows.tiles() {
+            rows.padded()
+        } else {
+            rows.origin(tile_row + 1)
+        };
+        let own = |padded: usize| {
+            padded
+                .saturating_sub(SCALE * rows.before)
+                .min(SCALE * rows.length)
+        };
+        own(self.given)..own(SCALE * end)
+    }
+
+    /// Writes final rows of the result, interleaved RGB.
+    pub(crate) fn read(&self, rows: Range<usize>, out: &mut [f32]) {
+        let side = self.tiling.enlarged_tile();
+        let width = SCALE * self.tiling.columns.padded();
+        let left = SCALE * self.tiling.columns.before;
+        let own_width = SCALE * self.tiling.columns.length;
+        let first = SCALE * self.tiling.rows.before + rows.start;
+        let lines = out.par_chunks_mut(3 * own_width).enumerate();
+        lines.for_each(|(i, line)| {
+            let padded = first + i;
+            let row_total = total_at(&self.tiling.rows, &self.weights, padded);
+            let planes = &self.ring[padded % side * 3 * width..][..3 * width];
+            for (channel, plane) in planes.chunks_exact(width).enumerate() {
+                let values = line.iter_mut().skip(channel).step_by(3);
+                let sums = plane[left..].iter().zip(&self.column_totals[left..]);
+                for (value, (sum, column_total)) in values.zip(sums) {
+                    *value = narrowed(sum / (row_total * column_total));
+                }
+            }
+        });
+    }
+
+    /// Makes room for the tiles below a row of tiles, whose final rows were read.
+    pub(crate) fn give_out(&mut self, tile_row: usize) {
+        let below = SCALE * self.tiling.rows.origin(tile_row + 1);
         let side = self.tiling.enlarged_tile();
         let stride = 3 * SCALE * self.tiling.columns.padded();
-        let weights = &self.weights;
-        self.band
-            .par_chunks_mut(stride)
-            .enumerate()
-            .for_each(|(y, row)| {
-                let row = &mut row[3 * SCALE * left..][..3 * side];
-                for (channel, plane) in decoded.chunks_exact(side * side).enumerate() {
-                    let values = &plane[y * side..(y + 1) * side];
-                    let sums = row.iter_mut().skip(channel).step_by(3);
-                    for ((sum, value), weight) in sums.zip(values).zip(weights) {
-                        let shown = (value / 2.0 + 0.5).clamp(0.0, 1.0);
-                        *sum += f64::from(shown) * (weights[y] * weight);
-                    }
-                }
-            });
-    }
-
-    /// The image, once every tile was added.
-    pub(crate) fn finish(mut self) -> RgbImage {
-        self.finish_rows_above(SCALE * self.tiling.rows.padded());
-        self.image
-    }
-
-    /// Writes out the rows that no later tile touches, and moves the band down to `top`.
-    fn finish_rows_above(&mut self, top: usize) {
-        let finished = top - self.band_top;
-        if finished == 0 {
-            return;
+        for padded in self.given..below {
+            self.ring[padded % side * stride..][..stride].fill(0.0);
         }
-        let stride = 3 * SCALE * self.tiling.columns.padded();
-        let first_row = SCALE * self.tiling.rows.before;
-        let first_column = SCALE * self.tiling.columns.before;
-        let out_stride = 3 * self.image.width as usize;
-        for padded in self.band_top.max(first_row)..top {
-            let y = padded - first_row;
-            if y >= self.image.height as usize {
-                break;
-            }
-            let sums = &self.band[(padded - self.band_top) * stride + 3 * first_column..];
-            let pixels = self.image.data[y * out_stride..][..out_stride].chunks_exact_mut(3);
-            let totals = &self.column_totals[first_column..];
-            for ((out, sums), column_total) in pixels.zip(sums.chunks_exact(3)).zip(totals) {
-                let total = self.row_totals[padded] * column_total;
-                for (out, sum) in out.iter_mut().zip(sums) {
-                    *out = narrowed(sum / total);
-                }
-            }
-        }
-        let kept = self.band.len().saturating_sub(finished * stride);
-        let dropped = self.band.len() - kept;
-        self.band.copy_within(dropped.., 0);
-        self.band[kept..].fill(0.0);
-        self.band_top = top;
+        self.given = below;
     }
 }
 
@@ -128,15 +153,18 @@ fn narrowed(wide: f64) -> f32 {
     wide as f32
 }
 
+/// The weights of all tiles at a padded output coordinate.
+fn total_at(axis: &Axis, weights: &[f64], at: usize) -> f64 {
+    let tiles = axis.tiles_over(at / SCALE);
+    tiles.fold(0.0, |total, tile| {
+        total + weights[at - SCALE * axis.origin(tile)]
+    })
+}
+
 /// The weights of all tiles, added up along an axis.
 fn totals(axis: &Axis, weights: &[f64]) -> Vec<f64> {
-    let mut totals = vec![0.0; SCALE * axis.padded()];
-    for origin in &axis.origins {
-        for (total, weight) in totals[SCALE * origin..].iter_mut().zip(weights) {
-            *total += weight;
-        }
-    }
-    totals
+    let along = 0..SCALE * axis.padded();
+    along.map(|at| total_at(axis, weights, at)).collect()
 }
 
 #[cfg(test)]
@@ -146,8 +174,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_window_peaks_half_a_pixel_before_the_centre() {
-        let weights = window(512);
+    fn the_published_window_peaks_half_a_pixel_before_the_centre() {
+        let weights = gaussian(512);
         let peak = weights.iter().copied().fold(0.0, f64::max);
         assert_eq!(weights[255], peak);
         assert!((weights[254] - weights[256]).abs() < 1e-18);
@@ -159,24 +187,43 @@ mod tests {
         );
     }
 
+    #[test]
+    fn two_neighbours_ramps_add_up_to_one() {
+        let weights = ramp(64, 12);
+        for i in 0..12 {
+            assert!((weights[i] + weights[64 - 12 + i] - 1.0).abs() < 1e-12);
+        }
+        assert!(weights[12..52].iter().all(|weight| *weight == 1.0));
+    }
+
+    fn tiling(width: usize, height: usize, overlap: usize) -> Tiling {
+        Tiling {
+            rows: Axis::new(height, 16, overlap, 8),
+            columns: Axis::new(width, 16, overlap, 8),
+            tile: 16,
+            overlap,
+        }
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(40))]
 
         #[test]
-        fn every_pixel_has_positive_weight(length in 1usize..700, halves in 1usize..5) {
-            let axis = Axis::new(length, 32 * halves, 16);
-            let totals = totals(&axis, &window(SCALE * 32 * halves));
-            prop_assert!(totals.iter().all(|total| *total > 0.0 && total.is_finite()));
+        fn every_pixel_has_positive_weight(length in 1usize..700, halves in 1usize..5, eighths in 1usize..8) {
+            let tile = 32 * halves;
+            let overlap = tile * eighths / 8;
+            let axis = Axis::new(length, tile, overlap, 16);
+            let weights = window(&Tiling { rows: axis.clone(), columns: axis.clone(), tile, overlap });
+            prop_assert!(totals(&axis, &weights).iter().all(|total| *total > 0.0 && total.is_finite()));
         }
 
         /// Tiles cut from one picture must blend back into it, cropped to the image.
         #[test]
-        fn agreeing_tiles_blend_into_their_picture(width in 1u32..70, height in 1u32..70) {
-            let tiling = Tiling::new(width, height, 16, 8);
-            let (out_w, out_h) = (width * 4, height * 4);
-            let blank = RgbImage::new(out_w, out_h, vec![0.0; (out_w * out_h * 3) as usize]).unwrap();
+        fn agreeing_tiles_blend_into_their_picture(width in 1usize..70, height in 1usize..70, overlap in 1usize..16) {
+            let tiling = tiling(width, height, overlap);
             let value = |y: usize, x: usize, c: usize| ((y * 31 + x * 7 + c * 3) % 101) as f32 / 101.0;
-            let mut blender = Blender::new(&tiling, blank);
+            let mut blender = Blender::new(&tiling, 0);
+            let mut found = Vec::new();
             for tile in 0..tiling.len() {
                 let (top, left) = tiling.origin(tile);
                 let mut decoded = Vec::new();
@@ -186,11 +233,19 @@ mod tests {
                     }
                 }
                 blender.add(tile, &decoded);
+                let row = tiling.row_of(tile);
+                if (tile + 1).is_multiple_of(tiling.columns.tiles()) {
+                    let rows = blender.final_rows(row);
+                    let mut out = vec![0.0; 12 * width * rows.len()];
+                    blender.read(rows, &mut out);
+                    found.extend(out);
+                    blender.give_out(row);
+                }
             }
-            let image = blender.finish();
+            prop_assert_eq!(found.len(), 48 * width * height);
             let (up, across) = (4 * tiling.rows.before, 4 * tiling.columns.before);
-            for (i, found) in image.data.iter().enumerate() {
-                let (y, x, c) = (i / 3 / out_w as usize, i / 3 % out_w as usize, i % 3);
+            for (i, found) in found.iter().enumerate() {
+                let (y, x, c) = (i / 3 / (4 * width), i / 3 % (4 * width), i % 3);
                 prop_assert!((found - value(y + up, x + across, c)).abs() < 1e-6);
             }
         }

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use crate::device::{DeviceSpec, Dtype};
 use crate::noise::NoiseError;
+use crate::rows::Stop;
 
 /// Why a model folder could not be loaded.
 #[derive(Debug, thiserror::Error)]
@@ -109,6 +110,18 @@ pub enum UpscaleError {
         /// The largest side accepted.
         largest: u32,
     },
+    /// The overlap does not fit the tiles, or would put neighbours' latents off each other.
+    #[error(
+        "an overlap of {overlap_px} px does not fit tiles of {tile_px} px: use a multiple of {multiple} px, less than a tile"
+    )]
+    Overlap {
+        /// The overlap asked for.
+        overlap_px: u32,
+        /// The tile side.
+        tile_px: u32,
+        /// What it must be a multiple of.
+        multiple: u32,
+    },
     /// A tile batch of nothing.
     #[error("a tile batch must hold at least one tile")]
     EmptyTileBatch,
@@ -120,6 +133,20 @@ pub enum UpscaleError {
         /// Rows.
         height: u32,
     },
+    /// A first row that the result does not have.
+    #[error("row {first_row} is not in the result, which has {rows} rows")]
+    FirstRow {
+        /// The row asked for.
+        first_row: u32,
+        /// Rows of the result.
+        rows: u32,
+    },
+    /// The source could not give a row.
+    #[error("read the rows of the input")]
+    Source(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The sink could not take rows.
+    #[error("hand over finished rows")]
+    Sink(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// The injected noise was made for another run.
     #[error("injected noise does not fit this run")]
     Noise(#[source] NoiseError),
@@ -186,6 +213,8 @@ pub enum Fault {
     Device,
     /// The engine or the model: a person must look.
     Engine,
+    /// The caller's own source or sink, which knows why.
+    Caller,
     /// Nobody's: it was asked for.
     Cancelled,
 }
@@ -196,12 +225,29 @@ impl UpscaleError {
         match self {
             Self::Cancelled => Fault::Cancelled,
             Self::TileSize { .. }
+            | Self::Overlap { .. }
             | Self::EmptyTileBatch
             | Self::ImageSize { .. }
+            | Self::FirstRow { .. }
             | Self::Noise(_) => Fault::Input,
             Self::OutOfMemory { .. } | Self::Observer { .. } => Fault::Moment,
             Self::DeviceLost { .. } => Fault::Device,
+            Self::Source(_) | Self::Sink(_) => Fault::Caller,
             Self::NonFinite { .. } | Self::Compute { .. } => Fault::Engine,
+        }
+    }
+
+    pub(crate) fn from_source(stop: Stop) -> Self {
+        match stop {
+            Stop::Cancelled => Self::Cancelled,
+            Stop::Failed(source) => Self::Source(source),
+        }
+    }
+
+    pub(crate) fn from_sink(stop: Stop) -> Self {
+        match stop {
+            Stop::Cancelled => Self::Cancelled,
+            Stop::Failed(source) => Self::Sink(source),
         }
     }
 

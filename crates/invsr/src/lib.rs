@@ -1,11 +1,12 @@
 //! InvSR super-resolution: pixels in, pixels out, four times as large each way.
 //!
-//! The engine takes an image in memory, cuts it into overlapping tiles, and runs each through a
+//! The engine takes an image row by row, cuts it into overlapping tiles, and runs each through a
 //! noise predictor, a latent encoder, a few steps of a diffusion sampler and a decoder (arXiv
 //! 2412.09013). It owns the networks, the tiling, the noise and the colour fixes. It knows no job,
 //! no image file and no network service.
 //!
-//! Start at [`InvSr::load`] and [`Upscale::upscale`]; `pipeline.rs` reads beside the paper.
+//! Start at [`InvSr::load`] and [`Upscale::upscale`], or [`Upscale::upscale_rows`] for images that
+//! do not fit in memory; `pipeline.rs` reads beside the paper.
 //!
 //! ```no_run
 //! use invsr::{DeviceSpec, Dtype, InvSr, Options, RgbImage, Upscale};
@@ -19,12 +20,15 @@
 //! # }
 //! ```
 
+mod bands;
 mod blend;
 mod color_fix;
 mod config;
 mod device;
 mod error;
+mod identity;
 mod image;
+mod input;
 mod manifest;
 mod nn;
 mod noise;
@@ -34,23 +38,27 @@ mod pipeline;
 mod prompt;
 mod random;
 mod resample;
+mod rows;
 mod run;
 mod scheduler;
 mod tiling;
 mod unet;
 mod upscale;
 mod vae;
+mod watch;
 mod weights;
 
 pub use candle_core::{Error as TensorError, Tensor};
 pub use color_fix::{ColorFix, ParseColorFixError};
 pub use device::{DeviceSpec, Dtype, ParseDeviceError, ParseDtypeError};
 pub use error::{Fault, LoadError, UpscaleError};
+pub use identity::Identity;
 pub use image::{ImageSizeError, RgbImage};
 pub use manifest::{MANIFEST_FILE, Manifest, ModelInfo};
 pub use noise::{InjectedNoise, NoiseError};
 pub use npy::NpyDump;
 pub use pipeline::InvSr;
 pub use random::{ParseSizeError, Size, WriteModelError, write_random_model};
+pub use rows::{ImageRows, RowSink, RowSource, Stop};
 pub use scheduler::{MAX_TIMESTEP, Schedule, ScheduleError, TRAINED_FIRST_TIMESTEPS};
-pub use upscale::{Observer, Options, Plan, Progress, Timings, Upscale, Upscaled};
+pub use upscale::{Observer, Options, Plan, Progress, Spent, Timings, Upscale, Upscaled};

@@ -1,4 +1,4 @@
-//! The whole method, in the order of the paper; `run.rs` walks one image through it.
+//! The whole method, in the order of the paper; `run.rs` takes tiles through it and `bands.rs` an image.
 //!
 //! For a tile and a schedule with noise levels `sigma_0 > ... > sigma_S = 0`:
 //!
@@ -16,23 +16,21 @@ use std::path::Path;
 
 use candle_core::{DType, Device, Tensor};
 
+use crate::bands::Bands;
 use crate::config::{PredictorConfig, SCALE, SchedulerConfig, UnetConfig, VaeConfig};
 use crate::device::{DeviceSpec, Dtype};
 use crate::error::{LoadError, UpscaleError};
-use crate::image::RgbImage;
 use crate::manifest::ModelInfo;
 use crate::noise_predictor::NoisePredictor;
 use crate::prompt;
+use crate::rows::{RowSink, RowSource};
 use crate::run::Run;
 use crate::scheduler::NoiseTable;
-use crate::tiling::Tiling;
+use crate::tiling::{Cells, Tiling};
 use crate::unet::{Prompted, Unet};
-use crate::upscale::{Observer, Options, Plan, Upscale, Upscaled};
+use crate::upscale::{Observer, Options, Plan, Spent, Upscale};
 use crate::vae::Vae;
 use crate::weights::Weights;
-
-/// The largest tile side accepted, in input pixels: far above what a device can hold.
-const MAX_TILE_PX: u32 = 2048;
 
 /// The InvSR model, ready on a device.
 ///
@@ -56,10 +54,7 @@ pub struct InvSr {
 pub(crate) struct Grid {
     /// Latent channels.
     pub channels: usize,
-    /// Enlarged pixels per latent pixel, each way.
-    factor: usize,
-    /// What both sides of the padded input must be multiples of.
-    multiple: usize,
+    cells: Cells,
     /// What a latent is multiplied with after encoding.
     pub scaling: f64,
 }
@@ -67,13 +62,8 @@ pub(crate) struct Grid {
 impl Grid {
     /// The shape of a tile's latent.
     pub(crate) fn latent(&self, tile: usize) -> [usize; 3] {
-        let side = SCALE * tile / self.factor;
+        let side = tile / self.cells.latent_px;
         [self.channels, side, side]
-    }
-
-    /// Tiles must also be even, since they overlap by half.
-    fn tile_multiple_px(&self) -> u32 {
-        u32::try_from(self.multiple.max(2)).unwrap_or(u32::MAX)
     }
 }
 
@@ -101,7 +91,7 @@ impl InvSr {
             .to_dtype(dtype)
             .and_then(|prompt| unet.read_prompt(&prompt))
             .map_err(LoadError::Prepare)?;
-        let info = ModelInfo::read(dir, grid.tile_multiple_px())?;
+        let info = ModelInfo::read(dir, grid.cells.tile_multiple_px())?;
         tracing::debug!(model = info.name, trained = info.trained, "model loaded");
         Ok(Self {
             info,
@@ -123,26 +113,7 @@ impl InvSr {
     }
 
     fn tiling(&self, width: u32, height: u32, options: &Options) -> Result<Tiling, UpscaleError> {
-        let (tile_px, multiple) = (options.tile_px, self.grid.tile_multiple_px());
-        if tile_px == 0 || !tile_px.is_multiple_of(multiple) || tile_px > MAX_TILE_PX {
-            return Err(UpscaleError::TileSize {
-                tile_px,
-                multiple,
-                largest: MAX_TILE_PX,
-            });
-        }
-        if options.tile_batch == 0 {
-            return Err(UpscaleError::EmptyTileBatch);
-        }
-        let scale = u32::try_from(SCALE).unwrap_or(u32::MAX);
-        if width == 0
-            || height == 0
-            || width.checked_mul(scale).is_none()
-            || height.checked_mul(scale).is_none()
-        {
-            return Err(UpscaleError::ImageSize { width, height });
-        }
-        let tiling = Tiling::new(width, height, tile_px as usize, self.grid.multiple);
+        let tiling = Tiling::new(width, height, options, self.grid.cells)?;
         if let Some(noise) = &options.noise {
             let latent = self.grid.latent(tiling.tile);
             noise
@@ -230,14 +201,20 @@ impl Upscale for InvSr {
         })
     }
 
-    fn upscale(
+    fn upscale_rows(
         &mut self,
-        image: &RgbImage,
+        source: &mut dyn RowSource,
+        first_row: u32,
         options: &Options,
+        sink: &mut dyn RowSink,
         observer: &mut dyn Observer,
-    ) -> Result<Upscaled, UpscaleError> {
-        let tiling = self.tiling(image.width, image.height, options)?;
-        Run::new(self, &tiling, image, options).finish(observer)
+    ) -> Result<Spent, UpscaleError> {
+        let tiling = self.tiling(source.width(), source.height(), options)?;
+        let bands = Bands::new(&tiling, options, source, first_row, sink, observer)?;
+        bands.run(&mut Run {
+            model: self,
+            options,
+        })
     }
 }
 
@@ -266,11 +243,13 @@ fn grid(
         let reason = format!("its levels must shrink a tile {stride} times, to the VAE's latent");
         return refuse("noise_predictor", reason);
     }
-    let multiple = stride << unet.halvings();
+    let cells = Cells {
+        multiple: stride << unet.halvings(),
+        latent_px: stride,
+    };
     Ok(Grid {
         channels,
-        factor: vae.factor(),
-        multiple,
+        cells,
         scaling: vae.scaling_factor,
     })
 }

@@ -3,10 +3,11 @@
 //! Both enlarge four times with half-pixel centres, so that output pixel `4 i + k` takes four input
 //! pixels with weights that depend on `k` alone.
 
+use std::ops::Range;
+
 use rayon::prelude::*;
 
 use crate::config::SCALE;
-use crate::image::RgbImage;
 
 /// For output pixel `4 i + k`, the offset from `i` of the first of its four input pixels.
 const FIRST_TAP: [isize; SCALE] = [-2, -2, -1, -1];
@@ -45,15 +46,30 @@ enum Border {
     Drop,
 }
 
-#[expect(clippy::cast_possible_truncation, reason = "weights act on f32 pixels")]
-fn taps(length: usize, a: f64, border: Border) -> Vec<Taps> {
-    let phases = phases(a);
-    let last = length as isize - 1;
-    let taps_of = |out: usize| {
+/// A kernel along a side of `length` pixels.
+struct Kernel {
+    length: usize,
+    phases: [[f64; 4]; SCALE],
+    border: Border,
+}
+
+impl Kernel {
+    fn new(length: usize, a: f64, border: Border) -> Self {
+        Self {
+            length,
+            phases: phases(a),
+            border,
+        }
+    }
+
+    /// What the enlarged pixel `out` is made of.
+    #[expect(clippy::cast_possible_truncation, reason = "weights act on f32 pixels")]
+    fn taps(&self, out: usize) -> Taps {
         let (i, k) = ((out / SCALE) as isize, out % SCALE);
+        let last = self.length as isize - 1;
         let at = |tap: usize| i + FIRST_TAP[k] + tap as isize;
-        let mut weights = phases[k];
-        if border == Border::Drop {
+        let mut weights = self.phases[k];
+        if self.border == Border::Drop {
             for (tap, weight) in weights.iter_mut().enumerate() {
                 *weight = if (0..=last).contains(&at(tap)) {
                     *weight
@@ -65,15 +81,18 @@ fn taps(length: usize, a: f64, border: Border) -> Vec<Taps> {
             weights = weights.map(|weight| weight / sum);
         }
         std::array::from_fn(|tap| (at(tap).clamp(0, last).unsigned_abs(), weights[tap] as f32))
-    };
-    (0..SCALE * length).map(taps_of).collect()
+    }
+
+    fn all(&self) -> Vec<Taps> {
+        (0..SCALE * self.length).map(|out| self.taps(out)).collect()
+    }
 }
 
 /// Enlarges square planes for the VAE: `a = -0.75`, borders repeated, overshoot kept.
 ///
 /// - `planes`: any number of `[side, side]` planes; returns as many `[4 side, 4 side]`.
 pub(crate) fn enlarge_planes(planes: &[f32], side: usize) -> Vec<f32> {
-    let taps = taps(side, -0.75, Border::Repeat);
+    let taps = Kernel::new(side, -0.75, Border::Repeat).all();
     let large = SCALE * side;
     let mut out = vec![0.0; planes.len() * SCALE * SCALE];
     let pairs = out
@@ -94,47 +113,43 @@ pub(crate) fn enlarge_planes(planes: &[f32], side: usize) -> Vec<f32> {
 }
 
 /// Enlarges an image row by row for the colour fixes: `a = -0.5`, taps outside dropped.
-pub(crate) struct Reference<'a> {
-    image: &'a RgbImage,
-    rows: Vec<Taps>,
+pub(crate) struct Reference {
+    rows: Kernel,
     columns: Vec<Taps>,
 }
 
-impl<'a> Reference<'a> {
-    pub(crate) fn new(image: &'a RgbImage) -> Self {
-        let taps = |length: u32| taps(length as usize, -0.5, Border::Drop);
+impl Reference {
+    /// For an image of so many pixels.
+    pub(crate) fn new(width: usize, height: usize) -> Self {
+        let kernel = |length| Kernel::new(length, -0.5, Border::Drop);
         Self {
-            image,
-            rows: taps(image.height),
-            columns: taps(image.width),
+            rows: kernel(height),
+            columns: kernel(width).all(),
         }
     }
 
-    /// Calls `each(x, value)` for the pixels of one channel in enlarged row `y`, from the left.
-    pub(crate) fn channel_row(&self, y: usize, channel: usize, mut each: impl FnMut(usize, f32)) {
-        let mut mixed = vec![0.0; self.image.width as usize * 3];
-        mix_rows(&mut mixed, &self.rows[y], |y| self.image.row(y));
-        for (x, taps) in self.columns.iter().enumerate() {
-            each(
-                x,
-                taps.iter()
-                    .map(|&(x, weight)| mixed[3 * x + channel] * weight)
-                    .sum(),
-            );
-        }
+    /// The image's rows that enlarged rows are made of.
+    pub(crate) fn needed(&self, rows: Range<usize>) -> Range<usize> {
+        let first = (rows.start / SCALE).saturating_sub(2);
+        first
+            ..rows
+                .end
+                .div_ceil(SCALE)
+                .saturating_add(2)
+                .min(self.rows.length)
     }
 
-    /// Calls `each(x, rgb)` for the pixels of enlarged row `y`, from the left.
-    pub(crate) fn row(&self, y: usize, mut each: impl FnMut(usize, [f32; 3])) {
-        let mut mixed = vec![0.0; self.image.width as usize * 3];
-        mix_rows(&mut mixed, &self.rows[y], |y| self.image.row(y));
-        for (x, taps) in self.columns.iter().enumerate() {
-            let channel = |c| {
-                taps.iter()
-                    .map(|&(x, weight)| mixed[3 * x + c] * weight)
-                    .sum()
-            };
-            each(x, [channel(0), channel(1), channel(2)]);
+    /// Writes enlarged row `y`, interleaved RGB.
+    ///
+    /// - `row`: gives a row of the image.
+    pub(crate) fn row<'r>(&self, y: usize, row: impl Fn(usize) -> &'r [f32], out: &mut [f32]) {
+        let mut mixed = vec![0.0; 3 * self.columns.len() / SCALE];
+        mix_rows(&mut mixed, &self.rows.taps(y), row);
+        for (pixel, taps) in out.as_chunks_mut::<3>().0.iter_mut().zip(&self.columns) {
+            for (channel, value) in pixel.iter_mut().enumerate() {
+                let [a, b, c, d] = taps.map(|(x, weight)| mixed[3 * x + channel] * weight);
+                *value = a + b + c + d;
+            }
         }
     }
 }
@@ -161,14 +176,26 @@ mod tests {
     }
 
     #[test]
+    fn enlarged_rows_are_made_of_the_rows_they_name() {
+        let reference = Reference::new(1, 9);
+        for y in 0..36 {
+            let needed = reference.needed(y..y + 1);
+            let taps = reference.rows.taps(y);
+            assert!(taps.iter().all(|(row, _)| needed.contains(row)), "{y}");
+        }
+    }
+
+    #[test]
     fn a_flat_image_stays_flat() {
         let large = enlarge_planes(&[0.25; 9], 3);
         assert!(large.iter().all(|x| (x - 0.25).abs() < 1e-6));
-        let image = RgbImage::new(1, 2, [0.1, 0.5, 0.9].repeat(2)).unwrap();
+        let row = [0.1, 0.5, 0.9];
+        let mut large = [0.0; 12];
         for y in 0..8 {
-            Reference::new(&image).row(y, |_, [r, g, b]| {
-                assert!((r - 0.1).abs() < 1e-6 && (g - 0.5).abs() < 1e-6 && (b - 0.9).abs() < 1e-6);
-            });
+            Reference::new(1, 2).row(y, |_| &row, &mut large);
+            for (found, wanted) in large.iter().zip(row.iter().cycle()) {
+                assert!((found - wanted).abs() < 1e-6);
+            }
         }
     }
 }

@@ -1,38 +1,23 @@
-//! One image's way through the model: tiles in batches, stage by stage, then blended.
+//! One batch's way through the model, stage by stage.
 
-use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
 use candle_core::{DType, Device, Tensor};
 
-use crate::blend::Blender;
-use crate::color_fix::{self, ColorFix};
+use crate::bands::{Batch, EnlargeTiles};
 use crate::config::SCALE;
 use crate::error::UpscaleError;
-use crate::image::RgbImage;
 use crate::nn::host;
 use crate::noise::{Stage, keyed};
 use crate::pipeline::InvSr;
 use crate::resample::enlarge_planes;
-use crate::tiling::Tiling;
-use crate::upscale::{Observer, Options, Progress, Timings, Upscaled};
+use crate::upscale::{Options, Timings};
+use crate::watch::Watch;
 
-/// An image on its way.
+/// The model at work on one image.
 pub(crate) struct Run<'a> {
-    model: &'a InvSr,
-    tiling: &'a Tiling,
-    image: &'a RgbImage,
-    options: &'a Options,
-    timings: Timings,
-    /// Stage tensors by name, a part for each batch; filled only for an observer that wants them.
-    kept: Vec<(String, Vec<Tensor>)>,
-}
-
-/// Tiles that go through the networks together.
-#[derive(Clone, Copy)]
-struct Batch {
-    first: usize,
-    count: usize,
+    pub model: &'a InvSr,
+    pub options: &'a Options,
 }
 
 /// A network stage: its name in errors and its place in the timings.
@@ -59,98 +44,25 @@ const VAE_DECODE: Work = Work {
     clock: |t| &mut t.vae_decode,
 };
 
-impl<'a> Run<'a> {
-    pub(crate) fn new(
-        model: &'a InvSr,
-        tiling: &'a Tiling,
-        image: &'a RgbImage,
-        options: &'a Options,
-    ) -> Self {
-        Self {
-            model,
-            tiling,
-            image,
-            options,
-            timings: Timings::default(),
-            kept: Vec::new(),
-        }
-    }
-
-    /// Walks all tiles, blends them, fixes the colours.
-    pub(crate) fn finish(mut self, observer: &mut dyn Observer) -> Result<Upscaled, UpscaleError> {
-        let mut blender = Blender::new(self.tiling, self.blank()?);
-        let tiles = self.tiling.len();
-        for first in (0..tiles).step_by(self.options.tile_batch) {
-            let batch = Batch {
-                first,
-                count: self.options.tile_batch.min(tiles - first),
-            };
-            let decoded = self.through_the_networks(batch, observer)?;
-            let started = Instant::now();
-            host::with_values(&decoded, |values| {
-                let each = values.chunks_exact(values.len() / batch.count);
-                each.enumerate()
-                    .for_each(|(i, tile)| blender.add(first + i, tile));
-            })
-            .map_err(|source| UpscaleError::from_candle("blend", first, source))?;
-            self.timings.blend += started.elapsed();
-            self.report(first + batch.count, observer)?;
-        }
-        let started = Instant::now();
-        let mut image = blender.finish();
-        self.timings.blend += started.elapsed();
-        self.hand_over(&image, "image_raw", observer)?;
-        let started = Instant::now();
-        if self.options.color_fix != ColorFix::None {
-            color_fix::apply(self.options.color_fix, &mut image, self.image);
-        }
-        self.timings.color_fix += started.elapsed();
-        self.hand_over(&image, "image", observer)?;
-        let tile_steps = tiles * self.options.schedule.timesteps().len();
-        Ok(Upscaled {
-            image,
-            timings: self.timings,
-            tiles,
-            tile_steps,
-        })
-    }
-
-    /// The result's memory.
-    fn blank(&self) -> Result<RgbImage, UpscaleError> {
-        let RgbImage {
-            width,
-            height,
-            ref data,
-        } = *self.image;
-        let (wide, high) = (SCALE * width as usize, SCALE * height as usize);
-        let refused = || UpscaleError::ImageSize { width, height };
-        let values = wide
-            .checked_mul(high)
-            .and_then(|n| n.checked_mul(3))
-            .ok_or_else(refused)?;
-        if data.len() * SCALE * SCALE != values {
-            return Err(refused());
-        }
-        let side = |n: usize| u32::try_from(n).map_err(|_| refused());
-        RgbImage::new(side(wide)?, side(high)?, vec![0.0; values]).map_err(|_| refused())
-    }
-
-    /// All stages of one batch, from pixels to pixels, `[B, 3, 4p, 4p]` around `[-1, 1]`.
-    fn through_the_networks(
+impl EnlargeTiles for Run<'_> {
+    /// All stages of one batch, from pixels to pixels.
+    fn enlarge(
         &mut self,
         batch: Batch,
-        observer: &mut dyn Observer,
+        tiles: &Tensor,
+        watch: &mut Watch<'_>,
     ) -> Result<Tensor, UpscaleError> {
         let (model, schedule) = (self.model, &self.options.schedule);
         let sigmas = model.noise_table().sigmas(schedule);
         let timesteps = schedule.timesteps();
-        let keep = observer.wants_tensors();
         let failed = |source| UpscaleError::from_candle("sampler", batch.first, source);
-        let tiles = self.cut(batch).map_err(failed)?;
-        self.keep(keep, "lr_tiles", &tiles)?;
+        let levels = Tensor::new(&*sigmas, &Device::Cpu).and_then(|s| s.to_dtype(DType::F32));
+        watch.keep_once("sigmas", &levels.map_err(failed)?)?;
+        watch.keep_once("prompt_embeds", model.prompt())?;
+        watch.keep("lr_tiles", tiles)?;
 
-        let (mean, deviation) = self.stage(PREDICTOR, batch, observer, || {
-            model.predict_noise(&tiles, timesteps[0])
+        let (mean, deviation) = stage(PREDICTOR, batch, watch, || {
+            model.predict_noise(tiles, timesteps[0])
         })?;
         let eps = self.normals(Stage::Predictor, batch).map_err(failed)?;
         let noise = sample(&mean, &deviation, &eps).map_err(failed)?;
@@ -159,13 +71,11 @@ impl<'a> Run<'a> {
             ("noise_std", &deviation),
             ("predictor_eps", &eps),
         ] {
-            self.keep(keep, name, tensor)?;
+            watch.keep(name, tensor)?;
         }
-        self.keep(keep, "noise", &noise)?;
+        watch.keep("noise", &noise)?;
 
-        let (mean, deviation) = self.stage(VAE_ENCODE, batch, observer, || {
-            model.encode(&enlarge(&tiles)?)
-        })?;
+        let (mean, deviation) = stage(VAE_ENCODE, batch, watch, || model.encode(&enlarge(tiles)?))?;
         let eps = self.normals(Stage::Vae, batch).map_err(failed)?;
         let scaled = |tensor: Tensor| tensor * model.grid().scaling;
         let lr_latent = sample(&mean, &deviation, &eps)
@@ -176,81 +86,38 @@ impl<'a> Run<'a> {
             ("lr_latent_std", &deviation),
             ("vae_eps", &eps),
         ] {
-            self.keep(keep, name, tensor)?;
+            watch.keep(name, tensor)?;
         }
-        self.keep(keep, "lr_latent", &lr_latent)?;
+        watch.keep("lr_latent", &lr_latent)?;
 
         let mut latent = (noise * sigmas[0])
             .and_then(|noise| lr_latent + noise)
             .map_err(failed)?;
-        self.keep(keep, "start_latent", &latent)?;
+        watch.keep("start_latent", &latent)?;
         for (k, timestep) in timesteps.iter().enumerate() {
-            let direction = self.stage(UNET, batch, observer, || {
+            let direction = stage(UNET, batch, watch, || {
                 model.denoise(&latent, *timestep, sigmas[k])
             })?;
             let step = (&direction * (sigmas[k + 1] - sigmas[k])).map_err(failed)?;
             latent = (latent + step).map_err(failed)?;
-            self.keep(keep, &format!("unet_{k}"), &direction)?;
-            self.keep(keep, &format!("latent_{k}"), &latent)?;
+            watch.keep(&format!("unet_{k}"), &direction)?;
+            watch.keep(&format!("latent_{k}"), &latent)?;
         }
 
-        let decoded = self.stage(VAE_DECODE, batch, observer, || model.decode(&latent))?;
-        self.keep(keep, "decoded_tiles", &decoded)?;
+        let decoded = stage(VAE_DECODE, batch, watch, || model.decode(&latent))?;
+        watch.keep("decoded_tiles", &decoded)?;
         Ok(decoded)
     }
+}
 
-    /// Runs one network stage: asks whether to go on, takes the time, refuses values that are not
-    /// finite. Reading the values also waits for the device, so that the time is the stage's own.
-    fn stage<T: Outputs>(
-        &mut self,
-        work: Work,
-        batch: Batch,
-        observer: &mut dyn Observer,
-        compute: impl FnOnce() -> candle_core::Result<T>,
-    ) -> Result<T, UpscaleError> {
-        self.report(batch.first, observer)?;
-        let started = Instant::now();
-        let failed = |source| UpscaleError::from_candle(work.name, batch.first, source);
-        let outputs = compute().map_err(failed)?;
-        for tensor in outputs.tensors() {
-            if let Some(row) = first_spoilt_row(tensor).map_err(failed)? {
-                let tile = batch.first + row;
-                return Err(UpscaleError::NonFinite {
-                    stage: work.name,
-                    tile,
-                });
-            }
-        }
-        *(work.clock)(&mut self.timings) += started.elapsed();
-        Ok(outputs)
-    }
-
-    fn report(&self, tiles_done: usize, observer: &mut dyn Observer) -> Result<(), UpscaleError> {
-        match observer.progress(Progress {
-            tiles_done,
-            tiles_total: self.tiling.len(),
-        }) {
-            ControlFlow::Continue(()) => Ok(()),
-            ControlFlow::Break(()) => Err(UpscaleError::Cancelled),
-        }
-    }
-
-    /// The batch's tiles, `[B, 3, p, p]` in `[0, 1]`.
-    fn cut(&self, batch: Batch) -> candle_core::Result<Tensor> {
-        let side = self.tiling.tile;
-        let mut pixels = Vec::with_capacity(batch.count * 3 * side * side);
-        for tile in batch.first..batch.first + batch.count {
-            self.tiling.cut(self.image, tile, &mut pixels);
-        }
-        Tensor::from_vec(pixels, (batch.count, 3, side, side), &Device::Cpu)
-    }
-
+impl Run<'_> {
     /// Standard normals in the shape of the batch's latents.
     fn normals(&self, stage: Stage, batch: Batch) -> candle_core::Result<Tensor> {
         let normals = match &self.options.noise {
             Some(noise) => noise.of(stage, batch.first, batch.count)?,
             None => {
-                let [channels, height, width] = self.model.grid().latent(self.tiling.tile);
+                let tile_px = self.options.tile_px as usize;
+                let [channels, height, width] = self.model.grid().latent(tile_px);
                 let mut values = Vec::new();
                 for tile in batch.first..batch.first + batch.count {
                     let tile = u32::try_from(tile).map_err(candle_core::Error::wrap)?;
@@ -262,61 +129,31 @@ impl<'a> Run<'a> {
         };
         self.model.on_device(&normals)
     }
+}
 
-    fn keep(&mut self, wanted: bool, name: &str, tensor: &Tensor) -> Result<(), UpscaleError> {
-        if !wanted {
-            return Ok(());
+/// Runs one network stage: asks whether to go on, takes the time, refuses values that are not
+/// finite. Reading the values also waits for the device, so that the time is the stage's own.
+fn stage<T: Outputs>(
+    work: Work,
+    batch: Batch,
+    watch: &mut Watch<'_>,
+    compute: impl FnOnce() -> candle_core::Result<T>,
+) -> Result<T, UpscaleError> {
+    watch.report(batch.first)?;
+    let started = Instant::now();
+    let failed = |source| UpscaleError::from_candle(work.name, batch.first, source);
+    let outputs = compute().map_err(failed)?;
+    for tensor in outputs.tensors() {
+        if let Some(row) = first_spoilt_row(tensor).map_err(failed)? {
+            let tile = batch.first + row;
+            return Err(UpscaleError::NonFinite {
+                stage: work.name,
+                tile,
+            });
         }
-        let tensor = tensor
-            .to_device(&Device::Cpu)
-            .map_err(|source| UpscaleError::Observer {
-                name: name.to_owned(),
-                source,
-            })?;
-        match self.kept.iter_mut().find(|(kept, _)| kept == name) {
-            Some((_, parts)) => parts.push(tensor),
-            None => self.kept.push((name.to_owned(), vec![tensor])),
-        }
-        Ok(())
     }
-
-    /// Gives the observer what was kept so far, then an image as `[1, 3, H, W]`.
-    fn hand_over(
-        &mut self,
-        image: &RgbImage,
-        name: &str,
-        observer: &mut dyn Observer,
-    ) -> Result<(), UpscaleError> {
-        if !observer.wants_tensors() {
-            return Ok(());
-        }
-        let mut give = |name: &str, tensor: candle_core::Result<Tensor>| {
-            tensor
-                .and_then(|tensor| observer.tensor(name, &tensor))
-                .map_err(|source| UpscaleError::Observer {
-                    name: name.to_owned(),
-                    source,
-                })
-        };
-        if !self.kept.is_empty() {
-            give("prompt_embeds", self.model.prompt().to_device(&Device::Cpu))?;
-            let sigmas = self.model.noise_table().sigmas(&self.options.schedule);
-            let sigmas = Tensor::new(sigmas, &Device::Cpu);
-            give(
-                "sigmas",
-                sigmas.and_then(|sigmas| sigmas.to_dtype(DType::F32)),
-            )?;
-        }
-        for (name, parts) in self.kept.drain(..) {
-            give(&name, Tensor::cat(&parts, 0))?;
-        }
-        let (height, width) = (image.height as usize, image.width as usize);
-        let rows = Tensor::from_slice(&image.data, (1, height, width, 3), &Device::Cpu);
-        give(
-            name,
-            rows.and_then(|rows| rows.permute((0, 3, 1, 2))?.contiguous()),
-        )
-    }
+    *(work.clock)(&mut watch.timings) += started.elapsed();
+    Ok(outputs)
 }
 
 /// What a stage returns: a tensor or two, tiles first.
@@ -349,8 +186,8 @@ fn sample(mean: &Tensor, deviation: &Tensor, eps: &Tensor) -> candle_core::Resul
     mean + (deviation * eps)?
 }
 
-/// `[B, 3, p, p]` to `[B, 3, 4p, 4p]`, in main memory.
-fn enlarge(tiles: &Tensor) -> candle_core::Result<Tensor> {
+/// `[B, 3, p, p]` to `[B, 3, 4p, 4p]` by bicubic, in main memory.
+pub(crate) fn enlarge(tiles: &Tensor) -> candle_core::Result<Tensor> {
     let (samples, channels, side, _) = tiles.dims4()?;
     let large = host::with_values(tiles, |values| enlarge_planes(values, side))?;
     Tensor::from_vec(

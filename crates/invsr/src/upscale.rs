@@ -6,9 +6,11 @@ use std::time::Duration;
 use candle_core::Tensor;
 
 use crate::color_fix::ColorFix;
+use crate::config::SCALE;
 use crate::error::UpscaleError;
 use crate::image::RgbImage;
 use crate::noise::InjectedNoise;
+use crate::rows::{Collect, ImageRows, RowSink, RowSource};
 use crate::scheduler::Schedule;
 
 /// Enlarges images four times each way.
@@ -19,16 +21,84 @@ pub trait Upscale: Send {
     /// Those of [`Upscale::upscale`] that sizes and options alone decide.
     fn plan(&self, width: u32, height: u32, options: &Options) -> Result<Plan, UpscaleError>;
 
-    /// Enlarges one image. The result depends on the image, the options and the model only.
+    /// Enlarges one image, band by band. The result depends on the image, the options and the model
+    /// only; memory on the image's width and the tiles, not on its height, unless the colour fix
+    /// [needs the whole result](ColorFix::streams) or the observer wants tensors.
+    ///
+    /// Any row of the result can be the first: its tiles and those whose edges reach it are
+    /// computed, the rows above are not, and what comes is bit for bit what an uninterrupted run
+    /// gives. The source is still taken from its top; rows not needed are skipped.
+    ///
+    /// - `first_row`: the first row of the result that the sink wants, 0 for all.
     ///
     /// # Errors
     /// [`UpscaleError`]; its [`fault`](UpscaleError::fault) says whether to try again.
+    fn upscale_rows(
+        &mut self,
+        source: &mut dyn RowSource,
+        first_row: u32,
+        options: &Options,
+        sink: &mut dyn RowSink,
+        observer: &mut dyn Observer,
+    ) -> Result<Spent, UpscaleError>;
+
+    /// Enlarges one image in memory: [`Upscale::upscale_rows`] with input and output whole.
+    ///
+    /// # Errors
+    /// As there.
     fn upscale(
         &mut self,
         image: &RgbImage,
         options: &Options,
         observer: &mut dyn Observer,
-    ) -> Result<Upscaled, UpscaleError>;
+    ) -> Result<Upscaled, UpscaleError> {
+        let blank = enlarged_size(image)?;
+        let mut rows = Collect(Vec::with_capacity(blank.values));
+        let Spent {
+            timings,
+            tiles,
+            tile_steps,
+        } = self.upscale_rows(&mut ImageRows::new(image), 0, options, &mut rows, observer)?;
+        let image = RgbImage {
+            width: blank.width,
+            height: blank.height,
+            data: rows.0,
+        };
+        Ok(Upscaled {
+            image,
+            timings,
+            tiles,
+            tile_steps,
+        })
+    }
+}
+
+/// The size of a result.
+struct Enlarged {
+    width: u32,
+    height: u32,
+    values: usize,
+}
+
+/// Refuses an image whose data contradict its sides, or whose result could not be addressed.
+fn enlarged_size(image: &RgbImage) -> Result<Enlarged, UpscaleError> {
+    let RgbImage {
+        width,
+        height,
+        ref data,
+    } = *image;
+    let size = |width: u32, height: u32| {
+        let scale = u32::try_from(SCALE).ok()?;
+        let (width, height) = (width.checked_mul(scale)?, height.checked_mul(scale)?);
+        let pixels = (width as usize).checked_mul(height as usize)?;
+        let values = pixels.checked_mul(3)?;
+        (values > 0 && data.len().checked_mul(SCALE * SCALE)? == values).then_some(Enlarged {
+            width,
+            height,
+            values,
+        })
+    };
+    size(width, height).ok_or(UpscaleError::ImageSize { width, height })
 }
 
 /// How to enlarge.
@@ -42,6 +112,10 @@ pub struct Options {
     /// [`tile_multiple_px`](crate::ModelInfo::tile_multiple_px). The encoder and decoder see a tile
     /// whole, so that memory grows with its square.
     pub tile_px: u32,
+    /// What neighbouring tiles share at least, in input pixels; `None` for half a tile, as the
+    /// method was published. Less means fewer tiles and narrower seams to hide in; a multiple of
+    /// the input pixels that a latent pixel stands for (2), less than a tile.
+    pub overlap_px: Option<u32>,
     /// Tiles that go through the networks together; changes speed and memory, not the result.
     pub tile_batch: usize,
     /// What brings the input's colours back.
@@ -57,10 +131,18 @@ impl Default for Options {
             schedule: Schedule::default(),
             seed: 12345,
             tile_px: 128,
+            overlap_px: None,
             tile_batch: 4,
             color_fix: ColorFix::default(),
             noise: None,
         }
+    }
+}
+
+impl Options {
+    /// The overlap in force, in input pixels.
+    pub(crate) fn overlap(&self) -> u32 {
+        self.overlap_px.unwrap_or(self.tile_px / 2)
     }
 }
 
@@ -130,6 +212,17 @@ pub struct Timings {
     pub blend: Duration,
     /// The colour fix.
     pub color_fix: Duration,
+}
+
+/// What one call of the engine took.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Spent {
+    /// Where the time went; waiting for source and sink is not in it.
+    pub timings: Timings,
+    /// Tiles that were computed: those of the image, or fewer when the first rows were not wanted.
+    pub tiles: usize,
+    /// Tiles times timesteps.
+    pub tile_steps: usize,
 }
 
 /// A finished image.

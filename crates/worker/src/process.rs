@@ -117,7 +117,7 @@ fn upscale_type(error: &UpscaleError) -> Option<ErrorType> {
         Fault::Input => Some(ErrorType::InputUnsupported),
         Fault::Moment => Some(ErrorType::OutOfMemory),
         Fault::Device => Some(ErrorType::DeviceLost),
-        Fault::Engine => Some(ErrorType::Engine),
+        Fault::Engine | Fault::Caller => Some(ErrorType::Engine),
         Fault::Cancelled => None,
     }
 }
@@ -264,6 +264,7 @@ fn options(spec: &UpscaleSpec, tile_batch: usize) -> Result<Options, ProcessErro
         schedule: schedule.map_err(|error| ProcessError::Lease(error.to_string()))?,
         seed: spec.seed,
         tile_px: spec.tile,
+        overlap_px: None,
         tile_batch,
         color_fix: match spec.color_fix {
             ColorFix::None => invsr::ColorFix::None,

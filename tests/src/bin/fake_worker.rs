@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use clap::Parser;
 use invsr::{
-    Observer, Options, Plan, Progress, RgbImage, Timings, Upscale, UpscaleError, Upscaled,
+    Observer, Options, Plan, Progress, RowSink, RowSource, Spent, Stop, Timings, Upscale,
+    UpscaleError,
 };
 use upres_common::telemetry::{self, LogArgs};
 use upres_worker::config::ServiceConfig;
@@ -44,13 +45,15 @@ impl Upscale for FakeEngine {
         })
     }
 
-    fn upscale(
+    fn upscale_rows(
         &mut self,
-        image: &RgbImage,
+        source: &mut dyn RowSource,
+        first_row: u32,
         options: &Options,
+        sink: &mut dyn RowSink,
         observer: &mut dyn Observer,
-    ) -> Result<Upscaled, UpscaleError> {
-        let plan = self.plan(image.width, image.height, options)?;
+    ) -> Result<Spent, UpscaleError> {
+        let plan = self.plan(source.width(), source.height(), options)?;
         for tiles_done in 0..plan.tiles {
             let progress = Progress {
                 tiles_done,
@@ -68,8 +71,11 @@ impl Upscale for FakeEngine {
                 tile: 0,
             });
         }
-        Ok(Upscaled {
-            image: enlarge(image),
+        enlarge(source, first_row, sink).map_err(|stop| match stop {
+            Stop::Cancelled => UpscaleError::Cancelled,
+            Stop::Failed(cause) => UpscaleError::Sink(cause),
+        })?;
+        Ok(Spent {
             timings: Timings::default(),
             tiles: plan.tiles,
             tile_steps: plan.tile_steps,
@@ -77,23 +83,20 @@ impl Upscale for FakeEngine {
     }
 }
 
-fn enlarge(image: &RgbImage) -> RgbImage {
-    let row = image.width as usize * 3;
-    let mut data = Vec::with_capacity(image.data.len() * 16);
-    for line in image.data.chunks_exact(row) {
-        let wide: Vec<f32> = line
+fn enlarge(source: &mut dyn RowSource, first_row: u32, sink: &mut dyn RowSink) -> Result<(), Stop> {
+    let mut row = vec![0.0; source.width() as usize * 3];
+    source.skip(first_row / 4)?;
+    for y in first_row / 4..source.height() {
+        source.read_row(&mut row)?;
+        let wide: Vec<f32> = row
             .chunks_exact(3)
             .flat_map(|pixel| pixel.repeat(4))
             .collect();
-        for _ in 0..4 {
-            data.extend_from_slice(&wide);
+        for y in (4 * y).max(first_row)..4 * y + 4 {
+            sink.take(y, &wide)?;
         }
     }
-    RgbImage {
-        width: image.width * 4,
-        height: image.height * 4,
-        data,
-    }
+    Ok(())
 }
 
 #[tokio::main]

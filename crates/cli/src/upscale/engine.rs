@@ -127,6 +127,7 @@ fn options(args: &UpscaleArgs) -> anyhow::Result<Options> {
         schedule: Schedule::new(args.spec.schedule().as_slice())?,
         seed: args.spec.seed,
         tile_px: args.spec.tile,
+        overlap_px: None,
         tile_batch: usize::from(args.tile_batch),
         color_fix: match args.spec.color_fix {
             spec::ColorFix::None => ColorFix::None,

@@ -56,7 +56,7 @@ impl Failure {
             Fault::Input => ErrorType::InputUnsupported,
             Fault::Moment => ErrorType::OutOfMemory,
             Fault::Device => ErrorType::DeviceLost,
-            Fault::Engine | Fault::Cancelled => ErrorType::Engine,
+            Fault::Engine | Fault::Caller | Fault::Cancelled => ErrorType::Engine,
         };
         Self::new(kind, with_causes(error))
     }

@@ -1,0 +1,237 @@
+//! One image's way from a source to a sink: tiles in batches, blended, fixed, a band at a time.
+//!
+//! What is held at any moment: the input rows that a row of tiles and the colour fix still need, one
+//! row of tiles as sums, a batch of tiles, and the fix's context. None of it grows with the image's
+//! height.
+
+use std::ops::Range;
+use std::time::{Duration, Instant};
+
+use candle_core::{Device, Tensor};
+use rayon::prelude::*;
+
+use crate::blend::Blender;
+use crate::color_fix::{ColorFix, Fixer, Size};
+use crate::config::SCALE;
+use crate::error::UpscaleError;
+use crate::input::Input;
+use crate::nn::host;
+use crate::resample::Reference;
+use crate::rows::{RowSink, RowSource};
+use crate::tiling::Tiling;
+use crate::upscale::{Observer, Options, Spent};
+use crate::watch::Watch;
+
+/// Rows of the result that are blended and fixed together.
+const BAND_ROWS: usize = 32;
+
+/// Tiles that go through the networks together.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Batch {
+    pub first: usize,
+    pub count: usize,
+}
+
+/// The networks, or what stands in for them.
+pub(crate) trait EnlargeTiles {
+    /// Enlarges a batch; reports to `watch` at least once, before any work.
+    ///
+    /// - `tiles`: `[B, 3, p, p]` in `[0, 1]`, in main memory.
+    /// - returns `[B, 3, 4p, 4p]` around `[-1, 1]`, contiguous, in main memory.
+    fn enlarge(
+        &mut self,
+        batch: Batch,
+        tiles: &Tensor,
+        watch: &mut Watch<'_>,
+    ) -> Result<Tensor, UpscaleError>;
+}
+
+/// An image on its way.
+pub(crate) struct Bands<'a> {
+    tiling: &'a Tiling,
+    options: &'a Options,
+    input: Input<'a>,
+    reference: Reference,
+    blender: Blender<'a>,
+    first_tile_row: usize,
+    fixer: Fixer,
+    output: Output<'a>,
+    watch: Watch<'a>,
+    /// The row of the result to be blended next.
+    next_row: usize,
+}
+
+impl<'a> Bands<'a> {
+    /// Prepares the way from the first row of tiles that shows in the first row wanted.
+    pub(crate) fn new(
+        tiling: &'a Tiling,
+        options: &'a Options,
+        source: &'a mut dyn RowSource,
+        first_row: u32,
+        sink: &'a mut dyn RowSink,
+        observer: &'a mut dyn Observer,
+    ) -> Result<Self, UpscaleError> {
+        let size = Size {
+            stride: 3 * SCALE * tiling.columns.length,
+            height: SCALE * tiling.rows.length,
+        };
+        let wanted = first_row as usize;
+        if wanted >= size.height {
+            let rows = u32::try_from(size.height).unwrap_or(u32::MAX);
+            return Err(UpscaleError::FirstRow { first_row, rows });
+        }
+        let next_row = options.color_fix.first_row_needed(wanted);
+        let first_tile_row = tiling
+            .rows
+            .first_tile_over(tiling.rows.before + next_row / SCALE);
+        Ok(Self {
+            input: Input::new(source),
+            reference: Reference::new(tiling.columns.length, tiling.rows.length),
+            blender: Blender::new(tiling, first_tile_row),
+            first_tile_row,
+            fixer: Fixer::new(options.color_fix, size, wanted),
+            output: Output {
+                sink,
+                stride: size.stride,
+                first_row: wanted,
+                next_row: if next_row == 0 { 0 } else { wanted },
+                waited: Duration::ZERO,
+            },
+            watch: Watch::new(observer, tiling.len()),
+            next_row,
+            tiling,
+            options,
+        })
+    }
+
+    /// Walks all tiles from the first that is needed.
+    pub(crate) fn run(mut self, engine: &mut dyn EnlargeTiles) -> Result<Spent, UpscaleError> {
+        let tiles = self.tiling.len();
+        let first_tile = self.first_tile_row * self.tiling.columns.tiles();
+        for first in (first_tile..tiles).step_by(self.options.tile_batch) {
+            let batch = Batch {
+                first,
+                count: self.options.tile_batch.min(tiles - first),
+            };
+            self.input.hold(self.needed(batch))?;
+            let pixels = self.cut(batch)?;
+            let decoded = engine.enlarge(batch, &pixels, &mut self.watch)?;
+            host::with_values(&decoded, |values| self.blend(batch, values))
+                .map_err(|source| UpscaleError::from_candle("blend", first, source))??;
+            self.watch.report(first + batch.count)?;
+        }
+        self.watch.hand_over()?;
+        let tiles = tiles - first_tile;
+        Ok(Spent {
+            timings: self.watch.timings,
+            tiles,
+            tile_steps: tiles * self.options.schedule.timesteps().len(),
+        })
+    }
+
+    /// The input's rows that a batch needs, from the first that anything will need.
+    fn needed(&self, batch: Batch) -> Range<usize> {
+        let rows = |tile: usize| self.tiling.rows.needed(self.tiling.row_of(tile));
+        let tiles = rows(batch.first);
+        let fix = self.reference.needed(self.next_row..self.next_row);
+        tiles.start.min(fix.start)..rows(batch.first + batch.count - 1).end
+    }
+
+    /// The batch's tiles, `[B, 3, p, p]` in `[0, 1]`.
+    fn cut(&self, batch: Batch) -> Result<Tensor, UpscaleError> {
+        let side = self.tiling.tile;
+        let mut pixels = Vec::with_capacity(batch.count * 3 * side * side);
+        let held = self.input.held();
+        for tile in batch.first..batch.first + batch.count {
+            self.tiling.cut(|y| held.row(y), tile, &mut pixels);
+        }
+        Tensor::from_vec(pixels, (batch.count, 3, side, side), &Device::Cpu)
+            .map_err(|source| UpscaleError::from_candle("cut", batch.first, source))
+    }
+
+    /// Adds a batch of enlarged tiles and hands over the rows that this finishes.
+    fn blend(&mut self, batch: Batch, decoded: &[f32]) -> Result<(), UpscaleError> {
+        let each = decoded.chunks_exact(decoded.len() / batch.count);
+        for (tile, values) in (batch.first..).zip(each) {
+            let started = Instant::now();
+            self.blender.add(tile, values);
+            self.watch.timings.blend += started.elapsed();
+            if (tile + 1).is_multiple_of(self.tiling.columns.tiles()) {
+                self.finish_row(self.tiling.row_of(tile))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Hands over what is final after a row of tiles.
+    fn finish_row(&mut self, tile_row: usize) -> Result<(), UpscaleError> {
+        let end = self.blender.final_rows(tile_row).end;
+        while self.next_row < end {
+            let rows = self.next_row..end.min(self.next_row + BAND_ROWS);
+            self.finish(rows.clone())?;
+            self.next_row = rows.end;
+        }
+        let started = Instant::now();
+        self.blender.give_out(tile_row);
+        self.watch.timings.blend += started.elapsed();
+        Ok(())
+    }
+
+    /// Fixes rows that are final and hands over what the fix gives for them.
+    fn finish(&mut self, rows: Range<usize>) -> Result<(), UpscaleError> {
+        let stride = self.output.stride;
+        let started = Instant::now();
+        let mut blended = vec![0.0; rows.len() * stride];
+        self.blender.read(rows.clone(), &mut blended);
+        self.watch.timings.blend += started.elapsed();
+        self.watch.keep_rows("image_raw", &blended, stride)?;
+
+        self.input.reach(self.reference.needed(rows.clone()).end)?;
+        let (started, waited) = (Instant::now(), self.output.waited);
+        let mut reference = Vec::new();
+        if self.options.color_fix != ColorFix::None {
+            reference.resize(blended.len(), 0.0);
+            let held = self.input.held();
+            let lines = reference.par_chunks_mut(stride).enumerate();
+            lines.for_each(|(i, line)| self.reference.row(rows.start + i, |y| held.row(y), line));
+        }
+        let (output, watch) = (&mut self.output, &mut self.watch);
+        let mut give = |fixed: &[f32]| output.give(fixed, watch);
+        self.fixer.push(&mut blended, &reference, &mut give)?;
+        let waited = self.output.waited - waited;
+        self.watch.timings.color_fix += started.elapsed().saturating_sub(waited);
+        Ok(())
+    }
+}
+
+/// The sink's side of a run.
+struct Output<'a> {
+    sink: &'a mut dyn RowSink,
+    stride: usize,
+    /// The first row that the sink wants.
+    first_row: usize,
+    /// The row that comes next out of the fix.
+    next_row: usize,
+    /// Time spent in the sink.
+    waited: Duration,
+}
+
+impl Output<'_> {
+    fn give(&mut self, rows: &[f32], watch: &mut Watch<'_>) -> Result<(), UpscaleError> {
+        let first = self.next_row;
+        self.next_row += rows.len() / self.stride;
+        if self.next_row <= self.first_row {
+            return Ok(());
+        }
+        let unwanted = self.first_row.saturating_sub(first);
+        let rows = &rows[unwanted * self.stride..];
+        watch.keep_rows("image", rows, self.stride)?;
+        let started = Instant::now();
+        let first = u32::try_from(first + unwanted).unwrap_or(u32::MAX);
+        self.sink
+            .take(first, rows)
+            .map_err(UpscaleError::from_sink)?;
+        self.waited += started.elapsed();
+        Ok(())
+    }
+}

@@ -1,0 +1,116 @@
+//! The observer's side of a run: how far it is, whether to go on, what each stage gave and took.
+
+use std::ops::ControlFlow;
+
+use candle_core::{Device, Tensor};
+
+use crate::error::UpscaleError;
+use crate::upscale::{Observer, Progress, Timings};
+
+/// Reports to an observer, and keeps for it what it wants.
+pub(crate) struct Watch<'a> {
+    observer: &'a mut dyn Observer,
+    tiles_total: usize,
+    pub timings: Timings,
+    /// Filled only for an observer that wants tensors.
+    kept: Vec<Kept>,
+}
+
+/// A tensor in the parts in which it came.
+struct Kept {
+    name: String,
+    /// The dimension that the parts share out.
+    along: usize,
+    parts: Vec<Tensor>,
+}
+
+impl<'a> Watch<'a> {
+    pub(crate) fn new(observer: &'a mut dyn Observer, tiles_total: usize) -> Self {
+        Self {
+            observer,
+            tiles_total,
+            timings: Timings::default(),
+            kept: Vec::new(),
+        }
+    }
+
+    /// Says how far the image is and asks whether to go on.
+    pub(crate) fn report(&mut self, tiles_done: usize) -> Result<(), UpscaleError> {
+        match self.observer.progress(Progress {
+            tiles_done,
+            tiles_total: self.tiles_total,
+        }) {
+            ControlFlow::Continue(()) => Ok(()),
+            ControlFlow::Break(()) => Err(UpscaleError::Cancelled),
+        }
+    }
+
+    /// Keeps a batch's part of a stage tensor, tiles first.
+    pub(crate) fn keep(&mut self, name: &str, tensor: &Tensor) -> Result<(), UpscaleError> {
+        self.keep_part(name, 0, || Ok(tensor.clone()))
+    }
+
+    /// Keeps a tensor that is the same for all batches.
+    pub(crate) fn keep_once(&mut self, name: &str, tensor: &Tensor) -> Result<(), UpscaleError> {
+        if self.kept.iter().any(|kept| kept.name == name) {
+            return Ok(());
+        }
+        self.keep(name, tensor)
+    }
+
+    /// Keeps rows of an image that will be `[1, 3, H, W]`.
+    ///
+    /// - `stride`: values a row.
+    pub(crate) fn keep_rows(
+        &mut self,
+        name: &str,
+        rows: &[f32],
+        stride: usize,
+    ) -> Result<(), UpscaleError> {
+        let shape = (1, rows.len() / stride, stride / 3, 3);
+        self.keep_part(name, 2, || {
+            Tensor::from_slice(rows, shape, &Device::Cpu)?
+                .permute((0, 3, 1, 2))?
+                .contiguous()
+        })
+    }
+
+    fn keep_part(
+        &mut self,
+        name: &str,
+        along: usize,
+        part: impl FnOnce() -> candle_core::Result<Tensor>,
+    ) -> Result<(), UpscaleError> {
+        if !self.observer.wants_tensors() {
+            return Ok(());
+        }
+        let on_host = |part: Tensor| part.to_device(&Device::Cpu);
+        let part = part().and_then(on_host).map_err(refused(name))?;
+        match self.kept.iter_mut().find(|kept| kept.name == name) {
+            Some(kept) => kept.parts.push(part),
+            None => self.kept.push(Kept {
+                name: name.to_owned(),
+                along,
+                parts: vec![part],
+            }),
+        }
+        Ok(())
+    }
+
+    /// Gives the observer all that was kept.
+    pub(crate) fn hand_over(&mut self) -> Result<(), UpscaleError> {
+        for Kept { name, along, parts } in std::mem::take(&mut self.kept) {
+            Tensor::cat(&parts, along)
+                .and_then(|tensor| self.observer.tensor(&name, &tensor))
+                .map_err(refused(&name))?;
+        }
+        Ok(())
+    }
+}
+
+fn refused(name: &str) -> impl Fn(candle_core::Error) -> UpscaleError + '_ {
+    |source| UpscaleError::Observer {
+        name: name.to_owned(),
+        source,
+    }
+}
