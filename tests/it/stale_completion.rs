@@ -40,7 +40,6 @@ impl Attempt {
             job_id: serde_json::from_value(self.lease["job_id"].clone())?,
             attempt: serde_json::from_value(self.lease["attempt"].clone())?,
             token: serde_json::from_value(self.lease["token"].clone())?,
-            sha256: sha256_hex(&self.bytes),
         })
     }
 
@@ -55,7 +54,7 @@ impl Attempt {
         Ok(json!({
             "job_id": self.lease["job_id"], "token": self.lease["token"],
             "outcome": {
-                "upload_id": upload_id, "parts": [part], "sha256": sha256_hex(&self.bytes),
+                "upload_id": upload_id, "upload_token": self.lease["token"], "parts": [part], "sha256": sha256_hex(&self.bytes),
                 "bytes": self.bytes.len(), "width": 96, "height": 64, "timings": {}, "warnings": [],
                 "progress": {"tiles": 1, "tiles_total": 1, "tile_steps_total": 1},
             },

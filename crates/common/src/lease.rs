@@ -51,8 +51,28 @@ pub struct Lease {
     /// At most so many tiles at once: an earlier attempt ran out of memory with more.
     #[serde(default)]
     pub tile_batch: Option<u32>,
+    /// Where an earlier attempt got to. A worker that cannot go on from there begins anew.
+    #[serde(default)]
+    pub resume: Option<ResumePoint>,
     /// W3C trace context of the submission.
     pub traceparent: Option<String>,
+}
+
+/// From where another worker can go on: the rows of the result above `next_row` lie in the parts of an
+/// upload that is not completed yet.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ResumePoint {
+    /// The multipart upload.
+    pub upload_id: String,
+    /// The lease under which it was begun, which its object will bear.
+    pub upload_token: LeaseToken,
+    /// Its parts so far, in order.
+    pub parts: Vec<UploadedPart>,
+    /// First row of the result that is in no part.
+    pub next_row: u32,
+    /// What only workers understand: which input, model and settings the rows were made with, and what
+    /// the writer of the file has to remember.
+    pub state: String,
 }
 
 /// Names one held lease.
@@ -84,6 +104,9 @@ pub struct Beat {
     /// The multipart upload the attempt writes to, once begun, so that it can be cleaned up
     /// should the worker vanish.
     pub upload_id: Option<String>,
+    /// From where another could go on, if that has changed since the last heartbeat that was answered.
+    #[serde(default)]
+    pub resume: Option<ResumePoint>,
 }
 
 /// What became of each lease, in the order asked.
@@ -121,6 +144,8 @@ pub struct UploadedPart {
 pub struct Outcome {
     /// The multipart upload that holds the result, invisible until the coordinator completes it.
     pub upload_id: String,
+    /// The lease under which that upload was begun: this attempt's, or that of the one it went on from.
+    pub upload_token: LeaseToken,
     /// Its parts in order.
     pub parts: Vec<UploadedPart>,
     /// Of the whole object, lower-case hex.
@@ -171,6 +196,9 @@ pub struct ReleaseRequest {
     pub lease: LeaseRef,
     /// Why, for the attempt's story.
     pub reason: String,
+    /// From where another can go on; without one, from where the last heartbeat said, if it did.
+    #[serde(default)]
+    pub resume: Option<ResumePoint>,
 }
 
 /// Where the job stands after a report.

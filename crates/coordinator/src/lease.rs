@@ -6,7 +6,7 @@ use std::time::Duration;
 use sqlx::{PgConnection, PgPool};
 use upres_common::job::state::{InvalidTransition, LeaseToken};
 use upres_common::job::{Consequence, ErrorType, JobError, JobEvent, JobId, JobState};
-use upres_common::lease::{Beat, ClaimRequest, Lease, LeaseRef, Verdict};
+use upres_common::lease::{Beat, ClaimRequest, Lease, LeaseRef, ResumePoint, Verdict};
 
 use crate::config::RetryConfig;
 use crate::store::attempts::{self, AttemptOutcome};
@@ -154,6 +154,10 @@ pub async fn fail(
         Next::Again { .. } => JobEvent::Retried { token: lease.token },
         Next::GiveUp => JobEvent::GivenUp { token: lease.token },
     };
+    if failed.error.error_type.consequence() != Consequence::Death {
+        // What was made so far may be what the attempt failed of, and its worker has aborted the upload.
+        jobs::record_resume(&mut tx, id, None).await?;
+    }
     let state = transition(&mut tx, id, &event).await?;
     if let Next::Again { pause } = next {
         outbox::insert(&mut tx, &[(id, pause.as_secs_f64())]).await?;
@@ -241,7 +245,8 @@ pub async fn revive(pool: &PgPool, id: JobId) -> Result<(), TransitionError> {
     Ok(())
 }
 
-/// Returns a job unfinished. No attempt is spent, another worker may start at once.
+/// Returns a job unfinished. No attempt is spent, another worker may start at once, from where this one
+/// stopped if it says where that is.
 ///
 /// # Errors
 /// [`TransitionError::Refused`] when the token is no longer held.
@@ -249,8 +254,14 @@ pub async fn release(
     pool: &PgPool,
     lease: LeaseRef,
     reason: &str,
+    resume: Option<&ResumePoint>,
 ) -> Result<JobState, TransitionError> {
     let mut tx = pool.begin().await?;
+    jobs::lock(&mut tx, lease.job_id).await?;
+    if resume.is_some() {
+        // Undone if the transition below is refused.
+        jobs::record_resume(&mut tx, lease.job_id, resume).await?;
+    }
     let state = transition(
         &mut tx,
         lease.job_id,

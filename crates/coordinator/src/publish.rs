@@ -191,6 +191,11 @@ async fn make_visible(
             ErrorType::Storage,
             "the store reported success, but shows another object, or none, under the output's address",
         ),
+        // Two attempts wrote to the upload: one that was believed dead, and the one that went on from it.
+        Completion::PartsRefused => JobError::new(
+            ErrorType::Storage,
+            "the store has other parts than those that the result was to be made of",
+        ),
         Completion::NoSuchUpload => JobError::new(
             ErrorType::Storage,
             "the uploaded result has vanished from the store",
@@ -204,8 +209,7 @@ fn is_ours(there: &ObjectInfo, publication: &Publication) -> bool {
     there.bytes == size
         && there.ownership.as_ref().is_some_and(|owner| {
             owner.job_id == publication.job_id
-                && owner.token == publication.token
-                && owner.sha256 == publication.outcome.sha256
+                && owner.token == publication.outcome.upload_token
         })
 }
 

@@ -10,7 +10,7 @@ use futures_util::future::join_all;
 use futures_util::stream::{self, StreamExt};
 use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
-use upres_common::job::{JobEvent, JobId};
+use upres_common::job::{JobEvent, JobId, JobState};
 use upres_common::lease::LeaseRef;
 use upres_common::objects::ObjectStore;
 
@@ -75,12 +75,13 @@ impl Reaper {
         drop(conn);
         let mut left = Vec::new();
         for job in lapsed {
-            if self.requeue(&job).await? {
+            let kept = |state: &JobState| job.resumable && *state == JobState::Queued;
+            if self.requeue(&job).await?.is_some_and(|state| !kept(&state)) {
                 left.extend(job.upload_id.map(|upload_id| (job.output, upload_id)));
             }
         }
         for id in overdue {
-            expire(&self.pool, id).await?;
+            left.extend(expire(&self.pool, id).await?);
         }
         let aborts = left
             .iter()
@@ -105,16 +106,16 @@ impl Reaper {
         Ok(())
     }
 
-    /// Returns whether the lease was still lapsed.
-    async fn requeue(&self, job: &Lapsed) -> Result<bool, StoreError> {
+    /// Returns what became of the job, if its lease was still lapsed.
+    async fn requeue(&self, job: &Lapsed) -> Result<Option<JobState>, StoreError> {
         let lease = reference(job);
         match lease::fail(&self.pool, lease, &Failed::lost(), &self.retry).await {
-            Ok(_) => {
+            Ok(state) => {
                 metrics::counter!("upres_leases_lapsed_total").increment(1);
-                Ok(true)
+                Ok(Some(state))
             }
             // Renewed or settled since we looked.
-            Err(TransitionError::Refused(_) | TransitionError::NoSuchJob(_)) => Ok(false),
+            Err(TransitionError::Refused(_) | TransitionError::NoSuchJob(_)) => Ok(None),
             Err(TransitionError::Store(error)) => Err(error),
         }
     }
@@ -154,17 +155,19 @@ fn log(done: Result<(), StoreError>) {
     }
 }
 
-async fn expire(pool: &PgPool, id: JobId) -> Result<(), StoreError> {
+/// Returns the upload that was kept for the job and is to be aborted, and where it was to go.
+async fn expire(pool: &PgPool, id: JobId) -> Result<Option<(String, String)>, StoreError> {
     let mut tx = pool.begin().await?;
+    let kept = leases::upload(&mut tx, id).await?;
     match transition(&mut tx, id, &JobEvent::Expired).await {
         Ok(_) => {
             outbox::delete(&mut tx, &[id.0]).await?;
             tx.commit().await?;
             tracing::info!(job.id = %id, "job expired before it started");
             metrics::counter!("upres_jobs_total", "outcome" => "expired").increment(1);
-            Ok(())
+            Ok(kept)
         }
-        Err(TransitionError::Refused(_) | TransitionError::NoSuchJob(_)) => Ok(()),
+        Err(TransitionError::Refused(_) | TransitionError::NoSuchJob(_)) => Ok(None),
         Err(TransitionError::Store(error)) => Err(error),
     }
 }

@@ -370,6 +370,7 @@ async fn beat(pool: &PgPool, lease: LeaseRef) -> Verdict {
         lease,
         progress,
         upload_id: None,
+        resume: None,
     };
     let verdicts = heartbeat(pool, &[beat], TTL_SECS).await;
     verdicts.expect("the database answers")[0]
@@ -479,6 +480,7 @@ async fn workers_that_ask_together_are_answered_apart(pool: PgPool) {
                 lease: LeaseRef { job_id, token },
                 progress: None,
                 upload_id: None,
+                resume: None,
             }
         })
         .collect();
@@ -530,7 +532,7 @@ async fn of_two_jobs_with_one_output_one_publishes(pool: PgPool) {
         let id = submit(&mut conn, |_| {}).await;
         let lease = begin(&pool, id).await;
         let outcome = serde_json::json!({
-            "upload_id": "u", "parts": [], "sha256": "", "bytes": 0, "width": 4, "height": 4,
+            "upload_id": "u", "upload_token": 1, "parts": [], "sha256": "", "bytes": 0, "width": 4, "height": 4,
             "progress": {"tiles": 1, "tiles_total": 1, "tile_steps_total": 1},
             "timings": {}, "warnings": [],
         });

@@ -50,6 +50,7 @@ impl Held {
             lease: self.reference(),
             progress: *self.progress.borrow(),
             upload_id: self.upload_id.borrow().clone(),
+            resume: None,
         }
     }
 }

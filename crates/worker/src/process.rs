@@ -163,6 +163,7 @@ pub(crate) async fn process(shop: &Workshop, held: &Held) -> Result<Outcome, Pro
 
     Ok(Outcome {
         upload_id: uploaded.upload_id,
+        upload_token: held.lease.token,
         parts: uploaded.parts,
         sha256: uploaded.sha256,
         bytes: uploaded.bytes,

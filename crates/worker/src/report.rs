@@ -49,6 +49,7 @@ pub(crate) async fn released(
     let request = ReleaseRequest {
         lease,
         reason: reason.to_owned(),
+        resume: None,
     };
     until_heard(lease, || coordinator.release(&request)).await
 }

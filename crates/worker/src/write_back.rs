@@ -31,8 +31,8 @@ pub(crate) async fn write_back(
         job_id: held.lease.job_id,
         attempt: held.lease.attempt,
         token: held.lease.token,
-        sha256: sha256_hex(&file),
     };
+    let sha256 = sha256_hex(&file);
     let upload_id = objects.begin_upload(output, media_type, &ownership).await?;
     held.upload_id.send_replace(Some(upload_id.clone()));
     let bytes = i64::try_from(file.len()).unwrap_or(i64::MAX);
@@ -40,7 +40,7 @@ pub(crate) async fn write_back(
         Ok(parts) => Ok(Uploaded {
             upload_id,
             parts,
-            sha256: ownership.sha256,
+            sha256,
             bytes,
         }),
         Err(error) => {

@@ -36,7 +36,6 @@ const MAX_TRIES: u32 = 4;
 const JOB_ID_KEY: &str = "upres-job-id";
 const ATTEMPT_KEY: &str = "upres-attempt";
 const TOKEN_KEY: &str = "upres-lease-token";
-const SHA256_KEY: &str = "upres-sha256";
 
 /// Where the object store is. Credentials come from the AWS chain: environment, profile, web
 /// identity, container or instance role.
@@ -100,8 +99,9 @@ pub enum ObjectError {
     },
 }
 
-/// Which attempt an object came from: written into its metadata when the upload begins, so that
-/// the object itself can tell after a crash whether it is the one that was meant.
+/// Which attempt began the upload that an object came from: written into its metadata then, so that
+/// the object itself can tell after a crash whether it is the one that was meant. An upload is completed
+/// once at most, with parts that the store checks, so that this names the bytes too.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ownership {
     /// The job.
@@ -110,8 +110,6 @@ pub struct Ownership {
     pub attempt: i32,
     /// The attempt's lease.
     pub token: LeaseToken,
-    /// Of the whole object, lower-case hex.
-    pub sha256: String,
 }
 
 impl Ownership {
@@ -120,7 +118,6 @@ impl Ownership {
             (JOB_ID_KEY.to_owned(), self.job_id.to_string()),
             (ATTEMPT_KEY.to_owned(), self.attempt.to_string()),
             (TOKEN_KEY.to_owned(), self.token.0.to_string()),
-            (SHA256_KEY.to_owned(), self.sha256.clone()),
         ])
     }
 
@@ -129,7 +126,6 @@ impl Ownership {
             job_id: metadata.get(JOB_ID_KEY)?.parse().ok()?,
             attempt: metadata.get(ATTEMPT_KEY)?.parse().ok()?,
             token: LeaseToken(metadata.get(TOKEN_KEY)?.parse().ok()?),
-            sha256: metadata.get(SHA256_KEY)?.clone(),
         })
     }
 }
@@ -161,6 +157,8 @@ pub enum Completion {
     Done,
     /// The store knows no such upload: aborted, or completed before.
     NoSuchUpload,
+    /// The upload holds other parts than those named, or too small ones.
+    PartsRefused,
     /// Somebody else's object is there and the store honours conditional writes.
     Exists,
 }
@@ -364,6 +362,9 @@ impl ObjectStore {
             (Some("NoSuchUpload"), _) => Ok(Completion::NoSuchUpload),
             (Some("PreconditionFailed"), _) | (_, Some(412)) => Ok(Completion::Exists),
             (_, Some(404)) => Ok(Completion::NoSuchUpload),
+            (Some("InvalidPart" | "InvalidPartOrder" | "EntityTooSmall"), _) => {
+                Ok(Completion::PartsRefused)
+            }
             _ => Err(classify(uri, &error)),
         }
     }

@@ -92,7 +92,7 @@ pub async fn release(
     Body(request): Body<ReleaseRequest>,
 ) -> Result<Json<SettledAnswer>, ApiError> {
     require(&caller, Scope::Worker)?;
-    let state = lease::release(&app.pool, request.lease, &request.reason).await;
+    let state = lease::release(&app.pool, request.lease, &request.reason, request.resume.as_ref()).await;
     settled(&app, request.lease, state.map(|state| state.name()))
 }
 

@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 use upres_common::job::state::{InvalidTransition, LeaseToken};
 use upres_common::job::{JobError, JobEvent, JobId, JobState};
-use upres_common::lease::Beat;
+use upres_common::lease::{Beat, ResumePoint};
 use upres_common::objects::ObjectUri;
 use uuid::Uuid;
 
@@ -63,7 +63,11 @@ pub async fn save(conn: &mut PgConnection, jobs: &[(JobId, JobState)]) -> Result
             publishing = new.publishing,
             version = version + 1,
             finished_at = case when new.ended then now() end,
-            upload_id = case when new.state = 'running' then upload_id end
+            upload_id = case new.state
+                when 'running' then upload_id
+                when 'queued' then resume ->> 'upload_id'
+            end,
+            resume = case when not new.ended then resume end
         from unnest($1::uuid[], $2::text[], $3::bigint[], $4::timestamptz[], $5::bool[], $6::bool[])
             as new (job_id, state, lease_token, lease_until, publishing, ended)
         where jobs.job_id = new.job_id"#,
@@ -175,19 +179,44 @@ pub async fn record_progress(conn: &mut PgConnection, beats: &[&Beat]) -> Result
         .map(|beat| beat.progress.map(|p| i64::from(p.tile_steps_total)))
         .collect();
     let uploads: Vec<_> = beats.iter().map(|beat| beat.upload_id.clone()).collect();
+    let resumes: Vec<_> = beats
+        .iter()
+        .map(|beat| beat.resume.as_ref().map(to_json))
+        .collect();
     sqlx::query!(
         r#"
         update jobs
         set progress = coalesce(new.progress, jobs.progress),
             cost = coalesce(new.cost, jobs.cost),
-            upload_id = coalesce(new.upload_id, jobs.upload_id)
-        from unnest($1::uuid[], $2::jsonb[], $3::bigint[], $4::text[])
-            as new (job_id, progress, cost, upload_id)
+            upload_id = coalesce(new.upload_id, jobs.upload_id),
+            resume = coalesce(new.resume, jobs.resume)
+        from unnest($1::uuid[], $2::jsonb[], $3::bigint[], $4::text[], $5::jsonb[])
+            as new (job_id, progress, cost, upload_id, resume)
         where jobs.job_id = new.job_id"#,
         &ids,
         &progress as &[Option<serde_json::Value>],
         &costs as &[Option<i64>],
         &uploads as &[Option<String>],
+        &resumes as &[Option<serde_json::Value>],
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// Notes from where the next attempt can go on; `None`: from nowhere.
+///
+/// # Errors
+/// [`StoreError::Database`].
+pub async fn record_resume(
+    conn: &mut PgConnection,
+    id: JobId,
+    resume: Option<&ResumePoint>,
+) -> Result<(), StoreError> {
+    sqlx::query!(
+        "update jobs set resume = $2 where job_id = $1",
+        id.0,
+        resume.map(to_json)
     )
     .execute(conn)
     .await?;

@@ -36,7 +36,7 @@ pub async fn claim(
         update jobs
         set attempt = attempt + 1, started_at = coalesce(started_at, now()), progress = null
         where job_id = any($1)
-        returning job_id, attempt, input, output, if_exists, upscale, tile_batch, traceparent"#,
+        returning job_id, attempt, input, output, if_exists, upscale, tile_batch, resume, traceparent"#,
         &ids
     )
     .fetch_all(&mut *conn)
@@ -57,6 +57,10 @@ pub async fn claim(
             },
             upscale: from_json(row.job_id, "upscale", row.upscale)?,
             tile_batch: row.tile_batch.and_then(|tiles| u32::try_from(tiles).ok()),
+            resume: row
+                .resume
+                .map(|resume| from_json(row.job_id, "resume", resume))
+                .transpose()?,
             traceparent: row.traceparent,
         });
     }
@@ -115,6 +119,8 @@ pub struct Lapsed {
     pub output: String,
     /// The upload that is left over.
     pub upload_id: Option<String>,
+    /// Whether the next attempt can go on with that upload.
+    pub resumable: bool,
 }
 
 /// Up to `limit` running jobs whose lease has lapsed, oldest first, of those that are being published or
@@ -130,7 +136,8 @@ pub async fn lapsed(
 ) -> Result<Vec<Lapsed>, StoreError> {
     let rows = sqlx::query!(
         r#"
-        select job_id, lease_token as "lease_token!", output, upload_id
+        select job_id, lease_token as "lease_token!", output, upload_id,
+            coalesce(resume ->> 'upload_id' = upload_id, false) as "resumable!"
         from jobs
         where state = 'running' and lease_until < now() and publishing = $1
         order by lease_until
@@ -145,6 +152,7 @@ pub async fn lapsed(
         token: LeaseToken(row.lease_token),
         output: row.output,
         upload_id: row.upload_id,
+        resumable: row.resumable,
     });
     Ok(lapsed.collect())
 }
@@ -165,7 +173,8 @@ pub async fn overdue(conn: &mut PgConnection, limit: i64) -> Result<Vec<JobId>, 
     Ok(ids.fetch_all(conn).await?.into_iter().map(JobId).collect())
 }
 
-/// The upload of the attempt that holds the job's lease, and where it was to go.
+/// The upload of the attempt that holds the job's lease, or that is kept for the next, and where it was
+/// to go.
 ///
 /// # Errors
 /// [`StoreError::Database`].
