@@ -149,6 +149,9 @@ pub enum EncodeError {
         /// Bytes there.
         found: u64,
     },
+    /// A half-written file cannot be continued from this checkpoint.
+    #[error("the file cannot be continued: {0}")]
+    Checkpoint(&'static str),
     /// The encoder refused.
     #[error("write {format}")]
     Encoder {

@@ -2,8 +2,11 @@
 
 use std::{fmt, str::FromStr};
 
+use serde::{Deserialize, Serialize};
+
 /// A file format that can be read and written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Format {
     /// JPEG; lossy, at most 65,535 px a side.
     Jpeg,
@@ -76,6 +79,16 @@ impl Format {
             Self::Jpeg => 65_535,
             Self::Png | Self::Tiff => i32::MAX.unsigned_abs(),
             Self::WebP => 16_383,
+        }
+    }
+
+    /// Whether a file is written in bands, with memory that does not grow with its height, and can
+    /// be continued by another process: all but WebP, whose sides are short.
+    #[must_use]
+    pub fn streams(self) -> bool {
+        match self {
+            Self::Jpeg | Self::Png | Self::Tiff => true,
+            Self::WebP => false,
         }
     }
 }

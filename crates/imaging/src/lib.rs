@@ -27,6 +27,7 @@ mod format;
 mod limits;
 mod pixels;
 mod sniff;
+mod writer;
 
 pub use decode::{Decoded, Info, decode, probe};
 pub use encode::{DEFAULT_JPEG_QUALITY, EncodeOptions, check_output, encode};
@@ -35,3 +36,4 @@ pub use format::{Format, UnknownFormat};
 pub use limits::Limits;
 pub use pixels::Pixels;
 pub use sniff::sniff;
+pub use writer::{Checkpoint, Finished, Writer};

@@ -63,7 +63,7 @@ fn to_sample(unit: f32) -> u8 {
     (unit.clamp(0.0, 1.0) * 255.0).round_ties_even() as u8
 }
 
-fn luma_of([red, green, blue]: [u8; 3]) -> u8 {
+pub(crate) fn luma_of([red, green, blue]: [u8; 3]) -> u8 {
     let sum = 299 * u32::from(red) + 587 * u32::from(green) + 114 * u32::from(blue);
     u8::try_from((sum + 500) / 1000).unwrap_or(u8::MAX)
 }

@@ -46,7 +46,9 @@ impl Failure {
         let kind = match error {
             EncodeError::SideTooLong { .. } => ErrorType::InputTooLarge,
             EncodeError::NoPixels { .. } => ErrorType::InputUnreadable,
-            EncodeError::WrongLength { .. } | EncodeError::Encoder { .. } => ErrorType::Engine,
+            EncodeError::WrongLength { .. }
+            | EncodeError::Checkpoint(_)
+            | EncodeError::Encoder { .. } => ErrorType::Engine,
         };
         Self::new(kind, with_causes(error))
     }

@@ -1,0 +1,120 @@
+//! What one process leaves behind so that another can go on with its file.
+
+use serde::{Deserialize, Serialize};
+
+use super::Shape;
+use crate::{EncodeError, EncodeOptions, Format};
+
+/// Changes whenever the bytes of a file would: what an older version began is then begun again.
+const LAYOUT: u32 = 1;
+
+/// Where a half-written file stands. Small: a number for each strip of a TIFF, a few numbers
+/// otherwise, no pixels. Made to be serialised.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Checkpoint {
+    layout: u32,
+    format: Format,
+    width: u32,
+    height: u32,
+    gray: bool,
+    jpeg_quality: u8,
+    icc: Digest,
+    /// The first row that the writer that goes on needs.
+    pub next_row: u32,
+    /// Bytes that were taken from the writer: those that belong behind the head. Later ones are to
+    /// be dropped.
+    pub bytes: u64,
+    held: Digest,
+    pub(super) state: State,
+}
+
+/// Tells one sequence of bytes from another by accident, not by design.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+struct Digest {
+    bytes: u64,
+    crc32: u32,
+}
+
+/// What the bands so far leave behind for the next one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum State {
+    Jpeg,
+    Png { adler: u32 },
+    Tiff { strips: Vec<u32> },
+    WebP,
+}
+
+impl Checkpoint {
+    /// The beginning of a file.
+    pub(super) fn new(options: &EncodeOptions, shape: &Shape, state: State) -> Self {
+        Self {
+            layout: LAYOUT,
+            format: options.format,
+            width: shape.width,
+            height: shape.height,
+            gray: options.gray,
+            jpeg_quality: options.jpeg_quality,
+            icc: Digest::of(options.icc.as_deref().unwrap_or_default()),
+            next_row: 0,
+            bytes: 0,
+            held: Digest::of(&[]),
+            state,
+        }
+    }
+
+    /// The same file further down.
+    ///
+    /// - `held`: finished bytes that were not taken.
+    pub(super) fn at(&self, next_row: u32, bytes: u64, state: State, held: &[u8]) -> Self {
+        Self {
+            next_row,
+            bytes,
+            held: Digest::of(held),
+            state,
+            ..self.clone()
+        }
+    }
+
+    /// Checks that this belongs to the file that begins as `fresh` does, and to the bytes `held`.
+    ///
+    /// # Errors
+    /// [`EncodeError::Checkpoint`] says what is different.
+    pub(super) fn check(
+        &self,
+        fresh: &Self,
+        shape: &Shape,
+        held: &[u8],
+    ) -> Result<(), EncodeError> {
+        let refuse = |what| Err(EncodeError::Checkpoint(what));
+        if self.layout != fresh.layout {
+            return refuse("another version wrote it");
+        }
+        let start = |checkpoint: &Self| checkpoint.at(0, 0, State::WebP, &[]);
+        if start(self) != start(fresh) {
+            return refuse("it belongs to another file");
+        }
+        let bands = self.next_row.div_ceil(shape.band_rows);
+        let at_a_band = self.next_row % shape.band_rows == 0 || self.next_row == shape.height;
+        let strips_fit = match &self.state {
+            State::Tiff { strips } => u32::try_from(strips.len()) == Ok(bands),
+            State::Jpeg | State::Png { .. } | State::WebP => true,
+        };
+        if self.next_row > shape.height || !at_a_band || !strips_fit {
+            return refuse("its row is not the first of a band");
+        }
+        if self.held != Digest::of(held) {
+            return refuse("the bytes held with it are others");
+        }
+        Ok(())
+    }
+}
+
+impl Digest {
+    fn of(bytes: &[u8]) -> Self {
+        Self {
+            bytes: u64::try_from(bytes.len()).unwrap_or(u64::MAX),
+            crc32: crc32fast::hash(bytes),
+        }
+    }
+}

@@ -1,0 +1,312 @@
+//! Rows in, a file out, in bands: memory does not grow with the height of the picture, and another
+//! process can go on where this one was stopped.
+//!
+//! A band is a fixed number of rows that is compressed for itself, so a finished band is never
+//! needed again. How many rows depends on the format and the width alone, hence the bytes of a file
+//! do not depend on how its rows were handed in, nor on where the work was interrupted.
+//! What each format makes of it stands in its file here, and why in
+//! `docs/adr/0004-bands-in-files.md`.
+
+mod bands;
+mod checkpoint;
+mod deflate;
+mod filter;
+mod jpeg;
+mod png;
+mod tiff;
+mod tiff_directory;
+mod webp;
+
+use bands::Bands;
+pub use checkpoint::Checkpoint;
+use checkpoint::State;
+
+use crate::{EncodeError, EncodeOptions, Format, encode::check_output, pixels::luma_of};
+
+/// Samples in a band, in bytes: enough that what each band costs on top does not count.
+const BAND_BYTES: usize = 2 << 20;
+
+/// Writes a file from rows.
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use imaging::{EncodeOptions, Format, Writer};
+///
+/// let mut writer = Writer::new(&EncodeOptions::new(Format::Png), 2, 3)?;
+/// let mut file = Vec::new();
+/// for row in 0..3 {
+///     writer.push_rows(&[row; 6])?;
+///     file.extend(writer.take());
+/// }
+/// let finished = writer.finish()?;
+/// file.splice(0..0, finished.head);
+/// file.extend(finished.tail);
+/// assert_eq!(imaging::sniff(&file)?, Format::Png);
+/// # Ok(())
+/// # }
+/// ```
+pub struct Writer {
+    options: EncodeOptions,
+    shape: Shape,
+    /// Samples of the band that is not full.
+    samples: Vec<u8>,
+    /// First row of that band.
+    band_row: u32,
+    bands: Bands,
+    /// Finished bytes that nobody has taken.
+    ready: Vec<u8>,
+    /// Bytes that were taken.
+    taken: u64,
+    /// The row behind the bytes taken, and what the next band needs; unknown between going on with
+    /// held bytes and taking them.
+    mark: Option<(u32, State)>,
+    /// The checkpoint of row 0.
+    start: Checkpoint,
+}
+
+/// The end of a file. The file is `head`, all that [`Writer::take`] gave, `tail`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finished {
+    /// What stands at the beginning although it was known only at the end: empty for PNG, JPEG and
+    /// WebP. For TIFF it is the whole file, or at least 5 MiB, so that it can be the first part of
+    /// an upload to an object store.
+    pub head: Vec<u8>,
+    /// What follows the bytes taken; may be empty.
+    pub tail: Vec<u8>,
+}
+
+/// The size of a picture and how it is cut.
+#[derive(Debug, Clone, Copy)]
+struct Shape {
+    width: u32,
+    height: u32,
+    gray: bool,
+    /// Rows in every band but the last, which may have fewer.
+    band_rows: u32,
+}
+
+impl Writer {
+    /// Begins a file. It must not be larger than its format allows; see
+    /// [`check_output`].
+    ///
+    /// - `width`, `height`: of the picture, in pixels.
+    ///
+    /// # Errors
+    /// [`EncodeError::SideTooLong`], [`EncodeError::NoPixels`].
+    pub fn new(options: &EncodeOptions, width: u32, height: u32) -> Result<Self, EncodeError> {
+        check_output(options.format, width, height)?;
+        let shape = Shape::new(options, width, height);
+        let bands = Bands::new(options.format);
+        Ok(Self {
+            mark: Some((0, bands.state())),
+            start: Checkpoint::new(options, &shape, bands.state()),
+            options: options.clone(),
+            shape,
+            samples: Vec::new(),
+            band_row: 0,
+            bands,
+            ready: Vec::new(),
+            taken: 0,
+        })
+    }
+
+    /// Goes on with a file that another writer began. The next row to push is
+    /// [`Checkpoint::next_row`]; the bytes of the file are then the same as if it had never been
+    /// interrupted.
+    ///
+    /// - `options`, `width`, `height`: those the file was begun with.
+    /// - `held`: the bytes that [`suspend`](Self::suspend) gave with the checkpoint; empty for one
+    ///   from [`checkpoint`](Self::checkpoint).
+    ///
+    /// # Errors
+    /// [`EncodeError::Checkpoint`] if the checkpoint belongs to another file, to other bytes, or to
+    /// another version of the file layout: begin again then. Also those of [`new`](Self::new).
+    pub fn resume(
+        options: &EncodeOptions,
+        width: u32,
+        height: u32,
+        checkpoint: Checkpoint,
+        held: &[u8],
+    ) -> Result<Self, EncodeError> {
+        let mut writer = Self::new(options, width, height)?;
+        checkpoint.check(&writer.start, &writer.shape, held)?;
+        writer.band_row = checkpoint.next_row;
+        writer.taken = checkpoint.bytes;
+        writer.bands = Bands::resume(&checkpoint.state, held, &mut writer.ready)?;
+        writer.mark = held
+            .is_empty()
+            .then_some((checkpoint.next_row, checkpoint.state));
+        Ok(writer)
+    }
+
+    /// Adds rows from the top downwards.
+    ///
+    /// - `rgb`: any number of whole rows, `width * 3` bytes each, red green blue. For a gray file
+    ///   their luma is written.
+    ///
+    /// # Errors
+    /// [`EncodeError::WrongLength`] for half a row or more rows than the picture has;
+    /// [`EncodeError::Encoder`] if the encoder refuses. The file cannot be finished after an error.
+    pub fn push_rows(&mut self, rgb: &[u8]) -> Result<(), EncodeError> {
+        let row_rgb = self.shape.row_rgb();
+        let rows = u32::try_from(rgb.len() / row_rgb).unwrap_or(u32::MAX);
+        if !rgb.len().is_multiple_of(row_rgb) || rows > self.shape.height - self.next_row() {
+            return Err(self.wrong_length(rgb.len()));
+        }
+        let mut rest = rgb;
+        while !rest.is_empty() {
+            let missing = self.shape.rows_of_band(self.band_row) - self.rows_in_hand();
+            let missing = usize::try_from(missing).unwrap_or(usize::MAX);
+            let (rows, after) = rest.split_at(rest.len().min(missing.saturating_mul(row_rgb)));
+            self.add(rows);
+            rest = after;
+            if self.rows_in_hand() == self.shape.rows_of_band(self.band_row) {
+                self.finish_band()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The row that is to be pushed next.
+    #[must_use]
+    pub fn next_row(&self) -> u32 {
+        self.band_row + self.rows_in_hand()
+    }
+
+    /// Finished bytes that [`take`](Self::take) would give now.
+    #[must_use]
+    pub fn ready_bytes(&self) -> usize {
+        self.ready.len()
+    }
+
+    /// Hands over the finished bytes that follow those taken before. They are never changed again.
+    /// For TIFF they do not begin with the file's first byte: see [`Finished`].
+    #[must_use]
+    pub fn take(&mut self) -> Vec<u8> {
+        let bytes = std::mem::take(&mut self.ready);
+        self.taken += bytes.len() as u64;
+        self.mark = Some(self.bands.released(&self.shape, self.band_row));
+        bytes
+    }
+
+    /// What another process needs to go on behind the bytes taken so far, and nothing else: rows
+    /// from [`Checkpoint::next_row`] on are to be made again.
+    ///
+    /// `None` if the format does not stream ([`Format::streams`]), and after
+    /// [`resume`](Self::resume) with held bytes until some are taken: what it was resumed from is
+    /// still the place to go on from.
+    #[must_use]
+    pub fn checkpoint(&self) -> Option<Checkpoint> {
+        let (row, state) = self.mark.clone()?;
+        let checkpoint = self.start.at(row, self.taken, state, &[]);
+        self.options.format.streams().then_some(checkpoint)
+    }
+
+    /// Stops on purpose: like [`checkpoint`](Self::checkpoint), but with the bytes of all finished
+    /// bands that were not taken (some 5 MiB more for TIFF), so that only the rows of the band in
+    /// hand are to be made again. `None` if the format does not stream.
+    #[must_use]
+    pub fn suspend(self) -> Option<(Checkpoint, Vec<u8>)> {
+        let mut held = self.ready;
+        self.bands.append_held(&mut held);
+        let state = self.bands.state();
+        let checkpoint = self.start.at(self.band_row, self.taken, state, &held);
+        self.options.format.streams().then_some((checkpoint, held))
+    }
+
+    /// Ends the file.
+    ///
+    /// # Errors
+    /// [`EncodeError::WrongLength`] if rows are missing; [`EncodeError::Encoder`] if the encoder
+    /// refuses.
+    pub fn finish(self) -> Result<Finished, EncodeError> {
+        if self.next_row() != self.shape.height {
+            return Err(self.wrong_length(0));
+        }
+        Ok(Finished {
+            head: self.bands.head(&self.shape, self.options.icc.as_deref())?,
+            tail: self.ready,
+        })
+    }
+
+    fn rows_in_hand(&self) -> u32 {
+        u32::try_from(self.samples.len() / self.shape.row_bytes()).unwrap_or(u32::MAX)
+    }
+
+    fn add(&mut self, rgb: &[u8]) {
+        if self.shape.gray {
+            let pixels = rgb.as_chunks::<3>().0;
+            self.samples.extend(pixels.iter().map(|&rgb| luma_of(rgb)));
+        } else {
+            self.samples.extend_from_slice(rgb);
+        }
+    }
+
+    fn finish_band(&mut self) -> Result<(), EncodeError> {
+        let rows = self.rows_in_hand();
+        self.bands.push(
+            &self.shape,
+            &self.options,
+            self.band_row,
+            &self.samples,
+            &mut self.ready,
+        )?;
+        self.samples.clear();
+        self.band_row += rows;
+        Ok(())
+    }
+
+    fn wrong_length(&self, pushed: usize) -> EncodeError {
+        let row_rgb = self.shape.row_rgb() as u64;
+        EncodeError::WrongLength {
+            width: self.shape.width,
+            height: self.shape.height,
+            expected: u64::from(self.shape.height) * row_rgb,
+            found: u64::from(self.next_row()) * row_rgb + pushed as u64,
+        }
+    }
+}
+
+impl Shape {
+    fn new(options: &EncodeOptions, width: u32, height: u32) -> Self {
+        let mut shape = Self {
+            width,
+            height,
+            gray: options.gray,
+            band_rows: height,
+        };
+        let fitting = u32::try_from(BAND_BYTES / shape.row_bytes()).unwrap_or(u32::MAX);
+        shape.band_rows = match options.format {
+            Format::Png | Format::Tiff => fitting.max(1),
+            Format::Jpeg => {
+                let rows = fitting.min(jpeg::max_band_rows(width));
+                (rows / jpeg::BLOCK_ROWS).max(1) * jpeg::BLOCK_ROWS
+            }
+            Format::WebP => height,
+        };
+        shape
+    }
+
+    fn channels(&self) -> usize {
+        if self.gray { 1 } else { 3 }
+    }
+
+    /// Bytes in a row of samples as they are written.
+    fn row_bytes(&self) -> usize {
+        usize::try_from(self.width)
+            .unwrap_or(usize::MAX)
+            .saturating_mul(self.channels())
+    }
+
+    /// Bytes in a row as it is pushed.
+    fn row_rgb(&self) -> usize {
+        usize::try_from(self.width)
+            .unwrap_or(usize::MAX)
+            .saturating_mul(3)
+    }
+
+    /// Rows in the band that begins at `row`.
+    fn rows_of_band(&self, row: u32) -> u32 {
+        self.band_rows.min(self.height - row)
+    }
+}

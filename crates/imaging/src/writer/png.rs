@@ -1,0 +1,72 @@
+//! PNG in bands: one IDAT chunk a band, compressed for itself.
+
+use super::{
+    Shape, deflate,
+    deflate::{LAST_BLOCK, ZLIB_HEADER},
+    filter,
+};
+
+const SIGNATURE: [u8; 8] = *b"\x89PNG\r\n\x1a\n";
+
+/// Appends everything in front of the pixels: signature, size, ICC profile.
+pub(super) fn append_header(shape: &Shape, icc: Option<&[u8]>, out: &mut Vec<u8>) {
+    out.extend(SIGNATURE);
+    let mut header = Vec::with_capacity(13);
+    header.extend(shape.width.to_be_bytes());
+    header.extend(shape.height.to_be_bytes());
+    // Eight bits a sample; colour type 0 is gray and 2 RGB; deflate, adaptive filters, no interlace.
+    header.extend([8, if shape.gray { 0 } else { 2 }, 0, 0, 0]);
+    append_chunk(*b"IHDR", &header, out);
+    if let Some(icc) = icc {
+        // A name, its end, and compression method 0.
+        let mut profile = b"ICC profile\0\0".to_vec();
+        profile.extend(deflate::zlib_stream(icc));
+        append_chunk(*b"iCCP", &profile, out);
+    }
+}
+
+/// Appends a band, with the end of the file if it is the last one.
+///
+/// - `adler`: of all filtered rows before; of all filtered rows so far, afterwards.
+pub(super) fn append_band(
+    shape: &Shape,
+    samples: &[u8],
+    position: Position,
+    adler: &mut u32,
+    out: &mut Vec<u8>,
+) {
+    let filtered = filter::png_rows(samples, shape.row_bytes(), shape.channels());
+    let mut running = simd_adler32::Adler32::from_checksum(*adler);
+    running.write(&filtered);
+    *adler = running.finish();
+
+    let mut data = Vec::new();
+    if position.first {
+        data.extend(ZLIB_HEADER);
+    }
+    deflate::append_blocks(&filtered, &mut data);
+    if position.last {
+        data.extend(LAST_BLOCK);
+        data.extend(adler.to_be_bytes());
+    }
+    append_chunk(*b"IDAT", &data, out);
+    if position.last {
+        append_chunk(*b"IEND", &[], out);
+    }
+}
+
+/// Where in the picture a band is.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Position {
+    pub first: bool,
+    pub last: bool,
+}
+
+fn append_chunk(name: [u8; 4], data: &[u8], out: &mut Vec<u8>) {
+    let length = u32::try_from(data.len()).expect("bands and profiles are far below 4 GiB");
+    out.extend(length.to_be_bytes());
+    let start = out.len();
+    out.extend(name);
+    out.extend_from_slice(data);
+    out.extend(crc32fast::hash(&out[start..]).to_be_bytes());
+}

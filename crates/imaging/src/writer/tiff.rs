@@ -1,0 +1,122 @@
+//! TIFF in bands: one strip a band, and the directory in front of them.
+//!
+//! The directory holds the place of every strip, which is known only at the end, and must itself be
+//! found from the first bytes of the file. Object stores cannot change bytes that they have, and
+//! want at least 5 MiB in every part but the last. So the file begins with what is written last:
+//!
+//! ```text
+//! head   header, directory, the last strips: 5 MiB of them, or all
+//! body   the other strips, from the first one on
+//! ```
+//!
+//! Strips may lie in any order, as the directory says where each is. What was released into the body
+//! is never touched again. A file with less than 5 MiB of strips is all head, in natural order.
+
+use std::collections::VecDeque;
+
+use super::{Shape, deflate, filter, tiff_directory};
+use crate::EncodeError;
+
+/// Bytes of strips that are kept back for the head, if there are so many: the least that an object
+/// store takes as a part.
+pub(super) const HEAD_BYTES: usize = 5 << 20;
+
+/// The strips of a TIFF file: those released into the body, and the last ones.
+#[derive(Debug, Default)]
+pub(super) struct Strips {
+    /// Compressed size of every strip so far, in bytes, without padding.
+    pub sizes: Vec<u32>,
+    /// The strips that are not released, each padded to an even length.
+    held: VecDeque<Vec<u8>>,
+    held_bytes: usize,
+}
+
+impl Strips {
+    /// Goes on with strips of which the first ones are in the body and the others in `rest`, one
+    /// behind the other; `None` if `rest` does not end where a strip does.
+    pub(super) fn resume(sizes: Vec<u32>, mut rest: &[u8]) -> Option<Self> {
+        let mut strips = Self::default();
+        for &size in sizes.iter().rev() {
+            if rest.is_empty() {
+                break;
+            }
+            let at = rest.len().checked_sub(padded(size))?;
+            let (before, strip) = rest.split_at(at);
+            strips.held_bytes += strip.len();
+            strips.held.push_front(strip.to_vec());
+            rest = before;
+        }
+        strips.sizes = sizes;
+        rest.is_empty().then_some(strips)
+    }
+
+    /// Compresses a band into a strip and releases into `body` what the head does not need.
+    pub(super) fn push(&mut self, shape: &Shape, samples: &[u8], body: &mut Vec<u8>) {
+        let differences = filter::tiff_rows(samples, shape.row_bytes(), shape.channels());
+        let mut strip = deflate::zlib_stream(&differences);
+        let size = u32::try_from(strip.len()).expect("a band is far below 4 GiB");
+        self.sizes.push(size);
+        // Readers may want strips and the directory at even offsets.
+        strip.resize(padded(size), 0);
+        self.held_bytes += strip.len();
+        self.held.push_back(strip);
+        self.release(body);
+    }
+
+    /// Moves into `body` the strips that the head does not need.
+    pub(super) fn release(&mut self, body: &mut Vec<u8>) {
+        while let Some(oldest) = self.held.front()
+            && self.held_bytes - oldest.len() >= HEAD_BYTES
+        {
+            self.held_bytes -= oldest.len();
+            body.extend_from_slice(oldest);
+            self.held.pop_front();
+        }
+    }
+
+    /// Number of strips in the body.
+    pub(super) fn released(&self) -> usize {
+        self.sizes.len() - self.held.len()
+    }
+
+    /// The strips that are not released, one behind the other.
+    pub(super) fn held(&self) -> impl Iterator<Item = &Vec<u8>> {
+        self.held.iter()
+    }
+
+    /// The head of the file: header, directory and the strips that are not released.
+    ///
+    /// # Errors
+    /// [`EncodeError::Encoder`] if an offset does not fit classic TIFF, which the choice of
+    /// `BigTIFF` by the size of the samples prevents.
+    pub(super) fn head(self, shape: &Shape, icc: Option<&[u8]>) -> Result<Vec<u8>, EncodeError> {
+        let released = self.released();
+        let mut head = tiff_directory::write(shape, icc, &self.sizes, |data_at| {
+            let mut offsets = Vec::with_capacity(self.sizes.len());
+            let body_at = data_at + u64::try_from(self.held_bytes).unwrap_or(u64::MAX);
+            let mut at = body_at;
+            for &size in &self.sizes[..released] {
+                offsets.push(at);
+                at += u64::from(size) + u64::from(size % 2);
+            }
+            at = data_at;
+            for &size in &self.sizes[released..] {
+                offsets.push(at);
+                at += u64::from(size) + u64::from(size % 2);
+            }
+            offsets
+        })?;
+        for strip in &self.held {
+            head.extend_from_slice(strip);
+        }
+        // A file does not end with padding, which could be cut off without harm.
+        if released == 0 && self.sizes.last().is_some_and(|size| size % 2 == 1) {
+            head.pop();
+        }
+        Ok(head)
+    }
+}
+
+fn padded(size: u32) -> usize {
+    usize::try_from(size + size % 2).unwrap_or(usize::MAX)
+}

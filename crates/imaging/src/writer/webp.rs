@@ -1,0 +1,30 @@
+//! WebP, which cannot be written in bands: the whole picture is one, bounded by 16,383 px a side.
+
+use image_webp::{ColorType, WebPEncoder};
+
+use super::Shape;
+use crate::{EncodeError, Format};
+
+/// Appends the file.
+///
+/// # Errors
+/// [`EncodeError::Encoder`] if the encoder refuses.
+pub(super) fn append_file(
+    shape: &Shape,
+    samples: &[u8],
+    icc: Option<&[u8]>,
+    out: &mut Vec<u8>,
+) -> Result<(), EncodeError> {
+    let mut encoder = WebPEncoder::new(out);
+    if let Some(icc) = icc {
+        encoder.set_icc_profile(icc.to_vec());
+    }
+    let color = if shape.gray {
+        ColorType::L8
+    } else {
+        ColorType::Rgb8
+    };
+    encoder
+        .encode(samples, shape.width, shape.height, color)
+        .map_err(|error| EncodeError::encoder(Format::WebP, error))
+}

@@ -1,0 +1,337 @@
+//! Files written in bands: the same bytes however the rows come and wherever the work is cut, and
+//! pixels that other readers find.
+
+use std::io::Cursor;
+
+use imaging::{
+    Checkpoint, EncodeError, EncodeOptions, Finished, Format, Limits, Pixels, Writer, decode,
+    encode,
+};
+use proptest::prelude::*;
+
+/// The formats that are written in bands.
+const STREAMED: [Format; 3] = [Format::Jpeg, Format::Png, Format::Tiff];
+
+/// Gradients with grain: rows differ, so a row in the wrong place shows.
+fn row(width: u32, y: u32, grain: u32) -> Vec<u8> {
+    let mut state = y.wrapping_mul(2_654_435_761) | 1;
+    let mut samples = Vec::new();
+    for x in 0..width * 3 {
+        state ^= state << 13;
+        state ^= state >> 17;
+        state ^= state << 5;
+        let value = (x / 7 + y) % 256 + state % grain;
+        samples.push(value.to_le_bytes()[0]);
+    }
+    samples
+}
+
+fn picture(width: u32, height: u32, grain: u32) -> Pixels {
+    let rgb = (0..height).flat_map(|y| row(width, y, grain)).collect();
+    Pixels { width, height, rgb }
+}
+
+fn options(format: Format, gray: bool) -> EncodeOptions {
+    let mut icc = vec![5; 301];
+    icc[16..20].copy_from_slice(b"RGB ");
+    icc[36..40].copy_from_slice(b"acsp");
+    EncodeOptions {
+        gray,
+        icc: Some(icc),
+        ..EncodeOptions::new(format)
+    }
+}
+
+fn join(body: Vec<u8>, Finished { head, tail }: Finished) -> Vec<u8> {
+    [head, body, tail].concat()
+}
+
+/// Wide pictures have bands of few rows, so that there are many in a small test.
+const WIDE: u32 = 60_000;
+
+/// How the work on one file goes.
+#[derive(Debug, Clone)]
+enum Step {
+    /// So many rows are pushed at once.
+    Push(u32),
+    Take,
+    /// The process dies: what was not taken is lost.
+    Die,
+    /// The process stops on purpose and hands over what it has.
+    Suspend,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        6 => (1..40_u32).prop_map(Step::Push),
+        3 => Just(Step::Take),
+        1 => Just(Step::Die),
+        1 => Just(Step::Suspend),
+    ]
+}
+
+/// The checkpoint as another process reads it.
+fn carried(checkpoint: &Checkpoint) -> Checkpoint {
+    let text = serde_json::to_string(checkpoint).unwrap();
+    assert!(text.len() < 4_000, "{text}");
+    serde_json::from_str(&text).unwrap()
+}
+
+/// Writes `pixels` by `steps`, over and over until it is done.
+fn write_by_steps(pixels: &Pixels, options: &EncodeOptions, steps: &[Step]) -> Vec<u8> {
+    let row_bytes = pixels.rgb.len() / pixels.height as usize;
+    let begin = || Writer::new(options, pixels.width, pixels.height).unwrap();
+    let mut writer = begin();
+    let mut body = Vec::new();
+    // What was recorded last: a checkpoint and the bytes held with it.
+    let mut recorded = (writer.checkpoint().unwrap(), Vec::new());
+    let mut deaths = 0;
+    for step in steps.iter().cycle() {
+        let push = match step {
+            Step::Push(rows) => (*rows).min(pixels.height - writer.next_row()),
+            Step::Take => {
+                body.extend(writer.take());
+                if let Some(checkpoint) = writer.checkpoint() {
+                    recorded = (carried(&checkpoint), Vec::new());
+                }
+                continue;
+            }
+            // Somebody must come to an end.
+            Step::Die | Step::Suspend if deaths == 20 => pixels.height - writer.next_row(),
+            Step::Die | Step::Suspend => {
+                deaths += 1;
+                if matches!(step, Step::Suspend) {
+                    let (checkpoint, held) = writer.suspend().unwrap();
+                    recorded = (carried(&checkpoint), held);
+                }
+                let (checkpoint, held) = &recorded;
+                body.truncate(checkpoint.bytes as usize);
+                writer = Writer::resume(
+                    options,
+                    pixels.width,
+                    pixels.height,
+                    checkpoint.clone(),
+                    held,
+                )
+                .unwrap();
+                assert_eq!(writer.next_row(), checkpoint.next_row);
+                continue;
+            }
+        };
+        let from = writer.next_row() as usize * row_bytes;
+        let to = from + push as usize * row_bytes;
+        writer.push_rows(&pixels.rgb[from..to]).unwrap();
+        if writer.next_row() == pixels.height {
+            return join(body, writer.finish().unwrap());
+        }
+    }
+    unreachable!("steps are repeated")
+}
+
+#[test]
+fn cuts_and_interruptions_do_not_show_in_the_bytes() {
+    let config = ProptestConfig {
+        cases: 24,
+        failure_persistence: None,
+        ..Default::default()
+    };
+    let steps = prop::collection::vec(step(), 1..20);
+    let strategy = (0..3_usize, any::<bool>(), 1..90_u32, steps);
+    proptest!(config, |((format, gray, height, mut steps) in strategy)| {
+        steps.push(Step::Push(1));
+        let pixels = picture(WIDE, height, 40);
+        let options = options(STREAMED[format], gray);
+        let whole = encode(&pixels, &options).unwrap();
+        let file = write_by_steps(&pixels, &options, &steps);
+        prop_assert!(file == whole, "{:?}: {} and {} bytes", options, file.len(), whole.len());
+    });
+}
+
+/// Enough noise that strips leave the head of a TIFF while it is written.
+#[test]
+fn a_long_file_is_released_while_it_is_written_and_continued_from_there() {
+    for format in STREAMED {
+        let pixels = picture(1_000, 6_000, 200);
+        let options = options(format, false);
+        let whole = encode(&pixels, &options).unwrap();
+        let steps = [
+            Step::Push(700),
+            Step::Take,
+            Step::Push(700),
+            Step::Take,
+            Step::Push(700),
+            Step::Die,
+            Step::Push(900),
+            Step::Suspend,
+            Step::Push(700),
+            Step::Take,
+        ];
+        assert!(
+            write_by_steps(&pixels, &options, &steps) == whole,
+            "{format}"
+        );
+
+        let mut writer = Writer::new(&options, 1_000, 6_000).unwrap();
+        writer.push_rows(&pixels.rgb).unwrap();
+        let body = writer.take();
+        assert!(!body.is_empty(), "{format}");
+        let Finished { head, tail } = writer.finish().unwrap();
+        assert!(tail.is_empty(), "{format}");
+        assert!(
+            format != Format::Tiff || head.len() >= 5 << 20,
+            "{}",
+            head.len()
+        );
+        if format != Format::Jpeg {
+            assert!(
+                decode(&whole, &Limits::default()).unwrap().pixels == pixels,
+                "{format}"
+            );
+        }
+    }
+}
+
+/// Reads with decoders that are called directly, not through this crate.
+fn read_elsewhere(file: &[u8], format: Format) -> Vec<u8> {
+    match format {
+        Format::Png => {
+            let mut reader = png::Decoder::new(Cursor::new(file)).read_info().unwrap();
+            let mut samples = vec![0; reader.output_buffer_size().unwrap()];
+            reader.next_frame(&mut samples).unwrap();
+            reader.finish().unwrap();
+            samples
+        }
+        Format::Tiff => {
+            let mut decoder = tiff::decoder::Decoder::new(Cursor::new(file)).unwrap();
+            match decoder.read_image().unwrap() {
+                tiff::decoder::DecodingResult::U8(samples) => samples,
+                other => panic!("{other:?}"),
+            }
+        }
+        Format::Jpeg | Format::WebP => image::load_from_memory(file).unwrap().into_bytes(),
+    }
+}
+
+#[test]
+fn other_readers_find_the_pixels() {
+    for (width, height) in [(1, 1), (2, 3), (3, 1), (77, 41), (WIDE, 50), (5, 20_000)] {
+        for gray in [false, true] {
+            let pixels = picture(width, height, 9);
+            for format in [Format::Png, Format::Tiff] {
+                let file = encode(&pixels, &options(format, gray)).unwrap();
+                let samples = read_elsewhere(&file, format);
+                let expected = if gray {
+                    pixels.luma()
+                } else {
+                    pixels.rgb.clone()
+                };
+                assert!(samples == expected, "{format} {width}x{height} gray {gray}");
+            }
+        }
+    }
+}
+
+/// The coded rows of each restart interval are those of the encoder, so the pixels must be too.
+#[test]
+fn a_jpeg_in_intervals_shows_what_the_encoder_alone_writes() {
+    for (height, gray) in [(3, false), (50, false), (50, true)] {
+        let pixels = picture(WIDE, height, 30);
+        let file = encode(&pixels, &options(Format::Jpeg, gray)).unwrap();
+        let (color, samples) = if gray {
+            (image::ExtendedColorType::L8, pixels.luma())
+        } else {
+            (image::ExtendedColorType::Rgb8, pixels.rgb)
+        };
+        let mut plain = Vec::new();
+        image::codecs::jpeg::JpegEncoder::new_with_quality(&mut plain, 95)
+            .encode(&samples, WIDE, height, color)
+            .unwrap();
+        let markers = file.windows(2).filter(|pair| *pair == [0xFF, 0xD0]).count();
+        assert_eq!(markers > 0, height > 8, "restart markers");
+        assert!(
+            read_elsewhere(&file, Format::Jpeg) == read_elsewhere(&plain, Format::Jpeg),
+            "{height} {gray}"
+        );
+        let decoded = decode(&file, &Limits::default()).unwrap();
+        assert_eq!((decoded.info.height, decoded.info.gray), (height, gray));
+    }
+}
+
+#[test]
+fn webp_is_written_in_one_go() {
+    let pixels = picture(50, 40, 9);
+    let options = options(Format::WebP, false);
+    assert!(!Format::WebP.streams());
+    let mut writer = Writer::new(&options, 50, 40).unwrap();
+    for row in pixels.rgb.chunks(150) {
+        writer.push_rows(row).unwrap();
+    }
+    assert_eq!(writer.checkpoint(), None);
+    let file = join(writer.take(), writer.finish().unwrap());
+    assert_eq!(file, encode(&pixels, &options).unwrap());
+}
+
+#[test]
+fn a_checkpoint_of_another_file_is_refused() {
+    let pixels = picture(WIDE, 60, 9);
+    for format in STREAMED {
+        let options = options(format, false);
+        let mut writer = Writer::new(&options, WIDE, 60).unwrap();
+        writer
+            .push_rows(&pixels.rgb[..WIDE as usize * 3 * 40])
+            .unwrap();
+        let (checkpoint, held) = writer.suspend().unwrap();
+        let resume = |options: &EncodeOptions, height, held: &[u8]| {
+            Writer::resume(options, WIDE, height, checkpoint.clone(), held)
+                .map(|writer| writer.next_row())
+        };
+        assert_eq!(resume(&options, 60, &held).unwrap(), checkpoint.next_row);
+        let other_profile = EncodeOptions {
+            icc: None,
+            ..options.clone()
+        };
+        let refused = [
+            resume(&options, 61, &held),
+            resume(&other_profile, 60, &held),
+            resume(&EncodeOptions::new(Format::WebP), 60, &held),
+            resume(&options, 60, &held[1..]),
+            resume(&options, 60, &[]),
+        ];
+        for refusal in refused {
+            assert!(
+                matches!(
+                    refusal,
+                    Err(EncodeError::Checkpoint(_) | EncodeError::SideTooLong { .. })
+                ),
+                "{refusal:?}"
+            );
+        }
+        let mut value = serde_json::to_value(&checkpoint).unwrap();
+        value["next_row"] = serde_json::json!(checkpoint.next_row - 1);
+        let tampered = serde_json::from_value(value).unwrap();
+        assert!(Writer::resume(&options, WIDE, 60, tampered, &held).is_err());
+    }
+}
+
+#[test]
+fn rows_that_do_not_fit_are_refused() {
+    for format in Format::ALL {
+        let new = || Writer::new(&EncodeOptions::new(format), 4, 4).unwrap();
+        assert!(new().push_rows(&[0; 13]).is_err(), "part of a row");
+        assert!(new().push_rows(&[0; 60]).is_err(), "five rows");
+        let mut writer = new();
+        writer.push_rows(&[0; 36]).unwrap();
+        let error = writer.finish().unwrap_err();
+        assert!(
+            matches!(
+                error,
+                EncodeError::WrongLength {
+                    expected: 48,
+                    found: 36,
+                    ..
+                }
+            ),
+            "{error}"
+        );
+    }
+}
