@@ -15,6 +15,7 @@ mod lists;
 mod postgres_restarts;
 mod price;
 mod publication;
+mod resume;
 mod retry;
 mod silent_database;
 mod stale_completion;

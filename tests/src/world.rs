@@ -60,6 +60,8 @@ pub struct FakeWorker {
     pub tile_ms: u32,
     /// Images that fail before the first succeeds.
     pub fail_first: u32,
+    /// Production's tiles, with networks that only enlarge; `tiles` is ignored.
+    pub identity: bool,
 }
 
 /// One story's world. Dropping it kills its processes.
@@ -278,7 +280,7 @@ impl World {
     ) -> anyhow::Result<Process> {
         let tiles = manners.tiles.max(1).to_string();
         let (tile_ms, fail_first) = (manners.tile_ms.to_string(), manners.fail_first.to_string());
-        let args = [
+        let mut args = vec![
             "--tiles",
             &tiles,
             "--tile-ms",
@@ -290,6 +292,9 @@ impl World {
             "--stall-secs",
             "6",
         ];
+        if manners.identity {
+            args.push("--identity");
+        }
         self.start_worker(coordinator, "fake-worker", &args, &[])
             .await
     }

@@ -148,8 +148,10 @@ pub struct Outcome {
     pub upload_token: LeaseToken,
     /// Its parts in order.
     pub parts: Vec<UploadedPart>,
-    /// Of the whole object, lower-case hex.
-    pub sha256: String,
+    /// Of the whole object, lower-case hex. Absent when an earlier attempt wrote the first parts: the
+    /// coordinator then reads the object once it is complete.
+    #[serde(default)]
+    pub sha256: Option<String>,
     /// Its size.
     pub bytes: i64,
     /// Pixels across.

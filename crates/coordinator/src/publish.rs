@@ -136,7 +136,7 @@ pub async fn finish(
         false => make_visible(objects, &publication).await?,
     };
     match made_visible {
-        Ok(()) => record(pool, &publication).await,
+        Ok(()) => record(pool, objects, &publication).await,
         Err(error) => give_up(pool, objects, retry, &publication, &error).await,
     }
 }
@@ -214,11 +214,19 @@ fn is_ours(there: &ObjectInfo, publication: &Publication) -> bool {
 }
 
 /// Step 3, after success.
-async fn record(pool: &PgPool, publication: &Publication) -> Result<String, PublishError> {
+async fn record(
+    pool: &PgPool,
+    objects: &ObjectStore,
+    publication: &Publication,
+) -> Result<String, PublishError> {
+    let sha256 = match &publication.outcome.sha256 {
+        Some(sha256) => sha256.clone(),
+        None => objects.sha256(&publication.output).await?,
+    };
     let mut tx = pool.begin().await?;
     let id = publication.job_id;
     jobs::lock(&mut tx, id).await.map_err(only_store)?;
-    publications::record_result(&mut tx, publication).await?;
+    publications::record_result(&mut tx, publication, &sha256).await?;
     match transition(
         &mut tx,
         id,
@@ -256,7 +264,7 @@ async fn give_up(
     objects.abort_upload(output, upload_id).await?;
     let there = objects.head(output).await?;
     if there.is_some_and(|there| is_ours(&there, publication)) {
-        return record(pool, publication).await;
+        return record(pool, objects, publication).await;
     }
     let lease = LeaseRef {
         job_id: publication.job_id,

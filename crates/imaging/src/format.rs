@@ -72,6 +72,13 @@ impl Format {
         }
     }
 
+    /// Whether what stands at a file's beginning is known only at its end: see
+    /// [`Finished::head`](crate::Finished::head).
+    #[must_use]
+    pub fn head_comes_last(self) -> bool {
+        self == Self::Tiff
+    }
+
     /// The longest side this format can hold, in pixels.
     #[must_use]
     pub fn max_side(self) -> u32 {

@@ -4,13 +4,13 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::{Parser, Subcommand};
-use invsr::{InvSr, Upscale};
+use invsr::InvSr;
 use upres_common::config::Refused;
 use upres_common::telemetry;
 
 use crate::bench::{self, BenchConfig};
 use crate::config::{Config, EngineConfig};
-use crate::engine::Engine;
+use crate::engine::{Engine, Loaded};
 
 /// Takes jobs through the engine: one process per GPU.
 #[derive(Debug, Parser)]
@@ -80,7 +80,7 @@ fn open(config: &EngineConfig) -> anyhow::Result<InvSr> {
 }
 
 /// Loads the model on the thread that will own it.
-fn load(config: EngineConfig) -> impl FnOnce() -> anyhow::Result<Box<dyn Upscale>> + Send {
+fn load(config: EngineConfig) -> impl FnOnce() -> anyhow::Result<Loaded> + Send {
     move || {
         let model = open(&config)?;
         let info = model.info();
@@ -96,6 +96,12 @@ fn load(config: EngineConfig) -> impl FnOnce() -> anyhow::Result<Box<dyn Upscale
                 "this network is untrained: its pictures are noise"
             );
         }
-        Ok(Box::new(model))
+        let device = config.device.split(':').next().unwrap_or_default();
+        let weights = info.digest.as_deref().unwrap_or(&info.name);
+        let version = env!("CARGO_PKG_VERSION");
+        Ok(Loaded {
+            identity: format!("{version} {weights} {device} {}", config.dtype),
+            upscale: Box::new(model),
+        })
     }
 }

@@ -2,28 +2,46 @@
 //! whoever asks waits.
 
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
 use anyhow::Context;
-use invsr::{Observer, Options, RgbImage, Upscale, UpscaleError, Upscaled};
+use invsr::{Observer, Options, RowSink, RowSource, Spent, Upscale, UpscaleError};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 /// Images that wait at the device's door, decoded. More would only take memory.
 const WAITING: usize = 1;
 
+/// What [`Engine::start`] is to run.
+pub struct Loaded {
+    /// The engine.
+    pub upscale: Box<dyn Upscale>,
+    /// Names all that decides over the pixels it makes: model, type of device, precision, version. Only a
+    /// worker with the same may go on with a picture that another began.
+    pub identity: String,
+}
+
 /// A handle to the engine's thread. Clones share it; the thread ends with the last.
 #[derive(Debug, Clone)]
 pub struct Engine {
     requests: mpsc::Sender<Request>,
+    identity: Arc<str>,
 }
 
-#[derive(Debug)]
-struct Request {
-    image: RgbImage,
-    options: Options,
-    tiles: watch::Sender<(usize, usize)>,
-    cancel: CancellationToken,
-    answer: oneshot::Sender<Result<Upscaled, UpscaleError>>,
+/// One picture, from its rows to rows.
+pub(crate) struct Request {
+    /// Asked for rows on the engine's thread.
+    pub(crate) source: Box<dyn RowSource + Send>,
+    /// The first row of the result that is wanted.
+    pub(crate) first_row: u32,
+    pub(crate) options: Options,
+    /// Given rows on the engine's thread.
+    pub(crate) sink: Box<dyn RowSink + Send>,
+    /// Hears (done, total).
+    pub(crate) tiles: watch::Sender<(usize, usize)>,
+    /// Acts at the next tile.
+    pub(crate) cancel: CancellationToken,
+    pub(crate) answer: oneshot::Sender<Result<Spent, UpscaleError>>,
 }
 
 /// The engine's thread has ended: it panicked, or the process stops.
@@ -37,16 +55,19 @@ impl Engine {
     /// # Errors
     /// Whatever `make` fails with.
     pub async fn start(
-        make: impl FnOnce() -> anyhow::Result<Box<dyn Upscale>> + Send + 'static,
+        make: impl FnOnce() -> anyhow::Result<Loaded> + Send + 'static,
     ) -> anyhow::Result<Self> {
         let (requests, mut queue) = mpsc::channel::<Request>(WAITING);
         let (ready, made) = oneshot::channel();
         let serve = move || {
-            let mut upscale = match make() {
-                Ok(upscale) => upscale,
+            let Loaded {
+                mut upscale,
+                identity,
+            } = match make() {
+                Ok(loaded) => loaded,
                 Err(error) => return drop(ready.send(Err(error))),
             };
-            if ready.send(Ok(())).is_err() {
+            if ready.send(Ok(identity)).is_err() {
                 return;
             }
             while let Some(request) = queue.blocking_recv() {
@@ -56,45 +77,40 @@ impl Engine {
         std::thread::Builder::new()
             .name("engine".to_owned())
             .spawn(serve)?;
-        made.await
+        let identity = made
+            .await
             .context("the engine's thread panicked while loading")??;
-        Ok(Self { requests })
+        Ok(Self {
+            requests,
+            identity: identity.into(),
+        })
     }
 
-    /// Upscales one image. `tiles` receives (done, total); `cancel` acts at the next tile.
-    ///
-    /// # Errors
-    /// The outer error when the thread is gone, the inner one when this image failed.
-    pub async fn upscale(
-        &self,
-        image: RgbImage,
-        options: Options,
-        tiles: watch::Sender<(usize, usize)>,
-        cancel: CancellationToken,
-    ) -> Result<Result<Upscaled, UpscaleError>, EngineStopped> {
-        let (answer, answered) = oneshot::channel();
-        let request = Request {
-            image,
-            options,
-            tiles,
-            cancel,
-            answer,
-        };
-        self.requests
-            .send(request)
-            .await
-            .map_err(|_| EngineStopped)?;
-        answered.await.map_err(|_| EngineStopped)
+    /// See [`Loaded::identity`].
+    pub(crate) fn identity(&self) -> &str {
+        &self.identity
+    }
+
+    /// Hands a picture to the thread, whose answer comes through the request's channel.
+    pub(crate) async fn upscale(&self, request: Request) -> Result<(), EngineStopped> {
+        let sent = self.requests.send(request).await;
+        sent.map_err(|_| EngineStopped)
     }
 }
 
 impl Request {
-    fn serve(self, upscale: &mut dyn Upscale) {
+    fn serve(mut self, upscale: &mut dyn Upscale) {
         let mut observer = Reporter {
             tiles: &self.tiles,
             cancel: &self.cancel,
         };
-        let result = upscale.upscale(&self.image, &self.options, &mut observer);
+        let result = upscale.upscale_rows(
+            self.source.as_mut(),
+            self.first_row,
+            &self.options,
+            self.sink.as_mut(),
+            &mut observer,
+        );
         // Whoever asked may have left: the job was cancelled or handed back.
         drop(self.answer.send(result));
     }

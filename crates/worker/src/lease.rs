@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use upres_common::job::view::Progress;
-use upres_common::lease::{Beat, Lease, LeaseRef, Verdict};
+use upres_common::lease::{Beat, Lease, LeaseRef, ResumePoint, Verdict};
 
 use crate::coordinator::Coordinator;
 
@@ -22,6 +22,8 @@ pub(crate) struct Held {
     pub(crate) progress: watch::Sender<Option<Progress>>,
     /// The upload that the result is written to, for the next heartbeat.
     pub(crate) upload_id: watch::Sender<Option<String>>,
+    /// From where another worker could go on, for the next heartbeat.
+    pub(crate) resume: watch::Sender<Option<ResumePoint>>,
     /// Fires when the work is to stop, whatever the reason.
     pub(crate) stop: CancellationToken,
 }
@@ -33,6 +35,7 @@ impl Held {
             lease,
             progress: watch::Sender::new(None),
             upload_id: watch::Sender::new(None),
+            resume: watch::Sender::new(None),
             stop: drain.child_token(),
         }
     }
@@ -45,12 +48,12 @@ impl Held {
         }
     }
 
-    fn beat(&self) -> Beat {
+    fn beat(&self, resume: Option<ResumePoint>) -> Beat {
         Beat {
             lease: self.reference(),
             progress: *self.progress.borrow(),
             upload_id: self.upload_id.borrow().clone(),
-            resume: None,
+            resume,
         }
     }
 }
@@ -73,6 +76,7 @@ pub(crate) enum Stopped {
 pub(crate) async fn keep(held: &Held, coordinator: &Coordinator, stall: Duration) -> Stopped {
     let pause = Duration::from_secs(u64::from(held.lease.ttl_secs)) / BEATS_PER_TTL;
     let (mut upload_begun, mut tiles) = (held.upload_id.subscribe(), held.progress.subscribe());
+    let mut resume = held.resume.subscribe();
     // Counted in pauses: a process that was stopped for a while has not watched its engine.
     let (mut seen, mut idle) = (None, Duration::ZERO);
     let stopped = loop {
@@ -91,11 +95,17 @@ pub(crate) async fn keep(held: &Held, coordinator: &Coordinator, stall: Duration
         if at_the_engine(progress) && idle >= stall {
             break Stopped::Stalled;
         }
-        match coordinator.heartbeat(held.beat()).await {
+        // Long lists of parts are told once, not with every beat.
+        let news = resume.has_changed().unwrap_or(false);
+        let point = news.then(|| resume.borrow_and_update().clone()).flatten();
+        match coordinator.heartbeat(held.beat(point)).await {
             Ok(Verdict::Held) => {}
             Ok(Verdict::Cancelled) => break Stopped::Cancelled,
             Ok(Verdict::Lost) => break Stopped::Lost,
             Err(error) => {
+                if news {
+                    resume.mark_changed();
+                }
                 tracing::warn!(job.id = %held.lease.job_id, error = &error as &dyn std::error::Error, "heartbeat missed");
             }
         }

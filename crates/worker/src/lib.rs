@@ -1,18 +1,21 @@
 //! The worker: takes jobs through the engine. Holds no database password.
 //!
-//! A job passes through `pull` (woken, lease claimed), `process` (fetch, decode, upscale, encode),
-//! `write_back` (an upload that nobody can see yet) and `report`; meanwhile `lease` keeps the claim.
-//! `engine` is the one thread that owns the device. `bench` measures the engine alone.
+//! A job passes through `pull` (woken, lease claimed), `process` (fetch, decode, upscale), `write_back`
+//! (encode, to an upload that nobody can see yet) and `report`; meanwhile `lease` keeps the claim.
+//! `engine` is the one thread that owns the device; `rows` go in and come out of it. `bench` measures the
+//! engine alone.
 
 pub mod bench;
 pub mod cli;
 pub mod config;
 mod coordinator;
+mod digest;
 pub mod engine;
 mod lease;
 mod process;
 mod pull;
 mod report;
+mod rows;
 mod write_back;
 
 pub use pull::run;

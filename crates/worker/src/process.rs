@@ -1,25 +1,28 @@
-//! Process: fetch → decode → upscale → encode → write back, the journey on one page. Knows no broker
+//! Process: fetch → decode → upscale → write back, the journey on one page. Knows no broker
 //! and no job state; `pull` decides what its outcome means.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use imaging::{DecodeError, Decoded, EncodeError, Format, Limits, Pixels};
-use invsr::{Fault, Options, RgbImage, Schedule, Timings, UpscaleError, Upscaled};
-use tokio::sync::watch;
+use imaging::{DecodeError, Decoded, EncodeError, EncodeOptions, Format, Limits, Pixels, Writer};
+use invsr::{Fault, Options, Schedule, Spent, Timings, UpscaleError};
+use tokio::sync::{mpsc, oneshot, watch};
 use upres_common::job::spec::{ColorFix, OutputFormat};
 use upres_common::job::view::Progress;
 use upres_common::job::{ErrorType, JobError, UpscaleSpec};
 use upres_common::lease::{Lease, Outcome};
-use upres_common::objects::{ObjectError, ObjectStore, ObjectUri};
+use upres_common::objects::{ObjectError, ObjectStore, ObjectUri, sha256_hex};
 
-use crate::engine::{Engine, EngineStopped};
+use crate::engine::{Engine, EngineStopped, Request};
 use crate::lease::Held;
-use crate::write_back::write_back;
+use crate::rows::{Bands, PixelRows};
+use crate::write_back::{self, Destination, MadeWith, ResumeState, WriteBack, WriteBackError};
 
 /// The engine multiplies each side by this.
 const SCALE: u32 = 4;
+/// Finished bands that wait for the writer before the engine has to.
+const BANDS_WAITING: usize = 4;
 
 /// What a worker works with.
 #[derive(Debug, Clone)]
@@ -51,12 +54,8 @@ pub(crate) enum ProcessError {
     Format(#[source] EncodeError),
     #[error("upscale")]
     Upscale(#[from] UpscaleError),
-    #[error("encode the result")]
-    Encode(#[source] EncodeError),
-    #[error("the encoder panicked")]
-    EncoderPanicked,
     #[error("write the result back")]
-    WriteBack(#[source] ObjectError),
+    WriteBack(#[from] WriteBackError),
     #[error("the lease holds what this program cannot read: {0}")]
     Lease(String),
     #[error(transparent)]
@@ -71,14 +70,15 @@ impl ProcessError {
             Self::Decode(error) => (decode_type(error), error.to_string()),
             Self::Format(error) => (ErrorType::InputTooLarge, error.to_string()),
             Self::Upscale(error) => (upscale_type(error)?, with_sources(error)),
-            Self::Encode(error) => (ErrorType::Engine, with_sources(error)),
-            Self::EncoderPanicked => (ErrorType::Engine, self.to_string()),
-            Self::WriteBack(ObjectError::Forbidden(_)) => (
+            Self::WriteBack(WriteBackError::Upload(ObjectError::Forbidden(_))) => (
                 ErrorType::OutputForbidden,
                 "the object store refuses the worker to write under the output's address"
                     .to_owned(),
             ),
-            Self::WriteBack(error) => (ErrorType::Storage, error.to_string()),
+            Self::WriteBack(WriteBackError::Upload(error)) => {
+                (ErrorType::Storage, error.to_string())
+            }
+            Self::WriteBack(error) => (ErrorType::Engine, with_sources(error)),
             Self::Lease(detail) => (ErrorType::InputUnsupported, detail.clone()),
             Self::Engine(error) => (ErrorType::DeviceLost, error.to_string()),
         };
@@ -132,8 +132,24 @@ fn with_sources(error: &dyn std::error::Error) -> String {
     text
 }
 
-/// Takes one held job from its input to an upload that waits to be published.
+/// Takes one held job from its input to an upload that waits to be published. Work that was stopped may
+/// leave an upload behind for others to go on with: then `held.resume` says so.
 pub(crate) async fn process(shop: &Workshop, held: &Held) -> Result<Outcome, ProcessError> {
+    let done = upscale_and_upload(shop, held).await;
+    if let Err(error) = &done {
+        let stopped = error.report().is_none() || error.is_device_lost();
+        if !stopped {
+            held.resume.send_replace(None);
+        }
+        let upload = held.upload_id.borrow().clone();
+        if let Some(upload_id) = upload.filter(|_| held.resume.borrow().is_none()) {
+            write_back::abort(&shop.objects, &address(&held.lease.output)?, &upload_id).await;
+        }
+    }
+    done
+}
+
+async fn upscale_and_upload(shop: &Workshop, held: &Held) -> Result<Outcome, ProcessError> {
     let lease = &held.lease;
     let mut clock = Clock::default();
     let input: ObjectUri = address(&lease.input)?;
@@ -145,34 +161,88 @@ pub(crate) async fn process(shop: &Workshop, held: &Held) -> Result<Outcome, Pro
         .await
         .map_err(ProcessError::Fetch)?;
     clock.lap("fetch");
+    let made_with = MadeWith {
+        engine: shop.engine.identity().to_owned(),
+        input_sha256: sha256_hex(&file),
+    };
     let format = output_format(lease.upscale.format);
-    let decoded = decode(file, shop.limits, format).await?;
+    let Decoded {
+        info,
+        pixels,
+        icc,
+        warnings,
+    } = decode(file, shop.limits, format).await?;
     clock.lap("decode");
-    let upscaled = upscale(shop, held, &decoded, &mut clock).await?;
+
+    let options = EncodeOptions {
+        gray: info.gray,
+        icc,
+        ..EncodeOptions::new(format.unwrap_or(info.format))
+    };
+    let (width, height) = (SCALE * info.width, SCALE * info.height);
+    let to = Destination {
+        objects: &shop.objects,
+        held,
+        output: &output,
+        format: options.format,
+        height,
+        largest_bytes: 3 * u64::from(width) * u64::from(height),
+    };
+    let (writing, writer) = begin_or_go_on(to, made_with, &options, width).await?;
+    let first_row = writer.next_row();
+    let (bands, written) = mpsc::channel(BANDS_WAITING);
+    let upscaling = upscale(shop, held, pixels, first_row, bands, &mut clock);
+    let writing = async { Ok::<_, ProcessError>(writing.run(writer, written).await?) };
+    let (upscaled, uploaded) = tokio::try_join!(upscaling, writing)?;
     clock.lap("upscale");
-    clock.add_stages(&upscaled.timings);
-    let progress = progress_of(&upscaled);
-    let (width, height) = (signed(upscaled.image.width), signed(upscaled.image.height));
-    let warnings = decoded.warnings.clone();
-    let (result, media_type) = encode(decoded, upscaled, format).await?;
-    clock.lap("encode");
-    let uploaded = write_back(&shop.objects, held, &output, media_type, result)
-        .await
-        .map_err(ProcessError::WriteBack)?;
-    clock.lap("write_back");
+    clock.add_stages(&upscaled.spent.timings);
+    clock.add("encode", uploaded.encoding);
+    clock.add("write_back", uploaded.uploading);
 
     Ok(Outcome {
-        upload_id: uploaded.upload_id,
-        upload_token: held.lease.token,
+        upload_id: uploaded.upload.id,
+        upload_token: uploaded.upload.token,
         parts: uploaded.parts,
         sha256: uploaded.sha256,
-        bytes: uploaded.bytes,
-        width,
-        height,
-        progress,
+        bytes: i64::try_from(uploaded.bytes).unwrap_or(i64::MAX),
+        width: signed(width),
+        height: signed(height),
+        progress: upscaled.progress,
         timings: clock.laps,
         warnings,
     })
+}
+
+/// Goes on with what an earlier attempt began, if it was made of the same input by the same engine;
+/// otherwise begins, and gives up what was begun.
+async fn begin_or_go_on<'a>(
+    to: Destination<'a>,
+    made_with: MadeWith,
+    options: &EncodeOptions,
+    width: u32,
+) -> Result<(WriteBack<'a>, Writer), ProcessError> {
+    if let Some(point) = &to.held.lease.resume {
+        let state = serde_json::from_str::<ResumeState>(&point.state).ok();
+        let checkpoint = state
+            .filter(|state| state.made_with == made_with)
+            .map(|state| state.checkpoint);
+        if let Some(checkpoint) = checkpoint {
+            let bytes = checkpoint.bytes;
+            match Writer::resume(options, width, to.height, checkpoint, &[]) {
+                Ok(writer) => {
+                    tracing::info!(row = point.next_row, of = to.height, "attempt goes on");
+                    return Ok((WriteBack::going_on(to, made_with, point, bytes), writer));
+                }
+                Err(error) => tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "attempt cannot go on"
+                ),
+            }
+        }
+        write_back::abort(to.objects, to.output, &point.upload_id).await;
+    }
+    let writer = Writer::new(options, width, to.height).map_err(WriteBackError::Encode)?;
+    Ok((WriteBack::new(to, made_with), writer))
 }
 
 /// Decodes on a thread for blocking work, and checks that the result will fit its format before any
@@ -196,29 +266,46 @@ async fn decode(
     .await
 }
 
+/// What the engine did.
+struct Upscaled {
+    spent: Spent,
+    /// Of the whole picture.
+    progress: Progress,
+}
+
 async fn upscale(
     shop: &Workshop,
     held: &Held,
-    decoded: &Decoded,
+    pixels: Pixels,
+    first_row: u32,
+    bands: mpsc::Sender<Vec<u8>>,
     clock: &mut Clock,
 ) -> Result<Upscaled, ProcessError> {
     let options = options(&held.lease.upscale, shop.tile_batch_for(&held.lease))?;
     let steps = options.schedule.timesteps().len();
-    let (width, height) = (decoded.info.width, decoded.info.height);
-    let image = RgbImage {
-        width,
-        height,
-        data: decoded.pixels.to_unit(),
-    };
     let (tiles, mut changed) = watch::channel((0, 0));
-    let work = shop
-        .engine
-        .upscale(image, options, tiles, held.stop.clone());
-    tokio::pin!(work);
+    let (answer, mut answered) = oneshot::channel();
+    let request = Request {
+        source: Box::new(PixelRows::new(pixels)),
+        first_row,
+        options,
+        sink: Box::new(Bands(bands)),
+        tiles,
+        cancel: held.stop.clone(),
+        answer,
+    };
+    tokio::select! {
+        handed_over = shop.engine.upscale(request) => handed_over?,
+        () = held.stop.cancelled() => return Err(UpscaleError::Cancelled.into()),
+    }
     let mut begun = false;
     loop {
         tokio::select! {
-            done = &mut work => return Ok(done??),
+            done = &mut answered => {
+                let spent = done.map_err(|_| EngineStopped)??;
+                let (_, total) = *changed.borrow();
+                return Ok(Upscaled { spent, progress: progress(total, total, total * steps) });
+            }
             Ok(()) = changed.changed() => {
                 // The first word from the engine ends the wait for the image before.
                 if !std::mem::replace(&mut begun, true) {
@@ -231,21 +318,6 @@ async fn upscale(
             () = held.stop.cancelled() => return Err(UpscaleError::Cancelled.into()),
         }
     }
-}
-
-async fn encode(
-    decoded: Decoded,
-    upscaled: Upscaled,
-    format: Option<Format>,
-) -> Result<(Bytes, &'static str), ProcessError> {
-    blocking(ProcessError::EncoderPanicked, move || {
-        let options = decoded.encode_like(format);
-        let image = upscaled.image;
-        let pixels = Pixels::from_unit(image.width, image.height, &image.data);
-        let file = imaging::encode(&pixels, &options).map_err(ProcessError::Encode)?;
-        Ok((Bytes::from(file), options.format.media_type()))
-    })
-    .await
 }
 
 /// A panic in a codec ends this attempt, not the process.
@@ -293,10 +365,6 @@ fn address(text: &str) -> Result<ObjectUri, ProcessError> {
         .map_err(|error: upres_common::objects::AddressError| {
             ProcessError::Lease(error.to_string())
         })
-}
-
-fn progress_of(upscaled: &Upscaled) -> Progress {
-    progress(upscaled.tiles, upscaled.tiles, upscaled.tile_steps)
 }
 
 fn progress(done: usize, total: usize, tile_steps: usize) -> Progress {

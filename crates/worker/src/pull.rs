@@ -241,6 +241,12 @@ impl Worker {
         }
         // The work sees its stop signal and cleans up after itself.
         settle.await;
+        if stopped == Stopped::Cancelled {
+            let left = held.upload_id.borrow().clone();
+            if let Some(upload_id) = left.filter(|_| held.resume.borrow().is_some()) {
+                self.abort(&held, &upload_id).await;
+            }
+        }
         if stopped == Stopped::Stalled {
             // Its thread cannot be stopped from outside; ending the process can.
             self.device_lost.cancel();
@@ -258,8 +264,9 @@ impl Worker {
                 let answer = report::completed(&self.coordinator, lease, outcome).await;
                 if answer.as_ref().is_some_and(|answer| answer.superseded) {
                     tracing::warn!("attempt was superseded, its result is dropped");
-                    if let Ok(output) = held.lease.output.parse() {
-                        write_back::abort(&self.shop.objects, &output, &upload_id).await;
+                    // One that others were told of may be theirs by now.
+                    if held.resume.borrow().is_none() {
+                        self.abort(held, &upload_id).await;
                     }
                 } else if let Some(answer) = answer {
                     tracing::info!(state = answer.state, "attempt ends");
@@ -274,9 +281,17 @@ impl Worker {
                     let tile_batch = u32::try_from(self.shop.tile_batch_for(&held.lease)).ok();
                     report::failed(&self.coordinator, lease, report, tile_batch).await;
                 } else if self.drain.is_cancelled() {
-                    report::released(&self.coordinator, lease, "the worker drains").await;
+                    let resume = held.resume.borrow().clone();
+                    let reason = "the worker drains";
+                    report::released(&self.coordinator, lease, reason, resume).await;
                 }
             }
+        }
+    }
+
+    async fn abort(&self, held: &Held, upload_id: &str) {
+        if let Ok(output) = held.lease.output.parse() {
+            write_back::abort(&self.shop.objects, &output, upload_id).await;
         }
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use upres_common::job::JobError;
 use upres_common::lease::{
-    CompleteRequest, FailRequest, LeaseRef, Outcome, ReleaseRequest, SettledAnswer,
+    CompleteRequest, FailRequest, LeaseRef, Outcome, ReleaseRequest, ResumePoint, SettledAnswer,
 };
 
 use crate::coordinator::{CallError, Coordinator};
@@ -40,16 +40,17 @@ pub(crate) async fn failed(
     until_heard(lease, || coordinator.fail(&request)).await
 }
 
-/// Hands the job back.
+/// Hands the job back, with the place where another can go on.
 pub(crate) async fn released(
     coordinator: &Coordinator,
     lease: LeaseRef,
     reason: &str,
+    resume: Option<ResumePoint>,
 ) -> Option<SettledAnswer> {
     let request = ReleaseRequest {
         lease,
         reason: reason.to_owned(),
-        resume: None,
+        resume,
     };
     until_heard(lease, || coordinator.release(&request)).await
 }

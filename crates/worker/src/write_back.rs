@@ -1,70 +1,277 @@
-//! Write back: the result goes to the store as a multipart upload of this attempt's own. Nobody sees
-//! it until the coordinator completes it.
+//! Write back: rows become a file, and the file a multipart upload, part by part while the engine still
+//! works. Nobody sees it until the coordinator completes it.
+//!
+//! After each part another worker could go on from there, and the next heartbeat says so. What one attempt
+//! began and another finished neither has seen whole; its SHA-256 is left to the coordinator.
 
-use bytes::Bytes;
-use upres_common::lease::UploadedPart;
-use upres_common::objects::{ObjectError, ObjectStore, ObjectUri, Ownership, sha256_hex};
+use std::time::{Duration, Instant};
 
+use imaging::{EncodeError, Finished, Format, Writer};
+use serde::{Deserialize, Serialize};
+use tokio::sync::mpsc;
+use upres_common::job::state::LeaseToken;
+use upres_common::lease::{ResumePoint, UploadedPart};
+use upres_common::objects::{ObjectError, ObjectStore, ObjectUri, Ownership};
+
+use crate::digest::FileDigest;
 use crate::lease::Held;
 
-/// Stores ask for 5 MiB at least and 10,000 parts at most; this allows results of 156 GiB.
-const PART_BYTES: usize = 16 << 20;
+/// Stores ask for 5 MiB at least. The smaller the parts, the less is made again after an interruption.
+const PART_BYTES: u64 = 8 << 20;
+/// Stores allow 10,000.
+const MAX_PARTS: u64 = 9_000;
+
+/// Why nothing was written back.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum WriteBackError {
+    #[error("encode the result")]
+    Encode(#[from] EncodeError),
+    #[error("the encoder panicked")]
+    EncoderPanicked,
+    #[error("upload the result")]
+    Upload(#[from] ObjectError),
+    #[error("keep the result on disk until it is uploaded")]
+    Disk(#[from] std::io::Error),
+}
 
 /// An upload with all its parts, not yet visible.
 #[derive(Debug)]
 pub(crate) struct Uploaded {
-    pub(crate) upload_id: String,
+    pub(crate) upload: OpenUpload,
     pub(crate) parts: Vec<UploadedPart>,
-    pub(crate) sha256: String,
-    pub(crate) bytes: i64,
+    /// `None` if an earlier attempt wrote the first parts.
+    pub(crate) sha256: Option<String>,
+    pub(crate) bytes: u64,
+    /// Time spent encoding.
+    pub(crate) encoding: Duration,
+    /// Time spent uploading.
+    pub(crate) uploading: Duration,
 }
 
-/// Uploads `file`. What fails half-way is aborted.
-pub(crate) async fn write_back(
-    objects: &ObjectStore,
-    held: &Held,
-    output: &ObjectUri,
-    media_type: &str,
-    file: Bytes,
-) -> Result<Uploaded, ObjectError> {
-    let ownership = Ownership {
-        job_id: held.lease.job_id,
-        attempt: held.lease.attempt,
-        token: held.lease.token,
-    };
-    let sha256 = sha256_hex(&file);
-    let upload_id = objects.begin_upload(output, media_type, &ownership).await?;
-    held.upload_id.send_replace(Some(upload_id.clone()));
-    let bytes = i64::try_from(file.len()).unwrap_or(i64::MAX);
-    match put_parts(objects, output, &upload_id, file).await {
-        Ok(parts) => Ok(Uploaded {
-            upload_id,
-            parts,
-            sha256,
-            bytes,
-        }),
-        Err(error) => {
-            abort(objects, output, &upload_id).await;
-            Err(error)
+/// An upload, and the lease under which it was begun.
+#[derive(Debug, Clone)]
+pub(crate) struct OpenUpload {
+    pub(crate) id: String,
+    pub(crate) token: LeaseToken,
+}
+
+/// What a result depends on beside the job itself. Work goes on only where both are the same.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct MadeWith {
+    /// [`Loaded::identity`](crate::engine::Loaded::identity).
+    pub(crate) engine: String,
+    pub(crate) input_sha256: String,
+}
+
+/// [`ResumePoint::state`], as JSON.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct ResumeState {
+    pub(crate) made_with: MadeWith,
+    pub(crate) checkpoint: imaging::Checkpoint,
+}
+
+/// Where a file goes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Destination<'a> {
+    pub(crate) objects: &'a ObjectStore,
+    pub(crate) held: &'a Held,
+    pub(crate) output: &'a ObjectUri,
+    pub(crate) format: Format,
+    /// Rows of the result.
+    pub(crate) height: u32,
+    /// What the file may come to.
+    pub(crate) largest_bytes: u64,
+}
+
+/// One file on its way to the store.
+pub(crate) struct WriteBack<'a> {
+    to: Destination<'a>,
+    made_with: MadeWith,
+    upload: Option<OpenUpload>,
+    parts: Vec<UploadedPart>,
+    bytes: u64,
+    digest: FileDigest,
+    encoding: Duration,
+    uploading: Duration,
+}
+
+impl<'a> WriteBack<'a> {
+    /// A file from its first row.
+    pub(crate) fn new(to: Destination<'a>, made_with: MadeWith) -> Self {
+        Self {
+            digest: FileDigest::new(to.format),
+            to,
+            made_with,
+            upload: None,
+            parts: Vec::new(),
+            bytes: 0,
+            encoding: Duration::ZERO,
+            uploading: Duration::ZERO,
         }
     }
+
+    /// A file that another attempt began.
+    ///
+    /// - `bytes`: those that lie in its parts.
+    pub(crate) fn going_on(
+        to: Destination<'a>,
+        made_with: MadeWith,
+        point: &ResumePoint,
+        bytes: u64,
+    ) -> Self {
+        to.held
+            .upload_id
+            .send_replace(Some(point.upload_id.clone()));
+        to.held.resume.send_replace(Some(point.clone()));
+        Self {
+            upload: Some(OpenUpload {
+                id: point.upload_id.clone(),
+                token: point.upload_token,
+            }),
+            parts: point.parts.clone(),
+            bytes,
+            digest: FileDigest::Unseen,
+            ..Self::new(to, made_with)
+        }
+    }
+
+    /// Writes rows as they come, until the file is whole. If they end before, this waits for ever: whoever
+    /// sent them knows why.
+    pub(crate) async fn run(
+        mut self,
+        mut writer: Writer,
+        mut bands: mpsc::Receiver<Vec<u8>>,
+    ) -> Result<Uploaded, WriteBackError> {
+        let part_bytes = PART_BYTES.max(self.to.largest_bytes / MAX_PARTS);
+        while writer.next_row() < self.to.height {
+            let Some(rows) = bands.recv().await else {
+                return std::future::pending().await;
+            };
+            let started = Instant::now();
+            writer = off_the_runtime(move || {
+                writer.push_rows(&rows)?;
+                Ok(writer)
+            })
+            .await?;
+            self.encoding += started.elapsed();
+            if writer.ready_bytes() as u64 >= part_bytes {
+                self.put_next(writer.take()).await?;
+                self.announce(&writer);
+            }
+        }
+        let started = Instant::now();
+        let Finished { head, tail } = off_the_runtime(move || Ok(writer.finish()?)).await?;
+        self.encoding += started.elapsed();
+        if !tail.is_empty() {
+            self.put_next(tail).await?;
+        }
+        self.finish(head).await
+    }
+
+    /// Uploads what follows the parts so far.
+    async fn put_next(&mut self, bytes: Vec<u8>) -> Result<(), WriteBackError> {
+        // What stands at the beginning of some files is known only at the end, and becomes part 1 then.
+        let first = if self.to.format.head_comes_last() { 2 } else { 1 };
+        let number = self.parts.last().map_or(first, |part| part.number + 1);
+        let mut digest = std::mem::replace(&mut self.digest, FileDigest::Unseen);
+        let (digest, bytes) = off_the_runtime(move || {
+            digest.follow(&bytes)?;
+            Ok((digest, bytes))
+        })
+        .await?;
+        self.digest = digest;
+        let part = self.put(number, bytes).await?;
+        self.parts.push(part);
+        Ok(())
+    }
+
+    async fn put(&mut self, number: i32, bytes: Vec<u8>) -> Result<UploadedPart, WriteBackError> {
+        let started = Instant::now();
+        let upload = self.upload().await?;
+        let length = bytes.len() as u64;
+        let Destination {
+            objects, output, ..
+        } = self.to;
+        let part = objects
+            .put_part(output, &upload.id, number, bytes.into())
+            .await?;
+        self.bytes += length;
+        self.uploading += started.elapsed();
+        Ok(part)
+    }
+
+    /// The upload, begun when it is first needed.
+    async fn upload(&mut self) -> Result<OpenUpload, ObjectError> {
+        if let Some(upload) = &self.upload {
+            return Ok(upload.clone());
+        }
+        let Destination {
+            objects,
+            held,
+            output,
+            format,
+            ..
+        } = self.to;
+        let ownership = Ownership {
+            job_id: held.lease.job_id,
+            attempt: held.lease.attempt,
+            token: held.lease.token,
+        };
+        let id = objects
+            .begin_upload(output, format.media_type(), &ownership)
+            .await?;
+        held.upload_id.send_replace(Some(id.clone()));
+        let upload = OpenUpload {
+            id,
+            token: held.lease.token,
+        };
+        Ok(self.upload.insert(upload).clone())
+    }
+
+    /// Lets the next heartbeat tell where another worker could go on.
+    fn announce(&self, writer: &Writer) {
+        let (Some(upload), Some(checkpoint)) = (&self.upload, writer.checkpoint()) else {
+            return;
+        };
+        let next_row = checkpoint.next_row;
+        let state = ResumeState {
+            made_with: self.made_with.clone(),
+            checkpoint,
+        };
+        self.to.held.resume.send_replace(Some(ResumePoint {
+            upload_id: upload.id.clone(),
+            upload_token: upload.token,
+            parts: self.parts.clone(),
+            next_row,
+            state: serde_json::to_string(&state).expect("plain data becomes JSON"),
+        }));
+    }
+
+    async fn finish(mut self, head: Vec<u8>) -> Result<Uploaded, WriteBackError> {
+        let digest = std::mem::replace(&mut self.digest, FileDigest::Unseen);
+        let (sha256, head) = off_the_runtime(move || Ok((digest.finish(&head)?, head))).await?;
+        if !head.is_empty() {
+            let part = self.put(1, head).await?;
+            self.parts.insert(0, part);
+        }
+        Ok(Uploaded {
+            upload: self.upload().await?,
+            parts: self.parts,
+            sha256,
+            bytes: self.bytes,
+            encoding: self.encoding,
+            uploading: self.uploading,
+        })
+    }
 }
 
-async fn put_parts(
-    objects: &ObjectStore,
-    output: &ObjectUri,
-    upload_id: &str,
-    file: Bytes,
-) -> Result<Vec<UploadedPart>, ObjectError> {
-    let mut parts = Vec::new();
-    let mut rest = file;
-    let mut number = 1;
-    while !rest.is_empty() {
-        let part = rest.split_to(rest.len().min(PART_BYTES));
-        parts.push(objects.put_part(output, upload_id, number, part).await?);
-        number += 1;
-    }
-    Ok(parts)
+/// Runs what computes or writes to a disk; a panic in a codec ends this attempt, not the process.
+async fn off_the_runtime<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, WriteBackError> + Send + 'static,
+) -> Result<T, WriteBackError> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .unwrap_or(Err(WriteBackError::EncoderPanicked))
 }
 
 /// Gives an upload up. A failure here costs storage, not correctness.

@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use clap::Parser;
 use invsr::{
-    Observer, Options, Plan, Progress, RowSink, RowSource, Spent, Stop, Timings, Upscale,
+    Identity, Observer, Options, Plan, Progress, RowSink, RowSource, Spent, Stop, Timings, Upscale,
     UpscaleError,
 };
 use upres_common::telemetry::{self, LogArgs};
 use upres_worker::config::ServiceConfig;
-use upres_worker::engine::Engine;
+use upres_worker::engine::{Engine, Loaded};
 
 #[derive(Debug, Parser)]
 struct Args {
@@ -21,6 +21,9 @@ struct Args {
     /// Milliseconds a tile takes.
     #[arg(long, default_value_t = 0)]
     tile_ms: u64,
+    /// Cut, blend and write like production, with networks that only enlarge; `tiles` is ignored.
+    #[arg(long)]
+    identity: bool,
     /// Images that fail with an error of the moment before the first succeeds.
     #[arg(long, default_value_t = 0)]
     fail_first: usize,
@@ -99,6 +102,46 @@ fn enlarge(source: &mut dyn RowSource, first_row: u32, sink: &mut dyn RowSink) -
     Ok(())
 }
 
+/// Takes its time for each tile.
+struct Paced {
+    inner: Identity,
+    tile: Duration,
+}
+
+struct Pace<'a> {
+    inner: &'a mut dyn Observer,
+    tile: Duration,
+}
+
+impl Observer for Pace<'_> {
+    fn progress(&mut self, progress: Progress) -> ControlFlow<()> {
+        std::thread::sleep(self.tile);
+        self.inner.progress(progress)
+    }
+}
+
+impl Upscale for Paced {
+    fn plan(&self, width: u32, height: u32, options: &Options) -> Result<Plan, UpscaleError> {
+        self.inner.plan(width, height, options)
+    }
+
+    fn upscale_rows(
+        &mut self,
+        source: &mut dyn RowSource,
+        first_row: u32,
+        options: &Options,
+        sink: &mut dyn RowSink,
+        observer: &mut dyn Observer,
+    ) -> Result<Spent, UpscaleError> {
+        let mut pace = Pace {
+            inner: observer,
+            tile: self.tile,
+        };
+        self.inner
+            .upscale_rows(source, first_row, options, sink, &mut pace)
+    }
+}
+
 #[tokio::main]
 async fn main() -> anyhow::Result<ExitCode> {
     let args = Args::parse();
@@ -108,6 +151,17 @@ async fn main() -> anyhow::Result<ExitCode> {
         tile: Duration::from_millis(args.tile_ms),
         failures_left: args.fail_first,
     };
-    let engine = Engine::start(move || Ok(Box::new(fake) as Box<dyn Upscale>)).await?;
+    let tile = Duration::from_millis(args.tile_ms);
+    let loaded = Loaded {
+        upscale: match args.identity {
+            true => Box::new(Paced {
+                inner: Identity,
+                tile,
+            }),
+            false => Box::new(fake),
+        },
+        identity: "fake".to_owned(),
+    };
+    let engine = Engine::start(move || Ok(loaded)).await?;
     upres_worker::run(args.services, engine, 1).await
 }

@@ -238,6 +238,27 @@ impl ObjectStore {
         Ok(bytes)
     }
 
+    /// The SHA-256 of an object, lower-case hex; reads it, piece by piece.
+    ///
+    /// # Errors
+    /// [`ObjectError`].
+    pub async fn sha256(&self, uri: &ObjectUri) -> Result<String, ObjectError> {
+        let request = self.client.get_object().bucket(uri.bucket()).key(uri.key());
+        let object = request
+            .send()
+            .await
+            .map_err(|error| classify(uri, &error))?;
+        let (mut sha256, mut body) = (Sha256::new(), object.body);
+        while let Some(piece) = body.next().await {
+            let piece = piece.map_err(|error| ObjectError::Unavailable {
+                uri: uri.to_string(),
+                reason: error.to_string(),
+            })?;
+            sha256.update(&piece);
+        }
+        Ok(hex::encode(sha256.finalize()))
+    }
+
     /// What is stored under `uri`, if anything.
     ///
     /// # Errors

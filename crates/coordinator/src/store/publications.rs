@@ -82,10 +82,11 @@ pub async fn publication(
 pub async fn record_result(
     conn: &mut PgConnection,
     publication: &Publication,
+    sha256: &str,
 ) -> Result<(), StoreError> {
     let outcome = &publication.outcome;
     let result = serde_json::json!({
-        "uri": publication.output.to_string(), "sha256": outcome.sha256, "bytes": outcome.bytes,
+        "uri": publication.output.to_string(), "sha256": sha256, "bytes": outcome.bytes,
         "width": outcome.width, "height": outcome.height,
     });
     sqlx::query!(

@@ -1,0 +1,125 @@
+//! A large picture outlives its workers: what is uploaded is not made again, and the file is the one that
+//! nobody interrupted.
+
+use std::time::Duration;
+
+use journey_tests::{DEADLINE, FakeWorker, World, until};
+use serde_json::{Value, json};
+
+const DRAIN: Duration = Duration::from_secs(30);
+
+/// Hardly compressible, so that its result has several parts.
+fn grain(width: u32, height: u32) -> Vec<u8> {
+    let mut state = 1u32;
+    let picture = image::RgbImage::from_fn(width, height, |_, _| {
+        image::Rgb([0, 8, 16].map(|shift| {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            u8::try_from((state >> (shift / 2 + 8)) & 0xff).unwrap_or_default()
+        }))
+    });
+    let mut file = std::io::Cursor::new(Vec::new());
+    picture
+        .write_to(&mut file, image::ImageFormat::Png)
+        .expect("a picture in memory can be encoded");
+    file.into_inner()
+}
+
+/// Waits until the coordinator knows of `parts` uploaded parts of the job.
+async fn uploaded(world: &World, id: &str, parts: i32) -> anyhow::Result<()> {
+    until("parts are uploaded", DEADLINE, async || {
+        let mut conn = world.database().await?;
+        let found: Option<i32> = sqlx::query_scalar(
+            "select jsonb_array_length(resume -> 'parts') from jobs where job_id = $1::uuid",
+        )
+        .bind(id)
+        .fetch_one(&mut conn)
+        .await?;
+        Ok(found.is_some_and(|found| found >= parts))
+    })
+    .await
+}
+
+async fn submit(world: &World, output: &str, format: &str) -> anyhow::Result<String> {
+    world
+        .submit(&json!({
+            "input": world.store.uri("in/grain.png"), "output": world.store.uri(output),
+            "upscale": {"format": format}, "max_attempts": 1,
+        }))
+        .await
+}
+
+async fn interrupted(format: &str) -> anyhow::Result<()> {
+    let mut world = World::plain(&format!("resume_{format}")).await?;
+    world.store.put("in/grain.png", grain(512, 1600)).await?;
+    let slow = FakeWorker {
+        identity: true,
+        tile_ms: 40,
+        ..FakeWorker::default()
+    };
+
+    let mut first = world.start_fake_worker(slow).await?;
+    let id = submit(&world, "out/interrupted", format).await?;
+    uploaded(&world, &id, 1).await?;
+    assert!(first.terminate(DRAIN).await?.success());
+    let job = world.wait_for(&id, &["queued"]).await?;
+    assert_eq!(job["attempts"][0]["outcome"], "handed_back");
+
+    let mut second = world.start_fake_worker(slow).await?;
+    uploaded(&world, &id, 2).await?;
+    second.kill();
+    let third = world.start_fake_worker(FakeWorker { tile_ms: 0, ..slow }).await?;
+    let job = world.succeeds(&id).await?;
+    for worker in [&second, &third] {
+        assert!(worker.log().contains("attempt goes on"), "{}", worker.log());
+    }
+    let outcomes: Vec<_> = job["attempts"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .map(|attempt| attempt["outcome"].clone())
+        .collect();
+    assert_eq!(outcomes, ["handed_back", "lost", "succeeded"]);
+
+    let whole = submit(&world, "out/whole", format).await?;
+    let whole = world.succeeds(&whole).await?;
+    let of = |job: &Value, field: &str| job["result"][field].clone();
+    assert_eq!(of(&job, "sha256"), of(&whole, "sha256"));
+    assert_eq!(of(&job, "bytes"), of(&whole, "bytes"));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_png_goes_on_where_its_workers_stopped() -> anyhow::Result<()> {
+    interrupted("png").await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tiff_goes_on_where_its_workers_stopped() -> anyhow::Result<()> {
+    interrupted("tiff").await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_that_is_cancelled_between_two_attempts_leaves_no_upload() -> anyhow::Result<()> {
+    let mut world = World::plain("resume_cancelled").await?;
+    world.store.put("in/grain.png", grain(512, 1600)).await?;
+    let slow = FakeWorker {
+        identity: true,
+        tile_ms: 40,
+        ..FakeWorker::default()
+    };
+    let mut worker = world.start_fake_worker(slow).await?;
+    let id = submit(&world, "out/cancelled", "png").await?;
+    uploaded(&world, &id, 1).await?;
+    assert!(worker.terminate(DRAIN).await?.success());
+    world.wait_for(&id, &["queued"]).await?;
+    assert_eq!(world.store.open_uploads().await?, 1, "kept for the next");
+    let cancelled = world
+        .request(reqwest::Method::POST, &format!("/v1/jobs/{id}/cancel"))
+        .send()
+        .await?;
+    assert!(cancelled.status().is_success());
+    until("the upload is aborted", DEADLINE, async || {
+        Ok(world.store.open_uploads().await? == 0)
+    })
+    .await
+}
