@@ -6,6 +6,7 @@ mod engine;
 mod leases;
 mod peer;
 mod queue;
+mod stream;
 mod table;
 mod whole;
 
@@ -17,6 +18,8 @@ enum Command {
     Engine(engine::EngineArgs),
     /// Times no-op jobs through the queue and through the program after `--`; under with-services.sh.
     Queue(queue::QueueArgs),
+    /// Times an image of any size through the engine without its networks.
+    Stream(stream::StreamArgs),
 }
 
 #[tokio::main]
@@ -24,5 +27,6 @@ async fn main() -> anyhow::Result<()> {
     match Command::parse() {
         Command::Engine(args) => engine::run(&args),
         Command::Queue(args) => queue::run(&args).await,
+        Command::Stream(args) => stream::run(&args),
     }
 }
