@@ -126,6 +126,48 @@ fn a_picture_becomes_four_times_as_large_and_the_same_bytes_every_time() {
 }
 
 #[test]
+fn a_smaller_overlap_needs_fewer_tiles_and_exact_is_half_a_tile() {
+    let folder = workplace();
+    picture(folder.path(), "in.png");
+    let run = |out: &str, flags: &[&str]| {
+        let args = [&["in.png", "-o", out, "--tile", "16", "--json"], flags].concat();
+        let done = upres(
+            folder.path(),
+            &[&["upscale", "--model", "noise"], &args[..]].concat(),
+        );
+        assert!(done.status.success(), "{}", stderr(&done));
+        let line = lines(&done).remove(0);
+        (line["tiles"].as_u64().unwrap(), line["sha256"].clone())
+    };
+    let exact = run("a.png", &["--exact"]);
+    assert_eq!(run("b.png", &["--overlap", "8"]), exact);
+    let (tiles, sha256) = run("c.png", &["--overlap", "4"]);
+    assert!(tiles < exact.0 && sha256 != exact.1);
+}
+
+#[test]
+fn an_overlap_that_cannot_be_is_wrong_usage() {
+    let folder = workplace();
+    picture(folder.path(), "in.png");
+    for (flags, sentence) in [
+        (
+            &["--overlap", "33"][..],
+            "an overlap of 33 px does not fit tiles of 32 px",
+        ),
+        (&["--overlap", "7"], "use a multiple of 2 px"),
+        (&["--overlap", "8", "--exact"], "cannot be used with"),
+    ] {
+        let refused = upscale(
+            folder.path(),
+            &[&["in.png", "-o", "out.png"], flags].concat(),
+        );
+        assert_eq!(refused.status.code(), Some(2), "{}", stderr(&refused));
+        assert!(stderr(&refused).contains(sentence), "{}", stderr(&refused));
+    }
+    assert!(!folder.path().join("out.png").exists());
+}
+
+#[test]
 fn one_bad_file_does_not_stop_the_others() {
     let folder = workplace();
     let input = folder.path().join("in");
