@@ -65,14 +65,14 @@ fn lines(output: &Output) -> Vec<Value> {
 
 /// Writes a picture of 40x30 px.
 fn picture(folder: &Path, name: &str) -> PathBuf {
-    let rgb = (0..40 * 30 * 3)
+    picture_of(folder, name, 40, 30)
+}
+
+fn picture_of(folder: &Path, name: &str, width: u32, height: u32) -> PathBuf {
+    let rgb = (0..width * height * 3)
         .map(|i: u32| (i * 31 % 239).to_le_bytes()[0])
         .collect();
-    let pixels = Pixels {
-        width: 40,
-        height: 30,
-        rgb,
-    };
+    let pixels = Pixels { width, height, rgb };
     let format = Format::from_extension(name.rsplit('.').next().unwrap_or_default());
     let options = EncodeOptions::new(format.unwrap_or(Format::Png));
     let path = folder.join(name);
@@ -123,6 +123,46 @@ fn a_picture_becomes_four_times_as_large_and_the_same_bytes_every_time() {
     let other = upscale(folder.path(), &["in.jpg", "-o", "c.png", "--seed", "1"]);
     assert!(other.status.success());
     assert_ne!(bytes("a.png"), bytes("c.png"), "the seed picks the noise");
+}
+
+#[test]
+fn a_smaller_overlap_needs_fewer_tiles_and_exact_is_half_a_tile() {
+    let folder = workplace();
+    picture_of(folder.path(), "in.png", 80, 30);
+    let run = |out: &str, flags: &[&str]| {
+        let args = [&["in.png", "-o", out, "--json"], flags].concat();
+        let done = upscale(folder.path(), &args);
+        assert!(done.status.success(), "{}", stderr(&done));
+        let line = lines(&done).remove(0);
+        (line["tiles"].as_u64().unwrap(), line["sha256"].clone())
+    };
+    let exact = run("a.png", &["--exact"]);
+    assert_eq!(run("b.png", &["--overlap", "16"]), exact);
+    let (tiles, sha256) = run("c.png", &["--overlap", "8"]);
+    assert_eq!((tiles, exact.0), (3, 4));
+    assert_ne!(sha256, exact.1);
+}
+
+#[test]
+fn an_overlap_that_cannot_be_is_wrong_usage() {
+    let folder = workplace();
+    picture(folder.path(), "in.png");
+    for (flags, sentence) in [
+        (
+            &["--overlap", "33"][..],
+            "an overlap of 33 px does not fit tiles of 32 px",
+        ),
+        (&["--overlap", "7"], "use a multiple of 2 px"),
+        (&["--overlap", "8", "--exact"], "cannot be used with"),
+    ] {
+        let refused = upscale(
+            folder.path(),
+            &[&["in.png", "-o", "out.png"], flags].concat(),
+        );
+        assert_eq!(refused.status.code(), Some(2), "{}", stderr(&refused));
+        assert!(stderr(&refused).contains(sentence), "{}", stderr(&refused));
+    }
+    assert!(!folder.path().join("out.png").exists());
 }
 
 #[test]

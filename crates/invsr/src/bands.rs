@@ -23,7 +23,7 @@ use crate::upscale::{Observer, Options, Spent};
 use crate::watch::Watch;
 
 /// Rows of the result that are blended and fixed together.
-const BAND_ROWS: usize = 32;
+pub(crate) const BAND_ROWS: usize = 32;
 
 /// Tiles that go through the networks together.
 #[derive(Debug, Clone, Copy)]

@@ -91,6 +91,7 @@ fn check(name: &str) {
     let mut options = Options {
         schedule: Schedule::new(&case.timesteps).unwrap(),
         tile_px: case.tile,
+        overlap_px: Some(case.tile / 2),
         tile_batch: 2,
         color_fix: ColorFix::None,
         noise: Some(InjectedNoise::new(predictor, vae).unwrap()),

@@ -84,6 +84,7 @@ pub fn run(mut model: InvSr, config: &BenchConfig) -> anyhow::Result<()> {
     let options = Options {
         schedule: Schedule::new(&config.timesteps)?,
         tile_px: config.tile,
+        overlap_px: Some(config.tile / 2),
         tile_batch: config.engine.tile_batch,
         ..Options::default()
     };
@@ -108,7 +109,7 @@ pub fn run(mut model: InvSr, config: &BenchConfig) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Tiles overlap by half, so each but the first adds half a tile.
+/// Tiles are laid to overlap by half, so each but the first adds half a tile.
 fn row_of_tiles(tile_px: u32, tiles: usize) -> anyhow::Result<RgbImage> {
     let further = u32::try_from(tiles - 1)?;
     let width = further

@@ -43,7 +43,7 @@ impl Engine {
     ///
     /// # Errors
     /// The noise or the model cannot be read, the device is not there, the dump folder cannot be
-    /// made, or the tile side does not suit the model.
+    /// made, or tile side or overlap do not suit the model.
     pub fn load(args: &UpscaleArgs, model: &Path, reporter: Reporter) -> anyhow::Result<Self> {
         let options = options(args)?;
         let dump = match &args.dump {
@@ -61,6 +61,13 @@ impl Engine {
                 "--tile must be a multiple of {multiple} for the model {}",
                 model.display()
             );
+        }
+        let any_size = Options {
+            noise: None,
+            ..options.clone()
+        };
+        if let (Some(_), Err(error)) = (args.overlap, loaded.plan(1, 1, &any_size)) {
+            anyhow::bail!("--overlap: {error}");
         }
         if !loaded.info().trained {
             reporter.say(&format!(
@@ -127,7 +134,11 @@ fn options(args: &UpscaleArgs) -> anyhow::Result<Options> {
         schedule: Schedule::new(args.spec.schedule().as_slice())?,
         seed: args.spec.seed,
         tile_px: args.spec.tile,
-        overlap_px: None,
+        overlap_px: if args.exact {
+            Some(args.spec.tile / 2)
+        } else {
+            args.overlap
+        },
         tile_batch: usize::from(args.tile_batch),
         color_fix: match args.spec.color_fix {
             spec::ColorFix::None => ColorFix::None,

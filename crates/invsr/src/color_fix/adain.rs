@@ -4,10 +4,8 @@
 use rayon::prelude::*;
 
 use super::{Give, Size};
+use crate::bands::BAND_ROWS;
 use crate::error::UpscaleError;
-
-/// Rows handed out at once.
-const BAND_ROWS: usize = 32;
 
 /// The result so far.
 pub(super) struct AdaIn {

@@ -6,6 +6,8 @@ mod engine;
 mod leases;
 mod peer;
 mod queue;
+mod seams;
+mod stream;
 mod table;
 mod whole;
 
@@ -17,6 +19,10 @@ enum Command {
     Engine(engine::EngineArgs),
     /// Times no-op jobs through the queue and through the program after `--`; under with-services.sh.
     Queue(queue::QueueArgs),
+    /// Measures how much the borders between tiles show.
+    Seams(seams::SeamArgs),
+    /// Times an image of any size through the engine without its networks.
+    Stream(stream::StreamArgs),
 }
 
 #[tokio::main]
@@ -24,5 +30,7 @@ async fn main() -> anyhow::Result<()> {
     match Command::parse() {
         Command::Engine(args) => engine::run(&args),
         Command::Queue(args) => queue::run(&args).await,
+        Command::Seams(args) => seams::run(&args),
+        Command::Stream(args) => stream::run(&args),
     }
 }
