@@ -29,7 +29,7 @@ mod pixels;
 mod sniff;
 mod writer;
 
-pub use decode::{Decoded, Info, decode, probe};
+pub use decode::{Decoded, Info, Reader, Source, decode, probe};
 pub use encode::{DEFAULT_JPEG_QUALITY, EncodeOptions, check_output, encode};
 pub use error::{DecodeError, EncodeError};
 pub use format::{Format, UnknownFormat};
