@@ -155,13 +155,20 @@ impl Writer {
         }
         let mut rest = rgb;
         while !rest.is_empty() {
-            let missing = self.shape.rows_of_band(self.band_row) - self.rows_in_hand();
-            let missing = usize::try_from(missing).unwrap_or(usize::MAX);
+            let band_rows = self.shape.rows_of_band(self.band_row);
+            let missing = usize::try_from(band_rows - self.rows_in_hand()).unwrap_or(usize::MAX);
             let (rows, after) = rest.split_at(rest.len().min(missing.saturating_mul(row_rgb)));
-            self.add(rows);
             rest = after;
-            if self.rows_in_hand() == self.shape.rows_of_band(self.band_row) {
-                self.finish_band()?;
+            if rows.len() / row_rgb == missing && self.samples.is_empty() && !self.shape.gray {
+                self.finish_band(rows)?;
+                continue;
+            }
+            self.add(rows);
+            if self.rows_in_hand() == band_rows {
+                let mut samples = std::mem::take(&mut self.samples);
+                self.finish_band(&samples)?;
+                samples.clear();
+                self.samples = samples;
             }
         }
         Ok(())
@@ -234,6 +241,10 @@ impl Writer {
     }
 
     fn add(&mut self, rgb: &[u8]) {
+        if self.samples.is_empty() {
+            let rows = usize::try_from(self.shape.rows_of_band(self.band_row)).unwrap_or(0);
+            self.samples.reserve_exact(rows * self.shape.row_bytes());
+        }
         if self.shape.gray {
             let pixels = rgb.as_chunks::<3>().0;
             self.samples.extend(pixels.iter().map(|&rgb| luma_of(rgb)));
@@ -242,17 +253,11 @@ impl Writer {
         }
     }
 
-    fn finish_band(&mut self) -> Result<(), EncodeError> {
-        let rows = self.rows_in_hand();
-        self.bands.push(
-            &self.shape,
-            &self.options,
-            self.band_row,
-            &self.samples,
-            &mut self.ready,
-        )?;
-        self.samples.clear();
-        self.band_row += rows;
+    fn finish_band(&mut self, samples: &[u8]) -> Result<(), EncodeError> {
+        let (shape, ready) = (&self.shape, &mut self.ready);
+        self.bands
+            .push(shape, &self.options, self.band_row, samples, ready)?;
+        self.band_row += shape.rows_of_band(self.band_row);
         Ok(())
     }
 
