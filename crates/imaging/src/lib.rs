@@ -7,6 +7,10 @@
 //! TIFF (classic and `BigTIFF`) and WebP with 8 bit (or 1 bit) gray or RGB samples and one page.
 //! An ICC profile is kept and embedded again, so that the colours stay what they were.
 //!
+//! [`Reader`] and [`Writer`] work in rows, so that neither file nor picture need fit in memory, and a
+//! half-written file can be continued by another process. [`decode`] and [`encode()`] are the same in
+//! one go.
+//!
 //! ```
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! use imaging::{EncodeOptions, Format, Limits, Pixels};

@@ -258,6 +258,20 @@ fn a_jpeg_in_intervals_shows_what_the_encoder_alone_writes() {
 }
 
 #[test]
+fn a_jpeg_in_intervals_that_ends_too_early_is_refused() {
+    let file = encode(&picture(WIDE, 50, 30), &options(Format::Jpeg, false)).unwrap();
+    for percent in [20, 50, 90, 99] {
+        let cut = &file[..file.len() * percent / 100];
+        for file in [cut.to_vec(), [cut, &[0xFF, 0xD9]].concat()] {
+            let error = decode(&file, &Limits::default())
+                .map(|_| ())
+                .expect_err("accepted");
+            assert_eq!(error.reason(), "unreadable", "{percent} %: {error}");
+        }
+    }
+}
+
+#[test]
 fn webp_is_written_in_one_go() {
     let pixels = picture(50, 40, 9);
     let options = options(Format::WebP, false);
