@@ -1,6 +1,8 @@
 //! Files written in bands: the same bytes however the rows come and wherever the work is cut, and
 //! pixels that other readers find.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::io::Cursor;
 
 use imaging::{
@@ -105,7 +107,7 @@ fn write_by_steps(pixels: &Pixels, options: &EncodeOptions, steps: &[Step]) -> V
                     recorded = (carried(&checkpoint), held);
                 }
                 let (checkpoint, held) = &recorded;
-                body.truncate(checkpoint.bytes as usize);
+                body.truncate(usize::try_from(checkpoint.bytes).unwrap());
                 writer = Writer::resume(
                     options,
                     pixels.width,

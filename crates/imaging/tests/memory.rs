@@ -1,6 +1,8 @@
 //! What a picture of 180 MB costs in memory when it is written and read in rows. The one test of its
 //! binary, because the peak is the process's.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::{
     fs::File,
     io::{Seek, Write},

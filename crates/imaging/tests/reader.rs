@@ -1,12 +1,16 @@
 //! A file read in pieces is the file read whole: the same pixels, the same verdict.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::{
     fs,
     io::{self, Cursor, Read, Seek, SeekFrom, Write},
     path::PathBuf,
 };
 
-use imaging::{DecodeError, EncodeOptions, Format, Limits, Pixels, Reader, Source, decode, encode};
+use imaging::{
+    DecodeError, EncodeOptions, Format, Limits, Pixels, Reader, Source, Writer, decode, encode,
+};
 use tiff::{encoder::TiffEncoder, tags::Tag};
 
 const SIDES: (u32, u32) = (150, 101);
@@ -152,6 +156,13 @@ fn with_exif(jpeg: &[u8], orientation: u8) -> Vec<u8> {
 }
 
 #[test]
+fn both_ways_can_be_on_a_thread_of_their_own() {
+    fn is_send<T: Send>() {}
+    is_send::<Reader<'static>>();
+    is_send::<Writer>();
+}
+
+#[test]
 fn every_kind_of_file_gives_the_same_in_pieces() {
     for (name, file) in kinds() {
         assert_same(name, &file);
@@ -235,7 +246,7 @@ fn damage_is_found_in_its_row() {
     page.write_data(&pixels.rgb).unwrap();
     let mut strips = strips.into_inner();
     let mut decoder = tiff::decoder::Decoder::new(Cursor::new(&strips[..])).unwrap();
-    let third = decoder.get_tag_u64_vec(Tag::StripOffsets).unwrap()[2] as usize;
+    let third = usize::try_from(decoder.get_tag_u64_vec(Tag::StripOffsets).unwrap()[2]).unwrap();
     strips[third] = 0xFF;
 
     let mut reader = Reader::from_bytes(&strips, &Limits::default()).unwrap();

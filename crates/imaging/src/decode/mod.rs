@@ -3,7 +3,7 @@
 //! Each format has a file with two functions. `header` reads what the file declares, refuses what
 //! is not handled and allocates nothing that grows with the picture; `rows` decodes the stored
 //! pixels, some rows at a time where the format allows it. What is the same for all formats is in
-//! `reader`: limits, orientation, gray, the ICC profile.
+//! `stage` and `reader`: limits, orientation, gray, the ICC profile.
 
 mod icc;
 mod input;
@@ -12,6 +12,7 @@ mod jpeg_markers;
 mod png;
 mod reader;
 mod rows;
+mod stage;
 mod tiff;
 mod tiff_pages;
 mod tiff_rows;

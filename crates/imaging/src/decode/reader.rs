@@ -1,20 +1,12 @@
 //! A file opened for reading in rows.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-
-use image::metadata::Orientation;
-
 use super::{
     Header, Info, Source, icc, info_of,
     input::{Failure, Input},
-    jpeg, png,
-    rows::{StoredRows, upright},
-    tiff, webp,
+    rows::StoredRows,
+    stage::{DISAGREES, Stage, header},
 };
-use crate::{DecodeError, EncodeOptions, Format, Limits, Pixels, sniff};
-
-/// Bytes from which the format of a file can be told.
-const SNIFFED_BYTES: u64 = 512;
+use crate::{DecodeError, EncodeOptions, Format, Limits, Pixels};
 
 /// Reads a file in rows, upright, from the top downwards.
 ///
@@ -50,15 +42,6 @@ pub struct Reader<'a> {
     band: Vec<u8>,
     given: usize,
     next_row: u32,
-}
-
-enum Stage<'a> {
-    /// Only the header was read.
-    Opened(Input<'a>),
-    Rows(Box<dyn StoredRows + 'a>),
-    /// Every row is given out and the end of the file was found sound.
-    Ended,
-    Failed,
 }
 
 impl<'a> Reader<'a> {
@@ -256,65 +239,17 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    /// Lets the decoder do something. A hostile input must not end the process, so its panic is
-    /// taken for damage.
     fn work<T>(
         &mut self,
         work: impl FnOnce(&mut dyn StoredRows) -> Result<T, DecodeError>,
     ) -> Result<T, DecodeError> {
-        let mut rows = match std::mem::replace(&mut self.stage, Stage::Failed) {
-            Stage::Rows(rows) => rows,
-            Stage::Opened(input) => self.start(input)?,
-            Stage::Ended | Stage::Failed => return Err(self.disagrees()),
-        };
-        let done = guarded(self.info.format, || work(rows.as_mut()));
-        let done = done.map_err(|error| self.failure.take().map_or(error, DecodeError::Read))?;
-        self.stage = Stage::Rows(rows);
-        Ok(done)
-    }
-
-    fn start(&mut self, input: Input<'a>) -> Result<Box<dyn StoredRows + 'a>, DecodeError> {
-        let (header, limits) = (&self.header, &self.limits);
-        let format = self.info.format;
-        let started = guarded(format, || {
-            let mut rows = match format {
-                Format::Jpeg => jpeg::rows(input, header)?,
-                Format::Png => png::rows(input, header)?,
-                Format::Tiff => tiff::rows(input, header, limits)?,
-                Format::WebP => webp::rows(input, header)?,
-            };
-            if header.orientation == Orientation::NoTransforms {
-                return Ok(rows);
-            }
-            let turned = upright(rows.as_mut(), header)?.ok_or_else(|| self.disagrees())?;
-            Ok(Box::new(turned))
-        });
-        started.map_err(|error| self.failure.take().map_or(error, DecodeError::Read))
+        let done = self
+            .stage
+            .work(self.info.format, &self.header, &self.limits, work);
+        done.map_err(|error| self.failure.take().map_or(error, DecodeError::Read))
     }
 
     fn disagrees(&self) -> DecodeError {
-        DecodeError::corrupt(self.info.format, "the size disagrees with the header")
+        DecodeError::corrupt(self.info.format, DISAGREES)
     }
-}
-
-fn header(input: &mut Input<'_>, limits: &Limits) -> Result<(Format, Header), DecodeError> {
-    let mut head = vec![0; usize::try_from(input.len().min(SNIFFED_BYTES)).unwrap_or(0)];
-    input.read_at(0, &mut head).map_err(DecodeError::Read)?;
-    let format = sniff(&head)?;
-    let header = guarded(format, || match format {
-        Format::Jpeg => jpeg::header(input, limits),
-        Format::Png => png::header(input, limits),
-        Format::Tiff => tiff::header(input, limits),
-        Format::WebP => webp::header(input, limits),
-    })?;
-    Ok((format, header))
-}
-
-/// Turns a decoder's panic into a damaged file.
-fn guarded<T>(
-    format: Format,
-    work: impl FnOnce() -> Result<T, DecodeError>,
-) -> Result<T, DecodeError> {
-    catch_unwind(AssertUnwindSafe(work))
-        .unwrap_or_else(|_| Err(DecodeError::corrupt(format, "the decoder gave up")))
 }
