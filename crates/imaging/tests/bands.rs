@@ -193,6 +193,21 @@ fn a_long_file_is_released_while_it_is_written_and_continued_from_there() {
     }
 }
 
+#[test]
+fn all_rows_and_no_end_is_a_place_to_stop_too() {
+    let pixels = picture(WIDE, 90, 200);
+    for format in STREAMED {
+        let options = options(format, false);
+        let mut writer = Writer::new(&options, WIDE, 90).unwrap();
+        writer.push_rows(&pixels.rgb).unwrap();
+        let (checkpoint, held) = writer.suspend().unwrap();
+        assert_eq!(checkpoint.next_row, 90);
+        let writer = Writer::resume(&options, WIDE, 90, checkpoint, &held).unwrap();
+        let file = join(Vec::new(), writer.finish().unwrap());
+        assert!(file == encode(&pixels, &options).unwrap(), "{format}");
+    }
+}
+
 /// Reads with decoders that are called directly, not through this crate.
 fn read_elsewhere(file: &[u8], format: Format) -> Vec<u8> {
     match format {
