@@ -1,15 +1,19 @@
 //! Why a file was refused, and why a result could not be written.
 
-use std::error::Error;
+use std::{error::Error, io};
 
 use crate::Format;
 
 /// What a decoder or an encoder of another crate said.
 pub(crate) type Cause = Box<dyn Error + Send + Sync>;
 
-/// Why a file was not decoded. Always the file's fault: trying again gives the same answer.
+/// Why a file was not decoded. The file's fault, so that trying again gives the same answer, but for
+/// [`DecodeError::Read`].
 #[derive(Debug, thiserror::Error)]
 pub enum DecodeError {
+    /// The bytes could not be read from where they are; nothing is known about the file.
+    #[error("the file cannot be read")]
+    Read(#[source] io::Error),
     /// No bytes at all.
     #[error("the file is empty")]
     Empty,
@@ -96,13 +100,15 @@ impl DecodeError {
         }
     }
 
-    /// The stable error type of a job: `unreadable`, `too_large` or `unsupported`.
+    /// The stable error type of a job: `unreadable`, `too_large` or `unsupported` if it is the file's
+    /// fault, `storage` if it is not.
     #[must_use]
     pub fn reason(&self) -> &'static str {
         match self {
             Self::Empty | Self::NotAnImage(_) | Self::Truncated { .. } | Self::Corrupt { .. } => {
                 "unreadable"
             }
+            Self::Read(_) => "storage",
             Self::TooManyPixels { .. } | Self::SideTooLong { .. } | Self::TooManyBytes { .. } => {
                 "too_large"
             }

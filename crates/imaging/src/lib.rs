@@ -7,6 +7,10 @@
 //! TIFF (classic and `BigTIFF`) and WebP with 8 bit (or 1 bit) gray or RGB samples and one page.
 //! An ICC profile is kept and embedded again, so that the colours stay what they were.
 //!
+//! [`Reader`] and [`Writer`] work in rows, so that neither file nor picture need fit in memory, and a
+//! half-written file can be continued by another process. [`decode`] and [`encode()`] are the same in
+//! one go.
+//!
 //! ```
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! use imaging::{EncodeOptions, Format, Limits, Pixels};
@@ -29,7 +33,7 @@ mod pixels;
 mod sniff;
 mod writer;
 
-pub use decode::{Decoded, Info, decode, probe};
+pub use decode::{Decoded, Info, Reader, Source, decode, probe};
 pub use encode::{DEFAULT_JPEG_QUALITY, EncodeOptions, check_output, encode};
 pub use error::{DecodeError, EncodeError};
 pub use format::{Format, UnknownFormat};

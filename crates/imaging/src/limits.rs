@@ -25,8 +25,7 @@ impl Default for Limits {
 }
 
 impl Limits {
-    pub(crate) fn check_bytes(&self, bytes: &[u8]) -> Result<(), DecodeError> {
-        let size_bytes = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+    pub(crate) fn check_bytes(&self, size_bytes: u64) -> Result<(), DecodeError> {
         if size_bytes > self.max_bytes {
             return Err(DecodeError::TooManyBytes {
                 size_bytes,

@@ -1,6 +1,8 @@
 //! Files written in bands: the same bytes however the rows come and wherever the work is cut, and
 //! pixels that other readers find.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::io::Cursor;
 
 use imaging::{
@@ -105,7 +107,7 @@ fn write_by_steps(pixels: &Pixels, options: &EncodeOptions, steps: &[Step]) -> V
                     recorded = (carried(&checkpoint), held);
                 }
                 let (checkpoint, held) = &recorded;
-                body.truncate(checkpoint.bytes as usize);
+                body.truncate(usize::try_from(checkpoint.bytes).unwrap());
                 writer = Writer::resume(
                     options,
                     pixels.width,
@@ -191,6 +193,21 @@ fn a_long_file_is_released_while_it_is_written_and_continued_from_there() {
     }
 }
 
+#[test]
+fn all_rows_and_no_end_is_a_place_to_stop_too() {
+    let pixels = picture(WIDE, 90, 200);
+    for format in STREAMED {
+        let options = options(format, false);
+        let mut writer = Writer::new(&options, WIDE, 90).unwrap();
+        writer.push_rows(&pixels.rgb).unwrap();
+        let (checkpoint, held) = writer.suspend().unwrap();
+        assert_eq!(checkpoint.next_row, 90);
+        let writer = Writer::resume(&options, WIDE, 90, checkpoint, &held).unwrap();
+        let file = join(Vec::new(), writer.finish().unwrap());
+        assert!(file == encode(&pixels, &options).unwrap(), "{format}");
+    }
+}
+
 /// Reads with decoders that are called directly, not through this crate.
 fn read_elsewhere(file: &[u8], format: Format) -> Vec<u8> {
     match format {
@@ -254,6 +271,20 @@ fn a_jpeg_in_intervals_shows_what_the_encoder_alone_writes() {
         );
         let decoded = decode(&file, &Limits::default()).unwrap();
         assert_eq!((decoded.info.height, decoded.info.gray), (height, gray));
+    }
+}
+
+#[test]
+fn a_jpeg_in_intervals_that_ends_too_early_is_refused() {
+    let file = encode(&picture(WIDE, 50, 30), &options(Format::Jpeg, false)).unwrap();
+    for percent in [20, 50, 90, 99] {
+        let cut = &file[..file.len() * percent / 100];
+        for file in [cut.to_vec(), [cut, &[0xFF, 0xD9]].concat()] {
+            let error = decode(&file, &Limits::default())
+                .map(|_| ())
+                .expect_err("accepted");
+            assert_eq!(error.reason(), "unreadable", "{percent} %: {error}");
+        }
     }
 }
 

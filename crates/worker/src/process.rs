@@ -106,6 +106,7 @@ fn fetch_type(error: &ObjectError) -> ErrorType {
 
 fn decode_type(error: &DecodeError) -> ErrorType {
     match error.reason() {
+        "storage" => ErrorType::Storage,
         "too_large" => ErrorType::InputTooLarge,
         "unsupported" => ErrorType::InputUnsupported,
         _ => ErrorType::InputUnreadable,

@@ -35,6 +35,7 @@ impl Failure {
 
     pub fn decoding(error: &DecodeError) -> Self {
         let kind = match error.reason() {
+            "storage" => ErrorType::Storage,
             "too_large" => ErrorType::InputTooLarge,
             "unsupported" => ErrorType::InputUnsupported,
             _ => ErrorType::InputUnreadable,

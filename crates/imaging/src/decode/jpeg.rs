@@ -9,13 +9,16 @@ use zune_jpeg::{
 
 use super::{
     Header,
+    input::Input,
     jpeg_markers::{EOI_BYTES, Frame, Markers, walk},
+    rows::{StoredRows, Whole},
 };
 use crate::{DecodeError, Format, Limits};
 
 const FORMAT: Format = Format::Jpeg;
 
-pub(super) fn header(bytes: &[u8], limits: &Limits) -> Result<Header, DecodeError> {
+pub(super) fn header(input: &mut Input<'_>, limits: &Limits) -> Result<Header, DecodeError> {
+    let bytes = input.load().map_err(DecodeError::Read)?;
     let markers = walk(bytes);
     let frame = checked_frame(&markers, limits)?;
     let Some(end) = markers.end else {
@@ -48,29 +51,35 @@ pub(super) fn header(bytes: &[u8], limits: &Limits) -> Result<Header, DecodeErro
     })
 }
 
-/// `width * height` gray or `width * height * 3` RGB samples, as stored.
-pub(super) fn samples(bytes: &[u8], header: &Header) -> Result<Vec<u8>, DecodeError> {
+/// The decoder gives no rows before it has them all.
+pub(super) fn rows<'a>(
+    input: Input<'a>,
+    header: &Header,
+) -> Result<Box<dyn StoredRows + 'a>, DecodeError> {
+    let mut bytes = input.into_bytes().map_err(DecodeError::Read)?;
+    let markers = walk(&bytes);
+    if let (Some(frame), Some(end)) = (markers.frame, markers.end)
+        && frame.kind < 2
+        && markers.scans == 1
+    {
+        open_end(&mut bytes, end);
+    }
     let space = if header.gray {
         ColorSpace::Luma
     } else {
         ColorSpace::RGB
     };
-    let markers = walk(bytes);
-    match (markers.frame, markers.end) {
-        (Some(frame), Some(end)) if frame.kind < 2 && markers.scans == 1 => {
-            let open_ended = without_end(&bytes[..end]);
-            decoder(&open_ended, space).decode().map_err(refused)
-        }
-        _ => decoder(bytes, space).decode().map_err(refused),
-    }
+    let samples = decoder(&bytes, space).decode().map_err(refused)?;
+    Ok(Box::new(Whole(samples)))
 }
 
-/// The stream with zeros in place of its end marker. Where the data end too early the decoder
+/// Puts zeros in place of the end marker before byte `end`. Where the data end too early the decoder
 /// fills up with gray as soon as it meets the marker; zeros it runs through, and says so.
-fn without_end(stream: &[u8]) -> Vec<u8> {
+fn open_end(bytes: &mut Vec<u8>, end: usize) {
     /// More than the decoder reads ahead, so that a complete stream never reaches their end.
     const ZEROS: [u8; 32] = [0; 32];
-    [&stream[..stream.len() - EOI_BYTES], &ZEROS].concat()
+    bytes.truncate(end - EOI_BYTES);
+    bytes.extend(ZEROS);
 }
 
 fn decoder(bytes: &[u8], space: ColorSpace) -> JpegDecoder<ZCursor<&[u8]>> {

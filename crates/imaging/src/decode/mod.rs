@@ -1,22 +1,28 @@
-//! Bytes in, upright pixels out.
+//! A file in, upright pixels out.
 //!
 //! Each format has a file with two functions. `header` reads what the file declares, refuses what
-//! is not handled and allocates nothing that grows with the picture; `samples` decodes the stored
-//! pixels. What is the same for all formats is here: limits, orientation, gray, the ICC profile.
+//! is not handled and allocates nothing that grows with the picture; `rows` decodes the stored
+//! pixels, some rows at a time where the format allows it. What is the same for all formats is in
+//! `stage` and `reader`: limits, orientation, gray, the ICC profile.
 
 mod icc;
+mod input;
 mod jpeg;
 mod jpeg_markers;
 mod png;
+mod reader;
+mod rows;
+mod stage;
 mod tiff;
 mod tiff_pages;
+mod tiff_rows;
 mod webp;
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use image::metadata::Orientation;
+pub use input::Source;
+pub use reader::Reader;
 
-use image::{DynamicImage, GrayImage, RgbImage, metadata::Orientation};
-
-use crate::{DecodeError, EncodeOptions, Format, Limits, Pixels, sniff};
+use crate::{DecodeError, EncodeOptions, Format, Limits, Pixels};
 
 /// What a file declares about itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,69 +74,49 @@ struct Header {
     warnings: Vec<String>,
 }
 
+impl Header {
+    /// Bytes in a row as stored.
+    fn row_bytes(&self) -> usize {
+        usize::try_from(self.width)
+            .unwrap_or(usize::MAX)
+            .saturating_mul(self.channels())
+    }
+
+    /// Bytes in a pixel as stored.
+    fn channels(&self) -> usize {
+        if self.gray { 1 } else { 3 }
+    }
+
+    fn rows(&self) -> usize {
+        usize::try_from(self.height).unwrap_or(usize::MAX)
+    }
+}
+
 /// Reads the header only: format, upright size, gray or colour. Refuses what [`decode`] would
 /// refuse from the header, and allocates nothing that grows with the picture.
 ///
 /// # Errors
 /// [`DecodeError`]; damage behind the header shows only in [`decode`].
 pub fn probe(bytes: &[u8], limits: &Limits) -> Result<Info, DecodeError> {
-    let (format, header) = guarded_header(bytes, limits)?;
-    Ok(info_of(format, &header))
+    Ok(Reader::from_bytes(bytes, limits)?.info().clone())
 }
 
-/// Decodes a file into upright 8 bit RGB.
+/// Decodes a file into upright 8 bit RGB: a [`Reader`] read to its end.
 ///
 /// # Errors
 /// [`DecodeError`] when the file is empty, no image, cut off, damaged, larger than `limits`, or
 /// holds something that would not survive.
 pub fn decode(bytes: &[u8], limits: &Limits) -> Result<Decoded, DecodeError> {
-    let (format, header) = guarded_header(bytes, limits)?;
-    let samples = guarded(format, || match format {
-        Format::Jpeg => jpeg::samples(bytes, &header),
-        Format::Png => png::samples(bytes),
-        Format::Tiff => tiff::samples(bytes, &header, limits),
-        Format::WebP => webp::samples(bytes, &header),
-    })?;
-    let info = info_of(format, &header);
-    let pixels = upright(samples, &header)
-        .ok_or_else(|| DecodeError::corrupt(format, "the size disagrees with the header"))?;
-
-    let mut warnings = header.warnings;
-    let (icc, dropped) = icc::usable(header.icc);
-    warnings.extend(dropped);
-    if !header.left_behind.is_empty() {
-        warnings.push(format!(
-            "not carried to the result: {}",
-            header.left_behind.join(", ")
-        ));
-    }
+    let reader = Reader::from_bytes(bytes, limits)?;
+    let info = reader.info().clone();
+    let icc = reader.icc().map(<[u8]>::to_vec);
+    let warnings = reader.warnings().to_vec();
     Ok(Decoded {
         info,
-        pixels,
+        pixels: reader.into_pixels()?,
         icc,
         warnings,
     })
-}
-
-fn guarded_header(bytes: &[u8], limits: &Limits) -> Result<(Format, Header), DecodeError> {
-    limits.check_bytes(bytes)?;
-    let format = sniff(bytes)?;
-    let header = guarded(format, || match format {
-        Format::Jpeg => jpeg::header(bytes, limits),
-        Format::Png => png::header(bytes, limits),
-        Format::Tiff => tiff::header(bytes, limits),
-        Format::WebP => webp::header(bytes, limits),
-    })?;
-    Ok((format, header))
-}
-
-/// Turns a decoder's panic into a damaged file: a hostile input must not end the process.
-fn guarded<T>(
-    format: Format,
-    work: impl FnOnce() -> Result<T, DecodeError>,
-) -> Result<T, DecodeError> {
-    catch_unwind(AssertUnwindSafe(work))
-        .unwrap_or_else(|_| Err(DecodeError::corrupt(format, "the decoder gave up")))
 }
 
 fn info_of(format: Format, header: &Header) -> Info {
@@ -153,24 +139,4 @@ fn swaps_sides(orientation: Orientation) -> bool {
         O::Rotate90 | O::Rotate270 | O::Rotate90FlipH | O::Rotate270FlipH => true,
         O::NoTransforms | O::Rotate180 | O::FlipHorizontal | O::FlipVertical => false,
     }
-}
-
-/// Turns the stored samples upright and gray into three channels; `None` if their number is wrong.
-fn upright(samples: Vec<u8>, header: &Header) -> Option<Pixels> {
-    let (width, height) = (header.width, header.height);
-    let mut picture = if header.gray {
-        DynamicImage::ImageLuma8(GrayImage::from_raw(width, height, samples)?)
-    } else {
-        DynamicImage::ImageRgb8(RgbImage::from_raw(width, height, samples)?)
-    };
-    picture.apply_orientation(header.orientation);
-    let (width, height) = (picture.width(), picture.height());
-    Some(match picture {
-        DynamicImage::ImageLuma8(gray) => Pixels::gray(width, height, gray.as_raw()),
-        other => Pixels {
-            width,
-            height,
-            rgb: other.into_bytes(),
-        },
-    })
 }

@@ -1,21 +1,27 @@
 //! PNG: the `png` crate, with every checksum checked and text chunks left compressed.
 
-use std::io::{Cursor, ErrorKind};
+use std::io::{BufRead, ErrorKind, Seek};
 
 use ::png::{
     BitDepth, ColorType, DecodeOptions, Decoder, DecodingError, Info, Reader, Transformations,
 };
 use image::metadata::Orientation;
 
-use super::Header;
+use super::{
+    Header,
+    input::Input,
+    rows::{StoredRows, Whole},
+};
 use crate::{DecodeError, Format, Limits};
 
 const FORMAT: Format = Format::Png;
 /// gAMA of sRGB, in 1/100,000; what differs by more than 1 % is another curve.
 const SRGB_GAMMA: u32 = 45_455;
 
-pub(super) fn header(bytes: &[u8], limits: &Limits) -> Result<Header, DecodeError> {
-    let mut decoder = decoder(bytes);
+pub(super) fn header(input: &mut Input<'_>, limits: &Limits) -> Result<Header, DecodeError> {
+    let left_behind = metadata(input);
+    input.rewind().map_err(DecodeError::Read)?;
+    let mut decoder = decoder(input);
     let early = decoder.read_header_info().map_err(refused)?;
     limits.check_size(early.width, early.height)?;
     let reader = decoder.read_info().map_err(refused)?;
@@ -36,33 +42,59 @@ pub(super) fn header(bytes: &[u8], limits: &Limits) -> Result<Header, DecodeErro
             .and_then(Orientation::from_exif_chunk)
             .unwrap_or(Orientation::NoTransforms),
         icc: info.icc_profile.as_deref().map(<[u8]>::to_vec),
-        left_behind: metadata(bytes),
+        left_behind,
         warnings,
     })
 }
 
-/// `width * height` gray or `width * height * 3` RGB samples, as stored.
-pub(super) fn samples(bytes: &[u8]) -> Result<Vec<u8>, DecodeError> {
-    let mut reader = decoder(bytes).read_info().map_err(refused)?;
+/// Rows as they come, or all at once if they are interlaced.
+pub(super) fn rows<'a>(
+    mut input: Input<'a>,
+    header: &Header,
+) -> Result<Box<dyn StoredRows + 'a>, DecodeError> {
+    input.rewind().map_err(DecodeError::Read)?;
+    let mut reader = decoder(input).read_info().map_err(refused)?;
+    if !reader.info().interlaced {
+        let row_bytes = header.row_bytes();
+        return Ok(Box::new(Rows { reader, row_bytes }));
+    }
     let size_bytes = reader
         .output_buffer_size()
         .ok_or_else(|| DecodeError::corrupt(FORMAT, "the size cannot be addressed"))?;
     let mut samples = vec![0; size_bytes];
     reader.next_frame(&mut samples).map_err(refused)?;
-    finish(&mut reader)?;
-    Ok(samples)
+    reader.finish().map_err(refused)?;
+    Ok(Box::new(Whole(samples)))
 }
 
-/// Reads up to the end chunk, so that a file cut off behind the pixels is noticed too.
-fn finish(reader: &mut Reader<Cursor<&[u8]>>) -> Result<(), DecodeError> {
-    reader.finish().map_err(refused)
+struct Rows<'a> {
+    reader: Reader<Input<'a>>,
+    row_bytes: usize,
 }
 
-fn decoder(bytes: &[u8]) -> Decoder<Cursor<&[u8]>> {
+impl StoredRows for Rows<'_> {
+    fn next(&mut self, samples: &mut Vec<u8>) -> Result<(), DecodeError> {
+        samples.resize(self.row_bytes, 0);
+        match self.reader.read_row(samples).map_err(refused)? {
+            Some(_) => Ok(()),
+            None => Err(DecodeError::corrupt(FORMAT, "rows are missing")),
+        }
+    }
+
+    /// Reads up to the end chunk, so that a file cut off behind the pixels is noticed too.
+    fn finish(&mut self) -> Result<(), DecodeError> {
+        // Behind the last row this checks the end of the compressed data.
+        let mut none = vec![0; self.row_bytes];
+        self.reader.read_row(&mut none).map_err(refused)?;
+        self.reader.finish().map_err(refused)
+    }
+}
+
+fn decoder<R: BufRead + Seek>(input: R) -> Decoder<R> {
     let mut options = DecodeOptions::default();
     options.set_ignore_text_chunk(true);
     options.set_skip_ancillary_crc_failures(false);
-    let mut decoder = Decoder::new_with_options(Cursor::new(bytes), options);
+    let mut decoder = Decoder::new_with_options(input, options);
     // Palette to RGB, 1, 2 and 4 bit gray to 8 bit.
     decoder.set_transformations(Transformations::EXPAND);
     decoder
@@ -121,22 +153,20 @@ fn srgb_primaries(found: ::png::SourceChromaticities) -> bool {
 }
 
 /// Names of the metadata chunks, from the chunk headers alone: their content may be a bomb.
-fn metadata(bytes: &[u8]) -> Vec<&'static str> {
+fn metadata(input: &mut Input<'_>) -> Vec<&'static str> {
     let mut names = Vec::new();
     let mut at = 8;
-    while let Some(head) = bytes.get(at..at + 8) {
-        let length = u32::from_be_bytes([head[0], head[1], head[2], head[3]]);
-        let name = match &head[4..8] {
+    let mut head = [0; 8];
+    while input.read_at(at, &mut head).is_ok() {
+        let [l3, l2, l1, l0, chunk @ ..] = head;
+        let name = match &chunk {
             b"eXIf" => Some("EXIF"),
             b"iTXt" | b"tEXt" | b"zTXt" => Some("text"),
             b"pHYs" => Some("resolution"),
             _ => None,
         };
         names.extend(name.filter(|name| !names.contains(name)));
-        let Ok(length) = usize::try_from(length) else {
-            break;
-        };
-        at = at.saturating_add(length).saturating_add(12);
+        at += u64::from(u32::from_be_bytes([l3, l2, l1, l0])) + 12;
     }
     names
 }

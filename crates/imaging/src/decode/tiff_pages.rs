@@ -7,7 +7,7 @@
 
 use std::collections::HashSet;
 
-use super::tiff::FORMAT;
+use super::{input::Input, tiff::FORMAT};
 use crate::{DecodeError, Limits};
 
 /// More directories than any pyramid or thumbnail needs.
@@ -36,8 +36,8 @@ struct Directory {
 /// # Errors
 /// [`DecodeError::Unsupported`] for several pages or a mask; [`DecodeError::Corrupt`] for a chain
 /// that loops; [`DecodeError::Truncated`] for one that leaves the file; a size over `limits`.
-pub(super) fn only_page(bytes: &[u8], limits: &Limits) -> Result<usize, DecodeError> {
-    let directories = chain(bytes)?;
+pub(super) fn only_page(input: &mut Input<'_>, limits: &Limits) -> Result<usize, DecodeError> {
+    let directories = chain(input)?;
     for directory in &directories {
         let side = |pixels| u32::try_from(pixels).unwrap_or(u32::MAX);
         limits.check_size(side(directory.width), side(directory.height))?;
@@ -73,12 +73,14 @@ pub(super) fn only_page(bytes: &[u8], limits: &Limits) -> Result<usize, DecodeEr
     }
 }
 
-fn chain(bytes: &[u8]) -> Result<Vec<Directory>, DecodeError> {
+fn chain(input: &mut Input<'_>) -> Result<Vec<Directory>, DecodeError> {
     let cut_off = || DecodeError::Truncated { format: FORMAT };
-    let words = Words {
-        bytes,
-        little: bytes.starts_with(b"II"),
-        big: is_big(bytes),
+    let mut magic = [0; 4];
+    input.read_at(0, &mut magic).map_err(|_| cut_off())?;
+    let mut words = Words {
+        input,
+        little: magic.starts_with(b"II"),
+        big: magic[2..] == *b"+\0" || magic[2..] == *b"\0+",
     };
     let mut directories = Vec::new();
     let mut seen = HashSet::new();
@@ -99,45 +101,50 @@ fn chain(bytes: &[u8]) -> Result<Vec<Directory>, DecodeError> {
     Ok(directories)
 }
 
-fn is_big(bytes: &[u8]) -> bool {
-    matches!(bytes.get(2..4), Some(b"+\0" | b"\0+"))
-}
-
 /// Numbers of the file, in its byte order and with its size of offsets.
-struct Words<'a> {
-    bytes: &'a [u8],
+struct Words<'r, 'a> {
+    input: &'r mut Input<'a>,
     little: bool,
     big: bool,
 }
 
-impl Words<'_> {
-    /// The unsigned number of `size` bytes at byte `at`.
-    fn number(&self, at: usize, size: usize) -> Option<u64> {
-        let field = self.bytes.get(at..at.checked_add(size)?)?;
+impl Words<'_, '_> {
+    /// The unsigned number of `size` bytes, at most 8, at byte `at`.
+    fn number(&mut self, at: u64, size: usize) -> Option<u64> {
+        let mut field = [0; 8];
+        self.input.read_at(at, &mut field[..size]).ok()?;
+        Some(self.joined(&field[..size]))
+    }
+
+    fn joined(&self, field: &[u8]) -> u64 {
         let join = |number: u64, byte: &u8| (number << 8) | u64::from(*byte);
-        Some(if self.little {
+        if self.little {
             field.iter().rev().fold(0, join)
         } else {
             field.iter().fold(0, join)
-        })
+        }
     }
 
-    fn offset(&self, at: usize) -> Option<u64> {
+    fn offset(&mut self, at: u64) -> Option<u64> {
         self.number(at, if self.big { 8 } else { 4 })
     }
 
     /// The directory at byte `at`, and where the next one is (0: there is none).
-    fn directory(&self, at: u64) -> Option<(Directory, u64)> {
-        let at = usize::try_from(at).ok()?;
+    fn directory(&mut self, at: u64) -> Option<(Directory, u64)> {
         let (count_size, entry_size) = if self.big { (8, 20) } else { (2, 12) };
-        let count = usize::try_from(self.number(at, count_size)?).ok()?;
-        let entries = at.checked_add(count_size)?;
+        let count = self.number(at, count_size)?;
+        let entries = at.checked_add(count_size as u64)?;
         let end = entries.checked_add(count.checked_mul(entry_size)?)?;
         let next = self.offset(end)?;
 
         let mut directory = Directory::default();
-        for entry in (entries..end).step_by(entry_size) {
-            let tag = u16::try_from(self.number(entry, 2)?).ok()?;
+        let mut entry = [0; 20];
+        for index in 0..count {
+            let entry = &mut entry[..if self.big { 20 } else { 12 }];
+            self.input
+                .read_at(entries + index * entry_size, entry)
+                .ok()?;
+            let tag = u16::try_from(self.joined(&entry[..2])).ok()?;
             let Some(value) = self.value(entry) else {
                 continue;
             };
@@ -154,14 +161,15 @@ impl Words<'_> {
     }
 
     /// The first number of an entry whose type is an unsigned integer stored in place.
-    fn value(&self, entry: usize) -> Option<u64> {
-        let size = match self.number(entry + 2, 2)? {
+    fn value(&self, entry: &[u8]) -> Option<u64> {
+        let size = match self.joined(&entry[2..4]) {
             1 => 1,
             3 => 2,
             4 => 4,
             16 if self.big => 8,
             _ => return None,
         };
-        self.number(entry + if self.big { 12 } else { 8 }, size)
+        let at = if self.big { 12 } else { 8 };
+        Some(self.joined(&entry[at..at + size]))
     }
 }

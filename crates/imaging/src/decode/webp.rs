@@ -5,12 +5,17 @@ use std::io::{Cursor, ErrorKind};
 use image::metadata::Orientation;
 use image_webp::{DecodingError, WebPDecoder};
 
-use super::Header;
+use super::{
+    Header,
+    input::Input,
+    rows::{StoredRows, Whole},
+};
 use crate::{DecodeError, Format, Limits};
 
 const FORMAT: Format = Format::WebP;
 
-pub(super) fn header(bytes: &[u8], limits: &Limits) -> Result<Header, DecodeError> {
+pub(super) fn header(input: &mut Input<'_>, limits: &Limits) -> Result<Header, DecodeError> {
+    let bytes = input.load().map_err(DecodeError::Read)?;
     let mut decoder = WebPDecoder::new(Cursor::new(bytes)).map_err(refused)?;
     let (width, height) = decoder.dimensions();
     limits.check_size(width, height)?;
@@ -45,8 +50,12 @@ pub(super) fn header(bytes: &[u8], limits: &Limits) -> Result<Header, DecodeErro
     })
 }
 
-/// `width * height * 3` RGB samples, as stored.
-pub(super) fn samples(bytes: &[u8], header: &Header) -> Result<Vec<u8>, DecodeError> {
+/// The decoder gives no rows before it has them all.
+pub(super) fn rows<'a>(
+    mut input: Input<'a>,
+    header: &Header,
+) -> Result<Box<dyn StoredRows + 'a>, DecodeError> {
+    let bytes = input.load().map_err(DecodeError::Read)?;
     let mut decoder = WebPDecoder::new(Cursor::new(bytes)).map_err(refused)?;
     let size_bytes = decoder
         .output_buffer_size()
@@ -59,7 +68,7 @@ pub(super) fn samples(bytes: &[u8], header: &Header) -> Result<Vec<u8>, DecodeEr
     }
     let mut samples = vec![0; size_bytes];
     decoder.read_image(&mut samples).map_err(refused)?;
-    Ok(samples)
+    Ok(Box::new(Whole(samples)))
 }
 
 /// The RIFF header declares the length: a shorter file is cut off, whatever the decoder can make

@@ -95,7 +95,8 @@ impl Checkpoint {
             return refuse("it belongs to another file");
         }
         let bands = self.next_row.div_ceil(shape.band_rows);
-        let at_a_band = self.next_row % shape.band_rows == 0 || self.next_row == shape.height;
+        let at_a_band =
+            self.next_row.is_multiple_of(shape.band_rows) || self.next_row == shape.height;
         let strips_fit = match &self.state {
             State::Tiff { strips } => u32::try_from(strips.len()) == Ok(bands),
             State::Jpeg | State::Png { .. } | State::WebP => true,

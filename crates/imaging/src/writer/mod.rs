@@ -13,6 +13,7 @@ mod deflate;
 mod filter;
 mod jpeg;
 mod png;
+mod shape;
 mod tiff;
 mod tiff_directory;
 mod webp;
@@ -20,11 +21,9 @@ mod webp;
 use bands::Bands;
 pub use checkpoint::Checkpoint;
 use checkpoint::State;
+use shape::Shape;
 
-use crate::{EncodeError, EncodeOptions, Format, encode::check_output, pixels::luma_of};
-
-/// Samples in a band, in bytes: enough that what each band costs on top does not count.
-const BAND_BYTES: usize = 2 << 20;
+use crate::{EncodeError, EncodeOptions, encode::check_output, pixels::luma_of};
 
 /// Writes a file from rows.
 ///
@@ -73,16 +72,6 @@ pub struct Finished {
     pub head: Vec<u8>,
     /// What follows the bytes taken; may be empty.
     pub tail: Vec<u8>,
-}
-
-/// The size of a picture and how it is cut.
-#[derive(Debug, Clone, Copy)]
-struct Shape {
-    width: u32,
-    height: u32,
-    gray: bool,
-    /// Rows in every band but the last, which may have fewer.
-    band_rows: u32,
 }
 
 impl Writer {
@@ -155,13 +144,20 @@ impl Writer {
         }
         let mut rest = rgb;
         while !rest.is_empty() {
-            let missing = self.shape.rows_of_band(self.band_row) - self.rows_in_hand();
-            let missing = usize::try_from(missing).unwrap_or(usize::MAX);
+            let band_rows = self.shape.rows_of_band(self.band_row);
+            let missing = usize::try_from(band_rows - self.rows_in_hand()).unwrap_or(usize::MAX);
             let (rows, after) = rest.split_at(rest.len().min(missing.saturating_mul(row_rgb)));
-            self.add(rows);
             rest = after;
-            if self.rows_in_hand() == self.shape.rows_of_band(self.band_row) {
-                self.finish_band()?;
+            if rows.len() / row_rgb == missing && self.samples.is_empty() && !self.shape.gray {
+                self.finish_band(rows)?;
+                continue;
+            }
+            self.add(rows);
+            if self.rows_in_hand() == band_rows {
+                let mut samples = std::mem::take(&mut self.samples);
+                self.finish_band(&samples)?;
+                samples.clear();
+                self.samples = samples;
             }
         }
         Ok(())
@@ -234,6 +230,10 @@ impl Writer {
     }
 
     fn add(&mut self, rgb: &[u8]) {
+        if self.samples.is_empty() {
+            let rows = usize::try_from(self.shape.rows_of_band(self.band_row)).unwrap_or(0);
+            self.samples.reserve_exact(rows * self.shape.row_bytes());
+        }
         if self.shape.gray {
             let pixels = rgb.as_chunks::<3>().0;
             self.samples.extend(pixels.iter().map(|&rgb| luma_of(rgb)));
@@ -242,17 +242,11 @@ impl Writer {
         }
     }
 
-    fn finish_band(&mut self) -> Result<(), EncodeError> {
-        let rows = self.rows_in_hand();
-        self.bands.push(
-            &self.shape,
-            &self.options,
-            self.band_row,
-            &self.samples,
-            &mut self.ready,
-        )?;
-        self.samples.clear();
-        self.band_row += rows;
+    fn finish_band(&mut self, samples: &[u8]) -> Result<(), EncodeError> {
+        let (shape, ready) = (&self.shape, &mut self.ready);
+        self.bands
+            .push(shape, &self.options, self.band_row, samples, ready)?;
+        self.band_row += shape.rows_of_band(self.band_row);
         Ok(())
     }
 
@@ -264,49 +258,5 @@ impl Writer {
             expected: u64::from(self.shape.height) * row_rgb,
             found: u64::from(self.next_row()) * row_rgb + pushed as u64,
         }
-    }
-}
-
-impl Shape {
-    fn new(options: &EncodeOptions, width: u32, height: u32) -> Self {
-        let mut shape = Self {
-            width,
-            height,
-            gray: options.gray,
-            band_rows: height,
-        };
-        let fitting = u32::try_from(BAND_BYTES / shape.row_bytes()).unwrap_or(u32::MAX);
-        shape.band_rows = match options.format {
-            Format::Png | Format::Tiff => fitting.max(1),
-            Format::Jpeg => {
-                let rows = fitting.min(jpeg::max_band_rows(width));
-                (rows / jpeg::BLOCK_ROWS).max(1) * jpeg::BLOCK_ROWS
-            }
-            Format::WebP => height,
-        };
-        shape
-    }
-
-    fn channels(&self) -> usize {
-        if self.gray { 1 } else { 3 }
-    }
-
-    /// Bytes in a row of samples as they are written.
-    fn row_bytes(&self) -> usize {
-        usize::try_from(self.width)
-            .unwrap_or(usize::MAX)
-            .saturating_mul(self.channels())
-    }
-
-    /// Bytes in a row as it is pushed.
-    fn row_rgb(&self) -> usize {
-        usize::try_from(self.width)
-            .unwrap_or(usize::MAX)
-            .saturating_mul(3)
-    }
-
-    /// Rows in the band that begins at `row`.
-    fn rows_of_band(&self, row: u32) -> u32 {
-        self.band_rows.min(self.height - row)
     }
 }

@@ -196,3 +196,69 @@ fn append_offset(offset: u64, big: bool, out: &mut Vec<u8>) -> Result<(), Encode
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Cursor;
+
+    use ::tiff::{decoder::Decoder, tags::Tag};
+
+    use super::*;
+
+    /// The directory as another reader finds it: whether it is `BigTIFF`, and its tags.
+    fn read(height: u32, icc: Option<&[u8]>) -> (bool, Decoder<Cursor<Vec<u8>>>) {
+        let shape = Shape {
+            width: 40_000,
+            height,
+            gray: false,
+            band_rows: 17,
+        };
+        let strips = u64::from(height.div_ceil(17));
+        let sizes: Vec<u32> = (0..height.div_ceil(17))
+            .map(|index| 1_000 + index)
+            .collect();
+        let file = write(&shape, icc, &sizes, |data_at| {
+            (0..strips).map(|index| data_at + index * 800_000).collect()
+        });
+        let file = file.unwrap();
+        (file[2] == 43, Decoder::new(Cursor::new(file)).unwrap())
+    }
+
+    #[test]
+    fn the_size_of_the_samples_decides_between_classic_and_big() {
+        for (height, big) in [
+            (17, false),
+            (33_333, false),
+            (33_334, true),
+            (100_000, true),
+        ] {
+            let (found, mut decoder) = read(height, Some(&[7; 333]));
+            assert_eq!(found, big, "{height}");
+            assert_eq!(decoder.dimensions().unwrap(), (40_000, height));
+            assert_eq!(decoder.chunk_dimensions(), (40_000, 17));
+            let offsets = decoder.get_tag_u64_vec(Tag::StripOffsets).unwrap();
+            let sizes = decoder.get_tag_u64_vec(Tag::StripByteCounts).unwrap();
+            let strips = u64::from(height.div_ceil(17));
+            assert_eq!((offsets.len() as u64, sizes.len() as u64), (strips, strips));
+            assert_eq!(
+                offsets[offsets.len() - 1],
+                offsets[0] + (strips - 1) * 800_000
+            );
+            assert_eq!(sizes[sizes.len() - 1], 1_000 + strips - 1);
+            let icc = decoder.get_tag_u8_vec(Tag::IccProfile).unwrap();
+            assert_eq!(icc, [7; 333]);
+        }
+    }
+
+    #[test]
+    fn offsets_that_classic_tiff_cannot_hold_are_an_error() {
+        let shape = Shape {
+            width: 10,
+            height: 10,
+            gray: true,
+            band_rows: 10,
+        };
+        let place = |_| vec![u64::from(u32::MAX) + 1];
+        assert!(write(&shape, None, &[1], place).is_err());
+    }
+}

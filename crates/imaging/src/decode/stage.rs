@@ -1,0 +1,107 @@
+//! From an opened file to its rows, format by format, whatever the file does to the decoder.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use image::metadata::Orientation;
+
+use super::{
+    Header,
+    input::Input,
+    jpeg, png,
+    rows::{StoredRows, upright},
+    tiff, webp,
+};
+use crate::{DecodeError, Format, Limits, sniff};
+
+/// Bytes from which the format of a file can be told.
+const SNIFFED_BYTES: u64 = 512;
+
+/// What is wrong when a decoder gives another number of samples than it should.
+pub(super) const DISAGREES: &str = "the size disagrees with the header";
+
+/// How far a file is read.
+pub(super) enum Stage<'a> {
+    /// Only the header was read.
+    Opened(Input<'a>),
+    Rows(Box<dyn StoredRows + 'a>),
+    /// Every row is given out and the end of the file was found sound.
+    Ended,
+    Failed,
+}
+
+impl<'a> Stage<'a> {
+    /// Lets the decoder do something, and starts it before if need be.
+    ///
+    /// # Errors
+    /// [`DecodeError`] of the work; every later call fails too.
+    pub(super) fn work<T>(
+        &mut self,
+        format: Format,
+        header: &Header,
+        limits: &Limits,
+        work: impl FnOnce(&mut dyn StoredRows) -> Result<T, DecodeError>,
+    ) -> Result<T, DecodeError> {
+        guarded(format, || {
+            let mut rows = match std::mem::replace(self, Self::Failed) {
+                Self::Rows(rows) => rows,
+                Self::Opened(input) => start(format, input, header, limits)?,
+                Self::Ended | Self::Failed => {
+                    return Err(DecodeError::corrupt(format, DISAGREES));
+                }
+            };
+            let done = work(rows.as_mut())?;
+            *self = Self::Rows(rows);
+            Ok(done)
+        })
+    }
+}
+
+/// Tells the format of a file and reads its header.
+///
+/// # Errors
+/// [`DecodeError`] for what is not handled, or larger than `limits`.
+pub(super) fn header(
+    input: &mut Input<'_>,
+    limits: &Limits,
+) -> Result<(Format, Header), DecodeError> {
+    let mut head = vec![0; usize::try_from(input.len().min(SNIFFED_BYTES)).unwrap_or(0)];
+    input.read_at(0, &mut head).map_err(DecodeError::Read)?;
+    let format = sniff(&head)?;
+    let header = guarded(format, || match format {
+        Format::Jpeg => jpeg::header(input, limits),
+        Format::Png => png::header(input, limits),
+        Format::Tiff => tiff::header(input, limits),
+        Format::WebP => webp::header(input, limits),
+    })?;
+    Ok((format, header))
+}
+
+fn start<'a>(
+    format: Format,
+    input: Input<'a>,
+    header: &Header,
+    limits: &Limits,
+) -> Result<Box<dyn StoredRows + 'a>, DecodeError> {
+    let mut rows = match format {
+        Format::Jpeg => jpeg::rows(input, header)?,
+        Format::Png => png::rows(input, header)?,
+        Format::Tiff => tiff::rows(input, header, limits)?,
+        Format::WebP => webp::rows(input, header)?,
+    };
+    if header.orientation == Orientation::NoTransforms {
+        return Ok(rows);
+    }
+    let turned = upright(rows.as_mut(), header)?;
+    Ok(Box::new(
+        turned.ok_or_else(|| DecodeError::corrupt(format, DISAGREES))?,
+    ))
+}
+
+/// Turns a decoder's panic into a damaged file: a hostile input must not end the process.
+fn guarded<T>(
+    format: Format,
+    work: impl FnOnce() -> Result<T, DecodeError>,
+) -> Result<T, DecodeError> {
+    catch_unwind(AssertUnwindSafe(work))
+        .unwrap_or_else(|_| Err(DecodeError::corrupt(format, "the decoder gave up")))
+}

@@ -1,0 +1,61 @@
+//! The size of a picture, and how it is cut into bands.
+
+use super::jpeg;
+use crate::{EncodeOptions, Format};
+
+/// Samples in a band, in bytes: enough that what each band costs on top does not count.
+const BAND_BYTES: usize = 2 << 20;
+
+/// The size of a picture and how it is cut.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Shape {
+    pub width: u32,
+    pub height: u32,
+    pub gray: bool,
+    /// Rows in every band but the last, which may have fewer.
+    pub band_rows: u32,
+}
+
+impl Shape {
+    pub(super) fn new(options: &EncodeOptions, width: u32, height: u32) -> Self {
+        let mut shape = Self {
+            width,
+            height,
+            gray: options.gray,
+            band_rows: height,
+        };
+        let fitting = u32::try_from(BAND_BYTES / shape.row_bytes()).unwrap_or(u32::MAX);
+        shape.band_rows = match options.format {
+            Format::Png | Format::Tiff => fitting.max(1),
+            Format::Jpeg => {
+                let rows = fitting.min(jpeg::max_band_rows(width));
+                (rows / jpeg::BLOCK_ROWS).max(1) * jpeg::BLOCK_ROWS
+            }
+            Format::WebP => height,
+        };
+        shape
+    }
+
+    pub(super) fn channels(&self) -> usize {
+        if self.gray { 1 } else { 3 }
+    }
+
+    /// Bytes in a row of samples as they are written.
+    pub(super) fn row_bytes(&self) -> usize {
+        usize::try_from(self.width)
+            .unwrap_or(usize::MAX)
+            .saturating_mul(self.channels())
+    }
+
+    /// Bytes in a row as it is pushed.
+    pub(super) fn row_rgb(&self) -> usize {
+        usize::try_from(self.width)
+            .unwrap_or(usize::MAX)
+            .saturating_mul(3)
+    }
+
+    /// Rows in the band that begins at `row`.
+    pub(super) fn rows_of_band(&self, row: u32) -> u32 {
+        self.band_rows.min(self.height - row)
+    }
+}
