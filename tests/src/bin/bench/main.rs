@@ -1,11 +1,13 @@
-//! The measurements of `make bench`: our side and another program's in turns, on one machine, in one
+//! The measurements of `make bench`, `make load` and `make soak`. In `make bench`: our side and another program's in turns, on one machine, in one
 //! run, so that the ratio stands although the machine is never quiet. Without the other program our
 //! side is measured alone.
 
 mod engine;
 mod leases;
+mod load;
 mod peer;
 mod queue;
+mod soak;
 mod table;
 mod whole;
 
@@ -17,6 +19,11 @@ enum Command {
     Engine(engine::EngineArgs),
     /// Times no-op jobs through the queue and through the program after `--`; under with-services.sh.
     Queue(queue::QueueArgs),
+    /// A hundred thousand jobs through the queue, and claims beside millions of jobs that have ended;
+    /// under with-services.sh.
+    Load(load::LoadArgs),
+    /// A mixed load for some time: memory, connections, tables; under with-services.sh.
+    Soak(soak::SoakArgs),
 }
 
 #[tokio::main]
@@ -24,5 +31,7 @@ async fn main() -> anyhow::Result<()> {
     match Command::parse() {
         Command::Engine(args) => engine::run(&args),
         Command::Queue(args) => queue::run(&args).await,
+        Command::Load(args) => load::run(&args).await,
+        Command::Soak(args) => soak::run(&args).await,
     }
 }
