@@ -1,6 +1,6 @@
 # The front door. Anything longer than a line is a script under deploy/.
 .DEFAULT_GOAL := help
-.PHONY: help up down demo test chaos check bench clean
+.PHONY: help up down demo test chaos check bench load soak clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1\t\2/p' Makefile | expand -t 8
@@ -25,6 +25,12 @@ check: ## Format, lints, docs, licences, unused dependencies
 
 bench: ## Run the benchmarks; the numbers land in target/bench/
 	@deploy/bench/run.sh
+
+load: ## A hundred thousand jobs through the queue, claims beside millions of ended ones (minutes)
+	@deploy/bench/run.sh load
+
+soak: ## A mixed load for MINUTES=30: does memory, or a table, grow?
+	@deploy/bench/run.sh soak
 
 clean: ## Stop the stack; remove its data, the demo's pictures and the build
 	@deploy/local/clean.sh

@@ -11,13 +11,15 @@ readonly OUT=$TARGET/bench PROGRAMS=$TARGET/release
 
 usage() {
     cat <<'END'
-usage: deploy/bench/run.sh [engine|queue]...      both without an argument
+usage: deploy/bench/run.sh [engine|queue|load|soak]...      engine and queue without an argument
 
 Prints tables and writes OUT/*.json, with OUT the folder bench/ of the build's. Variables:
   UPRES_BENCH_SIZE=full      the engine also with the shapes of the release: 4 GB, minutes
   UPRES_BENCH_TIMESTEPS      the schedule (default 200)
   UPRES_BENCH_THREADS        threads of either engine (default: all cores)
   UPRES_ORACLE               folder of the PyTorch reference, oracle.py (default: ../shared/oracle)
+  UPRES_BENCH_ROWS           ended jobs in the large table of `load` (default 5000000)
+  MINUTES                    length of `soak` (default 30)
   UPRES_BENCH_PYTHON         a Python that has what the reference needs (default: one is made in OUT)
 END
 }
@@ -120,9 +122,20 @@ queue() {
     "$LOCAL/with-services.sh" "$PROGRAMS/upres-bench" queue --out "$OUT/queue.json" "${GRAPHILE[@]}"
 }
 
+load() {
+    need_services
+    "$LOCAL/with-services.sh" "$PROGRAMS/upres-bench" load --out "$OUT/load.json" \
+        ${UPRES_BENCH_ROWS:+--rows "$UPRES_BENCH_ROWS"}
+}
+
+soak() {
+    need_services
+    "$LOCAL/with-services.sh" "$PROGRAMS/upres-bench" soak --out "$OUT/soak.txt"
+}
+
 for part in "$@"; do
     case $part in
-        engine | queue) ;;
+        engine | queue | load | soak) ;;
         -h | --help) usage; exit 0 ;;
         *) usage >&2; exit 2 ;;
     esac

@@ -1,6 +1,6 @@
 //! API keys: scopes, prefixes, tenants' eyes.
 
-use journey_tests::{World, photo};
+use journey_tests::{DEADLINE, World, photo, until};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
@@ -96,4 +96,31 @@ async fn secrets_are_neither_stored_nor_logged() -> anyhow::Result<()> {
         "the worker logged something as long as a secret"
     );
     Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_revoked_key_is_soon_refused_by_every_coordinator() -> anyhow::Result<()> {
+    let mut world = World::plain("revoked").await?;
+    world.start_coordinator().await?;
+    let request = json!({"scopes": ["read"]});
+    let made = world.request(Method::POST, "/v1/keys").json(&request);
+    let made: Value = made.send().await?.json().await?;
+    let (key, id) = (made["key"].as_str(), made["id"].as_str());
+    let (key, id) = (key.unwrap_or_default(), id.unwrap_or_default());
+    let client = reqwest::Client::new();
+    let list = async |coordinator: usize| -> anyhow::Result<StatusCode> {
+        let jobs = client.get(format!("{}/v1/jobs", world.url(coordinator)));
+        Ok(jobs.bearer_auth(key).send().await?.status())
+    };
+    assert_eq!(
+        (list(0).await?, list(1).await?),
+        (StatusCode::OK, StatusCode::OK)
+    );
+    let revoke = world.request(Method::DELETE, &format!("/v1/keys/{id}"));
+    assert_eq!(revoke.send().await?.status(), StatusCode::NO_CONTENT);
+    assert_eq!(list(0).await?, StatusCode::UNAUTHORIZED);
+    until("the other refuses it", DEADLINE, async || {
+        Ok(list(1).await? == StatusCode::UNAUTHORIZED)
+    })
+    .await
 }

@@ -93,7 +93,7 @@ async fn a_job_says_what_it_costs_before_anybody_works_on_it() -> anyhow::Result
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_no_image_is_accepted_at_an_estimate_and_left_to_the_worker() -> anyhow::Result<()>
 {
-    let world = World::plain("no-price").await?;
+    let world = World::plain("no_price").await?;
     world.store.put("in/empty.png", Vec::new()).await?;
     world.store.put("in/text.png", vec![b'x'; 90_000]).await?;
     for (name, side) in [("empty", 0), ("text", 300)] {

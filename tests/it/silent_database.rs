@@ -1,6 +1,8 @@
 //! Connections to the database fall silent without an end, as when a firewall forgets them.
 
 use journey_tests::{DEADLINE, OwnPostgres, Proxy, World, WorldOptions, until};
+use reqwest::{Method, StatusCode};
+use sqlx::Connection as _;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_coordinator_outlives_silent_connections_to_its_database() -> anyhow::Result<()> {
@@ -31,4 +33,34 @@ async fn a_coordinator_outlives_silent_connections_to_its_database() -> anyhow::
     let after = world.submit_photo("after").await?;
     world.succeeds(&after).await?;
     Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_is_answered_although_the_database_says_nothing() -> anyhow::Result<()> {
+    let world = World::plain("silent_request").await?;
+    let id = world.submit_photo("a").await?;
+    let mut conn = world.database().await?;
+    let mut tx = conn.begin().await?;
+    sqlx::query("lock table jobs in access exclusive mode")
+        .execute(&mut *tx)
+        .await?;
+    let ask = async |method: Method, path: String| -> anyhow::Result<StatusCode> {
+        let answer = world.request(method, &path).send();
+        Ok(tokio::time::timeout(DEADLINE, answer).await??.status())
+    };
+    let asked = tokio::try_join!(
+        ask(Method::GET, "/v1/jobs".to_owned()),
+        ask(Method::GET, format!("/v1/jobs/{id}")),
+        ask(Method::GET, format!("/v1/jobs/{id}?wait=1")),
+        ask(Method::POST, format!("/v1/jobs/{id}/cancel")),
+        ask(Method::GET, "/metrics".to_owned()),
+    );
+    let away = StatusCode::SERVICE_UNAVAILABLE;
+    assert_eq!(asked?, (away, away, away, away, away));
+    tx.rollback().await?;
+    let cancel = format!("/v1/jobs/{id}/cancel");
+    until("it is cancelled after all", DEADLINE, async || {
+        Ok(ask(Method::POST, cancel.clone()).await? == StatusCode::OK)
+    })
+    .await
 }

@@ -195,6 +195,11 @@ impl World {
         self.coordinators.remove(0).1.terminate(deadline).await
     }
 
+    /// The coordinators that run, the oldest first.
+    pub fn coordinators(&self) -> impl Iterator<Item = &Process> {
+        self.coordinators.iter().map(|(_, process)| process)
+    }
+
     /// What the first coordinator has logged.
     #[must_use]
     pub fn coordinator_log(&self) -> String {

@@ -4,7 +4,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use sqlx::{PgConnection, PgPool};
+use sqlx::{Connection as _, PgConnection, PgPool};
 use tokio_util::task::TaskTracker;
 use upres_common::job::JobId;
 use upres_common::job::request::FieldError;
@@ -14,6 +14,7 @@ use crate::dispatch::Bell;
 use crate::group::Group;
 use crate::store::StoreError;
 use crate::store::idempotency::{self, Earlier};
+use crate::store::kept::Kept;
 use crate::store::submissions::{self, Inserted, NewJob, NewKey};
 use crate::submit::{SubmitError, Submitted};
 
@@ -23,11 +24,13 @@ type Answer = Result<Submitted, SubmitError>;
 
 /// Starts the task behind [`Accept`]. It rings for what it accepts.
 pub fn group(tasks: &TaskTracker, pool: &PgPool, bell: &Arc<Bell>) -> Accept {
-    let (pool, bell) = (pool.clone(), Arc::clone(bell));
+    let (kept, bell) = (Arc::new(Kept::new(pool)), Arc::clone(bell));
     Group::start(tasks, move |jobs: Vec<NewJob>| {
-        let (pool, bell) = (pool.clone(), Arc::clone(&bell));
+        let (kept, bell) = (Arc::clone(&kept), Arc::clone(&bell));
         async move {
-            let answers = accept(&pool, &jobs).await?;
+            let mut conn = kept.take().await?;
+            let answers = accept(&mut conn, &jobs).await?;
+            kept.keep(conn);
             bell.work.notify_one();
             Ok(answers)
         }
@@ -38,8 +41,8 @@ pub fn group(tasks: &TaskTracker, pool: &PgPool, bell: &Arc<Bell>) -> Accept {
 ///
 /// # Errors
 /// [`StoreError`]; nothing was accepted then.
-pub async fn accept(pool: &PgPool, jobs: &[NewJob]) -> Result<Vec<Answer>, StoreError> {
-    let mut tx = pool.begin().await?;
+pub async fn accept(conn: &mut PgConnection, jobs: &[NewJob]) -> Result<Vec<Answer>, StoreError> {
+    let mut tx = conn.begin().await?;
     let mut refused: Vec<Option<Answer>> = Vec::new();
     refused.resize_with(jobs.len(), || None);
     answer_keys(&mut tx, jobs, &mut refused).await?;

@@ -106,7 +106,15 @@ impl PresentedKey {
         }
     }
 
-    fn digest(&self) -> Vec<u8> {
+    /// The public half.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// Of the secret half; what is stored of it.
+    #[must_use]
+    pub fn digest(&self) -> Vec<u8> {
         Sha256::digest(self.secret.as_bytes()).to_vec()
     }
 }
@@ -226,7 +234,7 @@ pub async fn authenticate(
 }
 
 /// Looks at every byte whatever it finds, so that the time taken tells nothing.
-fn equal_in_constant_time(left: &[u8], right: &[u8]) -> bool {
+pub(crate) fn equal_in_constant_time(left: &[u8], right: &[u8]) -> bool {
     left.len() == right.len()
         && left
             .iter()

@@ -7,6 +7,9 @@ use secrecy::{ExposeSecret, SecretString};
 use upres_common::objects::{S3Args, UriPrefix};
 use upres_common::telemetry::LogArgs;
 
+/// One for each kind of work that keeps a connection, and two for all others.
+const MIN_CONNECTIONS: u32 = 8;
+
 /// Everything `serve` needs.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Config {
@@ -170,8 +173,10 @@ impl Config {
         if let Err(problem) = crate::store::pool(&self.database.database_url, 1) {
             problems.push(problem);
         }
-        if self.database.database_connections < 2 {
-            problems.push("--database-connections must be at least 2".to_owned());
+        if self.database.database_connections < MIN_CONNECTIONS {
+            problems.push(format!(
+                "--database-connections must be at least {MIN_CONNECTIONS}: some are kept for claims, heartbeats and the like"
+            ));
         }
         let amqp = self.amqp_url.expose_secret();
         if !amqp.starts_with("amqp://") && !amqp.starts_with("amqps://") {
@@ -192,7 +197,9 @@ impl Config {
         if self.dispatch.release_at_least < 1 {
             problems.push("--release-at-least must be at least 1".to_owned());
         }
-        if self.dispatch.release_limit < self.dispatch.release_at_least {
+        if self.dispatch.release_limit < 1 {
+            problems.push("--release-limit must be at least 1".to_owned());
+        } else if self.dispatch.release_limit < self.dispatch.release_at_least {
             problems.push("--release-limit must not be below --release-at-least".to_owned());
         }
         if self.retry.quarantine_after < 1 {

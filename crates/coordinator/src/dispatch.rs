@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use secrecy::{ExposeSecret, SecretString};
-use sqlx::PgPool;
+use sqlx::{PgConnection, PgPool};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use upres_common::broker::{BrokerError, Publisher};
@@ -18,6 +18,7 @@ use upres_common::job::{Class, JobEvent};
 
 use crate::config::DispatchConfig;
 use crate::store::jobs::{TransitionError, transition};
+use crate::store::kept::Kept;
 use crate::store::outbox::Allowance;
 use crate::store::{StoreError, listing, outbox, within_patience};
 
@@ -102,6 +103,7 @@ async fn relay(
     let mut swept = Instant::now();
     let mut queued = None::<Instant>;
     let mut allowance = Rate::default();
+    let kept = Kept::new(pool);
     while !stop.is_cancelled() {
         if swept.elapsed() >= config.resend_after / 2 {
             swept = Instant::now();
@@ -112,8 +114,11 @@ async fn relay(
             broker_errors_only(within_patience(queue_due(pool)).await)?;
         }
         let tick = async {
-            let allowance = allowance.now(pool, config).await?;
-            tick(pool, publisher, allowance).await
+            let mut conn = kept.take().await?;
+            let allowance = allowance.now(&mut conn, config).await?;
+            let ticked = tick(&mut conn, publisher, allowance).await?;
+            kept.keep(conn);
+            Ok(ticked)
         };
         let ticked = broker_errors_only(within_patience(tick).await)?;
         let ticked = ticked.unwrap_or_default();
@@ -139,7 +144,7 @@ struct Rate {
 impl Rate {
     async fn now(
         &mut self,
-        pool: &PgPool,
+        conn: &mut PgConnection,
         config: &DispatchConfig,
     ) -> Result<Allowance, DispatchError> {
         if let Some((measured, allowance)) = self.measured
@@ -147,8 +152,7 @@ impl Rate {
         {
             return Ok(allowance);
         }
-        let mut conn = pool.acquire().await?;
-        let pace = listing::pace(&mut conn).await?.unwrap_or_default();
+        let pace = listing::pace(conn).await?.unwrap_or_default();
         #[expect(clippy::cast_possible_truncation, reason = "a bound need not be exact")]
         let tile_steps = (pace * config.release.as_secs_f64()) as i64;
         let allowance = Allowance {
@@ -193,17 +197,15 @@ pub enum Ticked {
 /// # Errors
 /// [`DispatchError`].
 pub async fn tick(
-    pool: &PgPool,
+    conn: &mut PgConnection,
     publisher: &Publisher,
     allowance: Allowance,
 ) -> Result<Ticked, DispatchError> {
     let mut ticked = Ticked::Done;
     for class in Class::ALL {
-        let mut conn = pool.acquire().await?;
-        let taken = outbox::take(&mut conn, class, BATCH, allowance).await?;
-        drop(conn);
+        let taken = outbox::take(conn, class, BATCH, allowance).await?;
         if !taken.rows.is_empty() {
-            publish(pool, publisher, &taken.rows).await?;
+            publish(conn, publisher, &taken.rows).await?;
         }
         if taken.more {
             ticked = Ticked::More;
@@ -215,7 +217,7 @@ pub async fn tick(
 }
 
 async fn publish(
-    pool: &PgPool,
+    conn: &mut PgConnection,
     publisher: &Publisher,
     taken: &[outbox::TakenRow],
 ) -> Result<(), DispatchError> {
@@ -229,16 +231,17 @@ async fn publish(
     };
     match publisher.publish(&envelopes).await {
         Ok(confirmed) => {
-            let mut conn = pool.acquire().await?;
-            outbox::mark_sent(&mut conn, &ids(true, &confirmed)).await?;
-            outbox::give_back(&mut conn, &ids(false, &confirmed)).await?;
+            outbox::mark_sent(conn, &ids(true, &confirmed)).await?;
+            let unsent = ids(false, &confirmed);
+            if !unsent.is_empty() {
+                outbox::give_back(conn, &unsent).await?;
+            }
             metrics::counter!("upres_wakeups_sent_total").increment(confirmed.len() as u64);
             Ok(())
         }
         Err(error) => {
             // Some may have arrived: they are sent twice then, which is harmless.
-            let mut conn = pool.acquire().await?;
-            outbox::give_back(&mut conn, &ids(false, &vec![false; taken.len()])).await?;
+            outbox::give_back(conn, &ids(false, &vec![false; taken.len()])).await?;
             Err(error.into())
         }
     }

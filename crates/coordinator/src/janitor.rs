@@ -10,12 +10,15 @@ use tokio_util::sync::CancellationToken;
 use upres_common::objects::{ObjectError, ObjectStore};
 
 use crate::config::JanitorConfig;
-use crate::store::{StoreError, idempotency, retention};
+use crate::store::{StoreError, idempotency, retention, within};
 
 /// Rows in one statement.
 const BATCH: i64 = 500;
 /// Jobs that ended longer ago say nothing about which buckets are still in use.
 const BUCKET_MEMORY: Duration = Duration::from_secs(30 * 24 * 3600);
+
+/// Longer than the slowest statement takes on a table of millions of jobs.
+const PATIENCE: Duration = Duration::from_secs(300);
 
 /// What was removed, or would be.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
@@ -98,10 +101,12 @@ async fn sweep_uploads(
     age: Duration,
     dry_run: bool,
 ) -> Result<u64, SweepError> {
-    let mut conn = pool.acquire().await?;
-    let buckets = retention::buckets(&mut conn, BUCKET_MEMORY).await?;
-    let before = retention::moment_ago(&mut conn, age).await?;
-    drop(conn);
+    let looked = within(PATIENCE, async {
+        let mut conn = pool.acquire().await?;
+        let buckets = retention::buckets(&mut conn, BUCKET_MEMORY).await?;
+        Ok::<_, SweepError>((buckets, retention::moment_ago(&mut conn, age).await?))
+    });
+    let (buckets, before) = looked.await?;
     let mut found = 0;
     for bucket in buckets {
         let uploads = match objects.list_uploads(&bucket).await {
@@ -120,11 +125,13 @@ async fn sweep_uploads(
             if upload.begun_at.is_none_or(|begun_at| begun_at > before) {
                 continue;
             }
-            let mut conn = pool.acquire().await?;
-            if !retention::is_orphan(&mut conn, &upload.uri, &upload.upload_id).await? {
+            let orphan = within(PATIENCE, async {
+                let mut conn = pool.acquire().await?;
+                retention::is_orphan(&mut conn, &upload.uri, &upload.upload_id).await
+            });
+            if !orphan.await? {
                 continue;
             }
-            drop(conn);
             found += 1;
             tracing::info!(object.key = %upload.uri, dry_run, "orphaned upload");
             if !dry_run {
@@ -136,15 +143,18 @@ async fn sweep_uploads(
 }
 
 async fn sweep_keys(pool: &PgPool, dry_run: bool) -> Result<u64, SweepError> {
-    let mut conn = pool.acquire().await?;
-    if dry_run {
-        return Ok(idempotency::count_old(&mut conn).await?);
-    }
     let mut removed = 0;
     loop {
-        let batch = idempotency::forget(&mut conn, BATCH).await?;
+        let batch = within(PATIENCE, async {
+            let mut conn = pool.acquire().await?;
+            match dry_run {
+                true => idempotency::count_old(&mut conn).await,
+                false => idempotency::forget(&mut conn, BATCH).await,
+            }
+        });
+        let batch = batch.await?;
         removed += batch;
-        if batch == 0 {
+        if batch == 0 || dry_run {
             return Ok(removed);
         }
     }
@@ -152,16 +162,18 @@ async fn sweep_keys(pool: &PgPool, dry_run: bool) -> Result<u64, SweepError> {
 
 async fn sweep_jobs(pool: &PgPool, days: u32, dry_run: bool) -> Result<u64, SweepError> {
     let age = Duration::from_secs(u64::from(days) * 24 * 3600);
-    let mut conn = pool.acquire().await?;
-    if dry_run {
-        let count = retention::count_ended(&mut conn, age).await?;
-        return Ok(u64::try_from(count).unwrap_or_default());
-    }
     let mut removed = 0;
     loop {
-        let batch = retention::remove_ended(&mut conn, age, BATCH).await?;
+        let batch = within(PATIENCE, async {
+            let mut conn = pool.acquire().await?;
+            match dry_run {
+                true => retention::count_ended(&mut conn, age).await,
+                false => retention::remove_ended(&mut conn, age, BATCH).await,
+            }
+        });
+        let batch = batch.await?;
         removed += batch;
-        if batch == 0 {
+        if batch == 0 || dry_run {
             return Ok(removed);
         }
     }

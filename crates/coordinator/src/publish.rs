@@ -4,21 +4,28 @@
 //! steps: (1) a transaction notes what is to be published and marks the job as publishing, which only
 //! the holder of the lease can do, and from then on nobody can cancel it, reap it or claim it;
 //! (2) without a transaction, the store is told to complete the upload; (3) a transaction records the
-//! result. A crash between 2 and 3 leaves the job publishing: the reaper calls [`finish`] again,
+//! result. A crash between 2 and 3 leaves the job publishing: the reaper calls [`Door::finish`] again,
 //! which looks at the object itself. Its metadata say which job and lease wrote it, so the question
 //! "did that completion happen?" has an answer, and completing twice is harmless.
+//!
+//! Steps 1 and 3 are done for many results at once, see `steps`; the store is asked for each alone.
+
+pub mod steps;
 
 use sqlx::PgPool;
-use upres_common::job::{ErrorType, JobError, JobEvent, JobId, JobState};
+use tokio_util::task::TaskTracker;
+use upres_common::job::{ErrorType, JobError, JobEvent, JobId};
 use upres_common::lease::{LeaseRef, Outcome, SettledAnswer};
 use upres_common::objects::{Completion, ObjectError, ObjectInfo, ObjectStore};
 
 use crate::config::RetryConfig;
-use crate::lease::{self, Failed};
-use crate::store::attempts::{self, AttemptOutcome};
+use crate::fail::{Failed, fail};
+use crate::group::{Group, NotDone};
+use crate::lease;
 use crate::store::jobs::{self, TransitionError, transition};
 use crate::store::publications::{self, Publication};
-use crate::store::{StoreError, in_seconds};
+use crate::store::{StoreError, within_patience};
+use steps::Begun;
 
 /// Why a publication came to no end. It is taken up again: by the worker, which asks again, or by
 /// the reaper.
@@ -33,6 +40,9 @@ pub enum PublishError {
     /// The database.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The database did not do it.
+    #[error(transparent)]
+    NotDone(#[from] NotDone),
 }
 
 impl From<sqlx::Error> for PublishError {
@@ -41,103 +51,132 @@ impl From<sqlx::Error> for PublishError {
     }
 }
 
-/// Publishes the result of the attempt that holds the lease. From a superseded attempt it changes
-/// nothing and says so.
-///
-/// # Errors
-/// [`PublishError`]; asking again is safe.
-pub async fn publish(
-    pool: &PgPool,
-    objects: &ObjectStore,
-    retry: &RetryConfig,
-    lease: LeaseRef,
-    outcome: &Outcome,
-) -> Result<SettledAnswer, PublishError> {
-    if !begin(pool, retry, lease, outcome).await? {
-        let repeated = lease::has_succeeded(pool, lease.job_id, lease.token).await?;
-        let state = if repeated { "succeeded" } else { "superseded" };
-        return Ok(SettledAnswer {
-            state: state.to_owned(),
-            superseded: !repeated,
-        });
-    }
-    let state = finish(pool, objects, retry, lease.job_id).await?;
-    Ok(SettledAnswer {
-        state,
-        superseded: false,
-    })
+/// The only place where results become visible.
+#[derive(Debug, Clone)]
+pub struct Door {
+    pool: PgPool,
+    objects: ObjectStore,
+    retry: RetryConfig,
+    begin: Group<(LeaseRef, Outcome), Begun>,
+    record: Group<Publication, String>,
 }
 
-/// Step 1. Returns whether the attempt may publish: it holds the lease.
-async fn begin(
-    pool: &PgPool,
-    retry: &RetryConfig,
-    lease: LeaseRef,
-    outcome: &Outcome,
-) -> Result<bool, PublishError> {
-    let mut tx = pool.begin().await?;
-    let LeaseRef { job_id, token } = lease;
-    match jobs::lock(&mut tx, job_id).await {
-        // Asked again while, or after, somebody was at it: carry on from the object.
-        Ok(JobState::Running {
-            token: held,
-            publishing: true,
-            ..
-        }) => return Ok(held == token),
-        Ok(_) => {}
-        Err(TransitionError::Store(error)) => return Err(error.into()),
-        Err(TransitionError::Refused(_) | TransitionError::NoSuchJob(_)) => return Ok(false),
-    }
-    // A submission that names this output as its input is committed by now, or sees that we publish.
-    publications::lock_output(&mut tx, job_id).await?;
-    let lease_until = in_seconds(&mut tx, retry.publish_again_after.as_secs_f64()).await?;
-    publications::record_publication(&mut tx, job_id, outcome).await?;
-    match transition(
-        &mut tx,
-        job_id,
-        &JobEvent::PublicationBegun { token, lease_until },
-    )
-    .await
-    {
-        Ok(_) => tx.commit().await?,
-        // The note above is rolled back with the transaction.
-        Err(TransitionError::Refused(_) | TransitionError::NoSuchJob(_)) => return Ok(false),
-        Err(TransitionError::Store(error)) if error.is_unique_violation() => {
-            return Err(PublishError::OutputBusy);
+impl Door {
+    /// Starts the tasks that do what the database has to do for many results at once.
+    pub fn new(
+        tasks: &TaskTracker,
+        pool: &PgPool,
+        objects: &ObjectStore,
+        retry: RetryConfig,
+    ) -> Self {
+        Self {
+            pool: pool.clone(),
+            objects: objects.clone(),
+            retry,
+            begin: steps::group_begin(tasks, pool, retry.publish_again_after),
+            record: steps::group_record(tasks, pool),
         }
-        Err(TransitionError::Store(error)) => return Err(error.into()),
     }
-    Ok(true)
-}
 
-/// Steps 2 and 3, from wherever an earlier try stopped. Returns the job's state.
-///
-/// # Errors
-/// [`PublishError`]; the job stays as it is then.
-pub async fn finish(
-    pool: &PgPool,
-    objects: &ObjectStore,
-    retry: &RetryConfig,
-    id: JobId,
-) -> Result<String, PublishError> {
-    let mut conn = pool.acquire().await?;
-    let Some(publication) = publications::publication(&mut conn, id).await? else {
-        // Somebody else finished it between the caller's look and ours.
-        let state = jobs::state_name(&mut conn, id).await?;
-        return Ok(state.unwrap_or_else(|| "superseded".to_owned()));
-    };
-    let master = jobs::is_input(&mut conn, &publication.output).await?;
-    drop(conn);
-    let made_visible = match master {
-        true => Err(JobError::new(
-            ErrorType::OutputIsInput,
-            "the output has become the input of a job, and a master is never overwritten",
-        )),
-        false => make_visible(objects, &publication).await?,
-    };
-    match made_visible {
-        Ok(()) => record(pool, objects, &publication).await,
-        Err(error) => give_up(pool, objects, retry, &publication, &error).await,
+    /// Publishes the result of the attempt that holds the lease. From a superseded attempt it changes
+    /// nothing and says so.
+    ///
+    /// # Errors
+    /// [`PublishError`]; asking again is safe.
+    pub async fn publish(
+        &self,
+        lease: LeaseRef,
+        outcome: Outcome,
+    ) -> Result<SettledAnswer, PublishError> {
+        match self.begin.ask((lease, outcome)).await? {
+            Begun::Yes(publication) => Ok(SettledAnswer {
+                state: self.make_and_record(*publication).await?,
+                superseded: false,
+            }),
+            Begun::OutputBusy => Err(PublishError::OutputBusy),
+            Begun::Superseded => {
+                let repeated = lease::has_succeeded(&self.pool, lease.job_id, lease.token);
+                let repeated = within_patience(repeated).await?;
+                let state = if repeated { "succeeded" } else { "superseded" };
+                Ok(SettledAnswer {
+                    state: state.to_owned(),
+                    superseded: !repeated,
+                })
+            }
+        }
+    }
+
+    /// Steps 2 and 3, from wherever an earlier try stopped. Returns the job's state.
+    ///
+    /// # Errors
+    /// [`PublishError`]; the job stays as it is then.
+    pub async fn finish(&self, id: JobId) -> Result<String, PublishError> {
+        let looked = within_patience(async {
+            let mut conn = self.pool.acquire().await?;
+            let found = publications::under_way(&mut conn, &[id]).await?.pop();
+            match found {
+                Some(publication) => Ok(Ok(publication)),
+                None => jobs::state_name(&mut conn, id).await.map(Err),
+            }
+        });
+        match looked.await? {
+            Ok(publication) => self.make_and_record(publication).await,
+            // Somebody else finished it between the caller's look and ours.
+            Err(state) => Ok(state.unwrap_or_else(|| "superseded".to_owned())),
+        }
+    }
+
+    async fn make_and_record(&self, publication: Publication) -> Result<String, PublishError> {
+        let made_visible = match publication.output_is_input {
+            true => Err(JobError::new(
+                ErrorType::OutputIsInput,
+                "the output has become the input of a job, and a master is never overwritten",
+            )),
+            false => make_visible(&self.objects, &publication).await?,
+        };
+        match made_visible {
+            Ok(()) => self.record(publication).await,
+            Err(error) => self.give_up(publication, error).await,
+        }
+    }
+
+    /// Step 3, after success.
+    async fn record(&self, mut publication: Publication) -> Result<String, PublishError> {
+        let sha256 = &mut publication.outcome.sha256;
+        if sha256.is_none() {
+            *sha256 = Some(self.objects.sha256(&publication.output).await?);
+        }
+        Ok(self.record.ask(publication).await?)
+    }
+
+    /// Step 3, after failure: the attempt failed. First the upload is aborted, so that nobody can
+    /// complete it any more, neither another coordinator nor an earlier try of our own whose answer was
+    /// lost; then the object is looked at once more. Only after that is it certain that nothing became
+    /// visible; a store that refuses either leaves the publication open until it does not.
+    async fn give_up(
+        &self,
+        publication: Publication,
+        error: JobError,
+    ) -> Result<String, PublishError> {
+        let (output, upload_id) = (&publication.output, &publication.outcome.upload_id);
+        self.objects.abort_upload(output, upload_id).await?;
+        let there = self.objects.head(output).await?;
+        if there.is_some_and(|there| is_ours(&there, &publication)) {
+            return self.record(publication).await;
+        }
+        let (job_id, token) = (publication.job_id, publication.token);
+        let ended = within_patience(async {
+            let mut tx = self.pool.begin().await?;
+            transition(&mut tx, job_id, &JobEvent::PublicationEnded { token }).await?;
+            tx.commit().await?;
+            let failed = Failed::reported(error);
+            fail(&self.pool, LeaseRef { job_id, token }, &failed, &self.retry).await
+        });
+        match ended.await {
+            Ok(state) => Ok(state.name().to_owned()),
+            Err(TransitionError::Refused(refusal)) => Ok(refusal.from.to_owned()),
+            Err(error) => Err(only_store(error).into()),
+        }
     }
 }
 
@@ -211,78 +250,6 @@ fn is_ours(there: &ObjectInfo, publication: &Publication) -> bool {
             owner.job_id == publication.job_id
                 && owner.token == publication.outcome.upload_token
         })
-}
-
-/// Step 3, after success.
-async fn record(
-    pool: &PgPool,
-    objects: &ObjectStore,
-    publication: &Publication,
-) -> Result<String, PublishError> {
-    let sha256 = match &publication.outcome.sha256 {
-        Some(sha256) => sha256.clone(),
-        None => objects.sha256(&publication.output).await?,
-    };
-    let mut tx = pool.begin().await?;
-    let id = publication.job_id;
-    jobs::lock(&mut tx, id).await.map_err(only_store)?;
-    publications::record_result(&mut tx, publication, &sha256).await?;
-    match transition(
-        &mut tx,
-        id,
-        &JobEvent::Completed {
-            token: publication.token,
-        },
-    )
-    .await
-    {
-        Ok(state) => {
-            attempts::end(&mut tx, id, AttemptOutcome::Succeeded, None, false).await?;
-            tx.commit().await?;
-            tracing::info!(job.id = %id, job.attempt = publication.attempt, object.key = %publication.output, "result published");
-            metrics::counter!("upres_jobs_total", "outcome" => "succeeded").increment(1);
-            Ok(state.name().to_owned())
-        }
-        // Two finished it side by side; the other was first and recorded the same.
-        Err(TransitionError::Refused(refusal)) => Ok(refusal.from.to_owned()),
-        Err(error) => Err(only_store(error).into()),
-    }
-}
-
-/// Step 3, after failure: the attempt failed. First the upload is aborted, so that nobody can complete
-/// it any more, neither another coordinator nor an earlier try of our own whose answer was lost; then
-/// the object is looked at once more. Only after that is it certain that nothing became visible; a
-/// store that refuses either leaves the publication open until it does not.
-async fn give_up(
-    pool: &PgPool,
-    objects: &ObjectStore,
-    retry: &RetryConfig,
-    publication: &Publication,
-    error: &JobError,
-) -> Result<String, PublishError> {
-    let (output, upload_id) = (&publication.output, &publication.outcome.upload_id);
-    objects.abort_upload(output, upload_id).await?;
-    let there = objects.head(output).await?;
-    if there.is_some_and(|there| is_ours(&there, publication)) {
-        return record(pool, objects, publication).await;
-    }
-    let lease = LeaseRef {
-        job_id: publication.job_id,
-        token: publication.token,
-    };
-    let mut tx = pool.begin().await?;
-    let ended = JobEvent::PublicationEnded { token: lease.token };
-    match transition(&mut tx, lease.job_id, &ended).await {
-        Ok(_) => tx.commit().await?,
-        Err(TransitionError::Refused(refusal)) => return Ok(refusal.from.to_owned()),
-        Err(error) => return Err(only_store(error).into()),
-    }
-    let failed = Failed::reported(error.clone());
-    match lease::fail(pool, lease, &failed, retry).await {
-        Ok(state) => Ok(state.name().to_owned()),
-        Err(TransitionError::Refused(refusal)) => Ok(refusal.from.to_owned()),
-        Err(error) => Err(only_store(error).into()),
-    }
 }
 
 /// Gives up an upload that nobody will complete. A failure here costs storage, not correctness.

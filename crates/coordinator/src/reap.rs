@@ -15,8 +15,8 @@ use upres_common::lease::LeaseRef;
 use upres_common::objects::ObjectStore;
 
 use crate::config::RetryConfig;
-use crate::lease::{self, Failed};
-use crate::publish;
+use crate::fail::{Failed, fail};
+use crate::publish::{self, Door};
 use crate::store::jobs::{TransitionError, transition};
 use crate::store::leases::{self, Lapsed};
 use crate::store::{StoreError, in_seconds, outbox, within_patience};
@@ -37,6 +37,8 @@ pub struct Reaper {
     pub pool: PgPool,
     /// The object store.
     pub objects: ObjectStore,
+    /// Where publications are finished.
+    pub door: Door,
     /// What an error costs.
     pub retry: RetryConfig,
 }
@@ -95,10 +97,11 @@ impl Reaper {
     /// # Errors
     /// [`StoreError`].
     pub async fn tick_publications(&self) -> Result<(), StoreError> {
-        let mut conn = self.pool.acquire().await?;
-        let lapsed = leases::lapsed(&mut conn, true, BATCH).await?;
-        drop(conn);
-        stream::iter(lapsed)
+        let lapsed = within_patience(async {
+            let mut conn = self.pool.acquire().await?;
+            leases::lapsed(&mut conn, true, BATCH).await
+        });
+        stream::iter(lapsed.await?)
             .for_each_concurrent(PUBLICATIONS, |job| async move {
                 log(self.finish(&job).await);
             })
@@ -109,7 +112,7 @@ impl Reaper {
     /// Returns what became of the job, if its lease was still lapsed.
     async fn requeue(&self, job: &Lapsed) -> Result<Option<JobState>, StoreError> {
         let lease = reference(job);
-        match lease::fail(&self.pool, lease, &Failed::lost(), &self.retry).await {
+        match fail(&self.pool, lease, &Failed::lost(), &self.retry).await {
             Ok(state) => {
                 metrics::counter!("upres_leases_lapsed_total").increment(1);
                 Ok(Some(state))
@@ -122,14 +125,18 @@ impl Reaper {
 
     async fn finish(&self, job: &Lapsed) -> Result<(), StoreError> {
         let (id, token) = (job.job_id, job.token);
-        let mut tx = self.pool.begin().await?;
-        let lease_until = in_seconds(&mut tx, PUBLICATION_PAUSE_SECS).await?;
-        match transition(&mut tx, id, &JobEvent::Renewed { token, lease_until }).await {
-            Ok(_) => tx.commit().await?,
+        let renewed = within_patience(async {
+            let mut tx = self.pool.begin().await?;
+            let lease_until = in_seconds(&mut tx, PUBLICATION_PAUSE_SECS).await?;
+            transition(&mut tx, id, &JobEvent::Renewed { token, lease_until }).await?;
+            Ok(tx.commit().await?)
+        });
+        match renewed.await {
+            Ok(()) => {}
             Err(TransitionError::Refused(_) | TransitionError::NoSuchJob(_)) => return Ok(()),
             Err(TransitionError::Store(error)) => return Err(error),
         }
-        match publish::finish(&self.pool, &self.objects, &self.retry, id).await {
+        match self.door.finish(id).await {
             Ok(state) => tracing::info!(job.id = %id, state, "unfinished publication finished"),
             Err(error) => {
                 tracing::warn!(job.id = %id, error = &error as &dyn std::error::Error, "publication stays unfinished for now");

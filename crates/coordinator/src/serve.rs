@@ -15,8 +15,10 @@ use crate::api::{self, App};
 use crate::config::Config;
 use crate::dispatch::Bell;
 use crate::group::Group;
+use crate::publish::Door;
 use crate::reap::Reaper;
-use crate::{accept, cli, dispatch, janitor, lease, metrics, store};
+use crate::store::kept::Kept;
+use crate::{accept, cli, dispatch, fail, janitor, lease, metrics, store};
 
 /// Requests that are being answered get this long at the end.
 const GRACE: Duration = Duration::from_secs(10);
@@ -44,9 +46,11 @@ pub(crate) async fn serve(config: Config) -> anyhow::Result<()> {
         Arc::clone(&bell),
         stop.clone(),
     ));
+    let door = Door::new(&tasks, &pool, &objects, config.retry);
     let reaper = Reaper {
         pool: pool.clone(),
         objects: objects.clone(),
+        door: door.clone(),
         retry: config.retry,
     };
     tasks.spawn(reaper.run(config.lease.reap_interval, stop.clone()));
@@ -60,11 +64,13 @@ pub(crate) async fn serve(config: Config) -> anyhow::Result<()> {
         accept: accept::group(&tasks, &pool, &bell),
         claims: group_claims(&tasks, &pool, config.lease.lease_ttl_secs),
         heartbeats: group_heartbeats(&tasks, &pool, config.lease.lease_ttl_secs),
+        failures: fail::group(&tasks, &pool, config.retry),
+        door,
+        keys: Arc::default(),
         pool,
         objects,
         bell,
         metrics,
-        retry: config.retry,
         uploads: config.uploads(),
         tasks: tasks.clone(),
         stop: stop.clone(),
@@ -97,10 +103,15 @@ fn group_claims(
     pool: &PgPool,
     ttl_secs: u32,
 ) -> Group<ClaimRequest, Vec<Lease>> {
-    let pool = pool.clone();
+    let kept = Arc::new(Kept::new(pool));
     Group::start(tasks, move |requests: Vec<ClaimRequest>| {
-        let pool = pool.clone();
-        async move { lease::claim(&pool, &requests, ttl_secs).await }
+        let kept = Arc::clone(&kept);
+        async move {
+            let mut conn = kept.take().await?;
+            let leases = lease::claim(&mut conn, &requests, ttl_secs).await?;
+            kept.keep(conn);
+            Ok(leases)
+        }
     })
 }
 
@@ -109,12 +120,15 @@ fn group_heartbeats(
     pool: &PgPool,
     ttl_secs: u32,
 ) -> Group<Vec<Beat>, Vec<Verdict>> {
-    let pool = pool.clone();
+    let kept = Arc::new(Kept::new(pool));
     Group::start(tasks, move |requests: Vec<Vec<Beat>>| {
-        let pool = pool.clone();
+        let kept = Arc::clone(&kept);
         async move {
             let beats = requests.concat();
-            let mut verdicts = lease::heartbeat(&pool, &beats, ttl_secs).await?.into_iter();
+            let mut conn = kept.take().await?;
+            let verdicts = lease::heartbeat(&mut conn, &beats, ttl_secs).await?;
+            kept.keep(conn);
+            let mut verdicts = verdicts.into_iter();
             let answers = requests
                 .iter()
                 .map(|beats| verdicts.by_ref().take(beats.len()).collect());

@@ -12,7 +12,7 @@ use crate::auth::Caller;
 use crate::group::NotDone;
 use crate::price::price;
 use crate::store::submissions::{NewJob, NewKey};
-use crate::store::{StoreError, idempotency};
+use crate::store::{StoreError, idempotency, within_patience};
 
 /// Why a request was not accepted.
 #[derive(Debug, thiserror::Error)]
@@ -119,9 +119,12 @@ async fn earlier(
     key: Option<&NewKey>,
 ) -> Result<Option<JobId>, SubmitError> {
     let Some(key) = key else { return Ok(None) };
-    let mut conn = pool.acquire().await?;
     let (tenant, name) = (caller.tenant.clone(), key.key.clone());
-    let mut found = idempotency::find(&mut conn, &[tenant], &[name]).await?;
+    let found = within_patience(async {
+        let mut conn = pool.acquire().await?;
+        idempotency::find(&mut conn, &[tenant], &[name]).await
+    });
+    let mut found = found.await?;
     found
         .pop()
         .flatten()

@@ -9,13 +9,17 @@ use sqlx::{
 use upres_common::job::state::LeaseToken;
 use upres_common::job::view::Progress;
 use upres_common::job::{Class, ErrorType, JobError, JobEvent, JobId, JobRequest, JobState};
-use upres_common::lease::{Beat, ClaimRequest, Lease, LeaseRef, Verdict};
+use upres_common::lease::{Beat, ClaimRequest, Lease, LeaseRef, Outcome, Verdict};
+use upres_coordinator::accept::accept;
 use upres_coordinator::config::RetryConfig;
-use upres_coordinator::lease::{self, Failed, cancel, fail, heartbeat, revive};
+use upres_coordinator::fail::{Failed, fail, fail_all};
+use upres_coordinator::lease::{self, cancel, heartbeat, revive};
+use upres_coordinator::publish::steps::{self, Begun};
 use upres_coordinator::store::jobs::{self, TransitionError, transition};
 use upres_coordinator::store::outbox::Allowance;
-use upres_coordinator::store::submissions::{self, NewJob};
-use upres_coordinator::store::{StoreError, in_seconds, leases, listing, outbox, publications};
+use upres_coordinator::store::submissions::{self, NewJob, NewKey};
+use upres_coordinator::store::{StoreError, idempotency, in_seconds, leases, listing, outbox};
+use upres_coordinator::submit::{SubmitError, Submitted};
 
 const TTL_SECS: u32 = 60;
 
@@ -29,7 +33,10 @@ async fn claim(
         worker_id: worker_id.to_owned(),
         job_ids: ids.to_vec(),
     };
-    Ok(lease::claim(pool, &[request], ttl_secs).await?.concat())
+    let mut conn = pool.acquire().await?;
+    Ok(lease::claim(&mut conn, &[request], ttl_secs)
+        .await?
+        .concat())
 }
 
 async fn submit(conn: &mut PgConnection, change: impl FnOnce(&mut JobRequest)) -> JobId {
@@ -372,7 +379,8 @@ async fn beat(pool: &PgPool, lease: LeaseRef) -> Verdict {
         upload_id: None,
         resume: None,
     };
-    let verdicts = heartbeat(pool, &[beat], TTL_SECS).await;
+    let mut conn = pool.acquire().await.unwrap();
+    let verdicts = heartbeat(&mut conn, &[beat], TTL_SECS).await;
     verdicts.expect("the database answers")[0]
 }
 
@@ -459,7 +467,7 @@ async fn workers_that_ask_together_are_answered_apart(pool: PgPool) {
         request("b", &ids[1..]),
         request("c", &[JobId::fresh()]),
     ];
-    let answers = lease::claim(&pool, &requests, TTL_SECS).await.unwrap();
+    let answers = lease::claim(&mut conn, &requests, TTL_SECS).await.unwrap();
     let granted = |index: usize| -> HashSet<JobId> {
         answers[index].iter().map(|lease| lease.job_id).collect()
     };
@@ -484,7 +492,7 @@ async fn workers_that_ask_together_are_answered_apart(pool: PgPool) {
             }
         })
         .collect();
-    let verdicts = heartbeat(&pool, &beats, TTL_SECS).await.unwrap();
+    let verdicts = heartbeat(&mut conn, &beats, TTL_SECS).await.unwrap();
     let expected = [
         Verdict::Cancelled,
         Verdict::Held,
@@ -524,32 +532,213 @@ async fn a_lease_that_was_renewed_since_the_reaper_looked_is_left_alone(pool: Pg
     assert_eq!(beat(&pool, lease).await, Verdict::Held);
 }
 
+fn outcome() -> Outcome {
+    let outcome = serde_json::json!({
+        "upload_id": "u", "upload_token": 1, "parts": [], "sha256": "", "bytes": 0, "width": 4, "height": 4,
+        "progress": {"tiles": 1, "tiles_total": 1, "tile_steps_total": 1},
+        "timings": {}, "warnings": [],
+    });
+    serde_json::from_value(outcome).unwrap()
+}
+
 #[sqlx::test(migrator = "upres_coordinator::store::MIGRATOR")]
 async fn of_two_jobs_with_one_output_one_publishes(pool: PgPool) {
     let mut conn = pool.acquire().await.unwrap();
-    let mut begun = Vec::new();
+    let again_after = std::time::Duration::from_secs(300);
+    let mut requests = Vec::new();
     for _ in 0..2 {
         let id = submit(&mut conn, |_| {}).await;
-        let lease = begin(&pool, id).await;
-        let outcome = serde_json::json!({
-            "upload_id": "u", "upload_token": 1, "parts": [], "sha256": "", "bytes": 0, "width": 4, "height": 4,
-            "progress": {"tiles": 1, "tiles_total": 1, "tile_steps_total": 1},
-            "timings": {}, "warnings": [],
-        });
-        let outcome = serde_json::from_value(outcome).unwrap();
-        publications::record_publication(&mut conn, id, &outcome)
-            .await
-            .unwrap();
-        let token = lease.token;
-        let lease_until = in_seconds(&mut conn, 300.0).await.unwrap();
-        let event = JobEvent::PublicationBegun { token, lease_until };
-        begun.push(transition(&mut conn, id, &event).await);
+        requests.push((begin(&pool, id).await, outcome()));
     }
-    assert!(begun[0].is_ok());
-    assert!(matches!(&begun[1], Err(TransitionError::Store(error)) if error.is_unique_violation()));
+    let together = steps::begin(&mut conn, &requests, again_after).await;
+    assert!(together.is_err_and(|error| error.is_refusal() && error.is_unique_violation()));
+    let mut begun = Vec::new();
+    for request in requests {
+        let alone = steps::begin(&mut conn, &[request], again_after).await;
+        begun.extend(alone.unwrap());
+    }
+    assert!(matches!(begun[0], Begun::Yes(_)));
+    assert!(matches!(begun[1], Begun::OutputBusy));
     let asked = ["s3://derivatives/1.tif", "s3://derivatives/2.tif"].map(str::to_owned);
     let found = submissions::being_published(&mut conn, &asked).await;
     assert_eq!(found.unwrap(), HashSet::from([asked[0].clone()]));
+}
+
+#[sqlx::test(migrator = "upres_coordinator::store::MIGRATOR")]
+async fn results_are_published_together_each_under_its_own_token(pool: PgPool) {
+    let mut conn = pool.acquire().await.unwrap();
+    let again_after = std::time::Duration::from_secs(300);
+    let mut leases = Vec::new();
+    for number in 0..4 {
+        let output = format!("s3://derivatives/{number}.tif");
+        let id = submit(&mut conn, |job| job.output = output).await;
+        leases.push(begin(&pool, id).await);
+    }
+    // The first is held, and asked for twice; the second was superseded; of the third the output is a
+    // master by now; the fourth was cancelled.
+    let stale = LeaseRef {
+        token: LeaseToken(leases[1].token.0 - 1),
+        ..leases[1]
+    };
+    submit(&mut conn, |job| {
+        job.input = "s3://derivatives/2.tif".to_owned()
+    })
+    .await;
+    cancel(&pool, leases[3].job_id).await.unwrap();
+    let requests = [leases[0], stale, leases[2], leases[0], leases[3]].map(|l| (l, outcome()));
+    let begun = steps::begin(&mut conn, &requests, again_after).await;
+    let publications: Vec<_> = begun
+        .unwrap()
+        .into_iter()
+        .map(|begun| match begun {
+            Begun::Yes(publication) => Some(*publication),
+            _ => None,
+        })
+        .collect();
+    let master = |index: usize| publications[index].as_ref().map(|p| p.output_is_input);
+    let expected = [Some(false), None, Some(true), Some(false), None];
+    assert_eq!([0, 1, 2, 3, 4].map(master), expected);
+
+    let mut other = publications[2].clone().unwrap();
+    other.token = LeaseToken(0);
+    let results = [0, 3].map(|index| publications[index].clone().unwrap());
+    let results = [results.to_vec(), vec![other]].concat();
+    let states = steps::record(&mut conn, &results).await.unwrap();
+    assert_eq!(states, ["succeeded", "succeeded", "running"]);
+    let again = steps::record(&mut conn, &results[..1]).await.unwrap();
+    assert_eq!(again, ["succeeded"]);
+    let ids = leases
+        .iter()
+        .map(|lease| lease.job_id.0)
+        .collect::<Vec<_>>();
+    let outcomes: Vec<String> = sqlx::query_scalar(
+        "select outcome from attempts where job_id = any($1) order by lease_token",
+    )
+    .bind(&ids)
+    .fetch_all(&mut *conn)
+    .await
+    .unwrap();
+    assert_eq!(outcomes, ["succeeded", "running", "running", "cancelled"]);
+}
+
+#[sqlx::test(migrator = "upres_coordinator::store::MIGRATOR")]
+async fn failures_reported_together_are_judged_apart(pool: PgPool) {
+    let mut conn = pool.acquire().await.unwrap();
+    let mut leases = Vec::new();
+    for _ in 0..4 {
+        let id = submit(&mut conn, |job| job.max_attempts = 2).await;
+        leases.push(begin(&pool, id).await);
+    }
+    let report = |lease, error_type| (lease, Failed::reported(JobError::new(error_type, "so")));
+    let stale = LeaseRef {
+        token: LeaseToken(leases[3].token.0 - 1),
+        ..leases[3]
+    };
+    let nobody = LeaseRef {
+        job_id: JobId::fresh(),
+        ..leases[0]
+    };
+    let reports = [
+        report(leases[0], ErrorType::InputUnreadable),
+        report(leases[1], ErrorType::Storage),
+        report(leases[2], ErrorType::DeviceLost),
+        report(stale, ErrorType::Storage),
+        report(nobody, ErrorType::Storage),
+        // A worker that did not hear the answer reports again.
+        report(leases[1], ErrorType::Storage),
+        (leases[3], Failed::lost()),
+    ];
+    let answers = fail_all(&mut conn, &reports, &at_once()).await.unwrap();
+    let names: Vec<_> = answers
+        .iter()
+        .map(|answer| match answer {
+            Ok(state) => state.name(),
+            Err(TransitionError::Refused(refusal)) => refusal.from,
+            Err(_) => "no such job",
+        })
+        .collect();
+    assert_eq!(
+        names,
+        [
+            "failed",
+            "queued",
+            "queued",
+            "running",
+            "no such job",
+            "queued",
+            "running"
+        ]
+    );
+    let accepted = [true, true, true, false, false, false, false];
+    assert_eq!(
+        answers.iter().map(Result::is_ok).collect::<Vec<_>>(),
+        accepted
+    );
+    let waiting: i64 = sqlx::query_scalar("select count(*) from outbox")
+        .fetch_one(&mut *conn)
+        .await
+        .unwrap();
+    assert_eq!(waiting, 2);
+    let failures: Vec<i32> =
+        sqlx::query_scalar("select failures from jobs order by array_position($1, job_id)")
+            .bind(
+                leases
+                    .iter()
+                    .map(|lease| lease.job_id.0)
+                    .collect::<Vec<_>>(),
+            )
+            .fetch_all(&mut *conn)
+            .await
+            .unwrap();
+    assert_eq!(failures, [0, 1, 0, 0]);
+}
+
+#[sqlx::test(migrator = "upres_coordinator::store::MIGRATOR")]
+async fn submissions_that_arrive_together_are_judged_apart(pool: PgPool) {
+    let mut conn = pool.acquire().await.unwrap();
+    submit(&mut conn, |_| {}).await;
+    let new = |output: &str, key: Option<(&str, u8)>| {
+        let request = JobRequest::new("s3://masters/2.tif", output);
+        NewJob {
+            id: JobId::fresh(),
+            tenant: "tenant".to_owned(),
+            job: request.validate().unwrap(),
+            cost: 3,
+            traceparent: None,
+            key: key.map(|(key, digest)| NewKey {
+                key: key.to_owned(),
+                request_sha256: vec![digest],
+            }),
+        }
+    };
+    let jobs = [
+        new("s3://derivatives/a.tif", Some(("k", 1))),
+        new("s3://derivatives/b.tif", Some(("k", 1))),
+        new("s3://masters/1.tif", None),
+        new("s3://derivatives/c.tif", None),
+    ];
+    let answers = accept(&mut conn, &jobs).await.unwrap();
+    let first = jobs[0].id;
+    assert!(matches!(&answers[0], Ok(Submitted::Fresh(job)) if job.id == first));
+    assert!(matches!(&answers[1], Err(SubmitError::KeyBusy)));
+    assert!(matches!(&answers[2], Err(SubmitError::Conflict(_))));
+    assert!(matches!(&answers[3], Ok(Submitted::Fresh(job)) if job.cost == Some(3)));
+
+    // Another session has the key: the answer of its request is not known yet.
+    let mut tx = pool.begin().await.unwrap();
+    let held = (["tenant".to_owned()], ["held".to_owned()]);
+    let busy = idempotency::lock(&mut tx, &held.0, &held.1).await.unwrap();
+    assert!(busy.is_empty());
+    let again = [
+        new("s3://derivatives/a.tif", Some(("k", 1))),
+        new("s3://derivatives/a.tif", Some(("held", 1))),
+    ];
+    let answers = accept(&mut conn, &again).await.unwrap();
+    assert!(matches!(&answers[0], Ok(Submitted::Earlier(id)) if *id == first));
+    assert!(matches!(&answers[1], Err(SubmitError::KeyBusy)));
+    let other = [new("s3://derivatives/d.tif", Some(("k", 2)))];
+    let answers = accept(&mut conn, &other).await.unwrap();
+    assert!(matches!(&answers[0], Err(SubmitError::KeyReused)));
 }
 
 #[sqlx::test(migrator = "upres_coordinator::store::MIGRATOR")]

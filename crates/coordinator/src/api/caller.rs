@@ -6,15 +6,15 @@ use axum::http::{HeaderMap, header};
 
 use super::App;
 use super::error::ApiError;
-use crate::auth::{self, Caller, PresentedKey, Scope};
+use crate::auth::{Caller, PresentedKey, Scope};
 
 impl FromRequestParts<App> for Caller {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
         let key = bearer(&parts.headers)?;
-        let mut conn = app.pool.acquire().await?;
-        auth::authenticate(&mut conn, &key)
+        app.keys
+            .authenticate(&app.pool, &key)
             .await?
             .ok_or(ApiError::Unauthenticated(
                 "this API key is unknown or was revoked",

@@ -256,6 +256,7 @@ impl From<PublishError> for ApiError {
                 Self::Unavailable("another job is writing this output; ask again, it is safe")
             }
             PublishError::Store(error) => error.into(),
+            PublishError::NotDone(error) => error.into(),
         }
     }
 }

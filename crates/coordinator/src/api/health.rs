@@ -6,7 +6,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 
 use super::App;
-use crate::store::listing;
+use crate::store::{listing, within_patience};
 
 /// A database that takes longer is not ready.
 const READY_TIMEOUT: Duration = Duration::from_secs(2);
@@ -40,8 +40,11 @@ pub async fn metrics(State(app): State<App>) -> Result<String, (StatusCode, &'st
         StatusCode::SERVICE_UNAVAILABLE,
         "the database does not answer\n",
     );
-    let mut conn = app.pool.acquire().await.map_err(|_| away)?;
-    let backlog = listing::backlog(&mut conn).await.map_err(|_| away)?;
+    let backlog = within_patience(async {
+        let mut conn = app.pool.acquire().await?;
+        listing::backlog(&mut conn).await
+    });
+    let backlog = backlog.await.map_err(|_| away)?;
     #[expect(
         clippy::cast_precision_loss,
         reason = "gauges are floating-point numbers"

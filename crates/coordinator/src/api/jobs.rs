@@ -17,6 +17,7 @@ use super::caller::require;
 use super::error::{ApiError, Body, Problem, cannot_sign};
 use crate::auth::{Caller, Scope};
 use crate::store::listing::{self, Filter};
+use crate::store::{StoreError, within_patience};
 use crate::submit::{self, Submission, Submitted};
 use crate::{lease, publish};
 
@@ -32,6 +33,8 @@ const MAX_IDEMPOTENCY_KEY: usize = 255;
 const REPLAYED: &str = "idempotency-replayed";
 const DEFAULT_PAGE: i64 = 50;
 const MAX_PAGE: i64 = 500;
+/// How long a cancellation waits for the object store.
+const ABORT_TIME: Duration = Duration::from_secs(5);
 /// How long a link to a result works.
 const LINK_LIFETIME: Duration = Duration::from_secs(3600);
 
@@ -125,15 +128,13 @@ pub async fn read(
             .ok_or_else(|| ApiError::field("/wait", "give whole seconds, at most 60"))?;
         wait_for_change(&app, &caller, id, known, Duration::from_secs(seconds)).await?;
     }
-    let mut conn = app.pool.acquire().await?;
-    if known.is_some() && known == listing::version(&mut conn, &caller.tenant, id).await? {
+    if known.is_some() && known == version(&app, &caller, id).await? {
         return Ok((
             StatusCode::NOT_MODIFIED,
             [(header::RETRY_AFTER, POLL_AFTER)],
         )
             .into_response());
     }
-    drop(conn);
     let job = find(&app, &caller, id).await?;
     let tag = HeaderValue::from_str(&format!("\"{}\"", job.version))
         .expect("a number is made of harmless characters");
@@ -157,14 +158,14 @@ async fn wait_for_change(
     let deadline = Instant::now() + wait;
     let mut known = known;
     loop {
-        let mut conn = app.pool.acquire().await?;
-        let Some((version, terminal)) =
-            listing::version_and_end(&mut conn, &caller.tenant, id).await?
-        else {
+        // A connection is not held while nothing happens: there may be many who wait.
+        let looked = within_patience(async {
+            let mut conn = app.pool.acquire().await?;
+            listing::version_and_end(&mut conn, &caller.tenant, id).await
+        });
+        let Some((version, terminal)) = looked.await? else {
             return Ok(());
         };
-        // A connection is not held while nothing happens: there may be many who wait.
-        drop(conn);
         if terminal || *known.get_or_insert(version) != version {
             return Ok(());
         }
@@ -192,9 +193,12 @@ pub async fn list(
 ) -> Result<Json<JobPage>, ApiError> {
     require(&caller, Scope::Read)?;
     let (filter, limit) = page_request(query)?;
-    let mut conn = app.pool.acquire().await?;
     // One more than asked for tells whether there is another page.
-    let mut jobs = listing::page(&mut conn, &caller.tenant, &filter, limit + 1).await?;
+    let page = within_patience(async {
+        let mut conn = app.pool.acquire().await?;
+        listing::page(&mut conn, &caller.tenant, &filter, limit + 1).await
+    });
+    let mut jobs = page.await?;
     let wanted = usize::try_from(limit).unwrap_or(usize::MAX);
     let more = jobs.len() > wanted;
     jobs.truncate(wanted);
@@ -258,8 +262,10 @@ pub async fn cancel(
 ) -> Result<Json<JobView>, ApiError> {
     require(&caller, Scope::Cancel)?;
     let id = find(&app, &caller, job_id(&id)?).await?.id;
-    if let Some(left) = lease::cancel(&app.pool, id).await? {
-        publish::abort(&app.objects, &left.output, &left.upload_id).await;
+    if let Some(left) = within_patience(lease::cancel(&app.pool, id)).await? {
+        let abort = publish::abort(&app.objects, &left.output, &left.upload_id);
+        // Of a store that hangs the caller need not hear: worker and janitor abort it, too.
+        let _ = tokio::time::timeout(ABORT_TIME, abort).await;
     }
     Ok(Json(find(&app, &caller, id).await?))
 }
@@ -277,7 +283,7 @@ pub async fn retry(
 ) -> Result<(StatusCode, Json<JobView>), ApiError> {
     require(&caller, Scope::Submit)?;
     let id = find(&app, &caller, job_id(&id)?).await?.id;
-    lease::revive(&app.pool, id).await?;
+    within_patience(lease::revive(&app.pool, id)).await?;
     app.bell.work.notify_one();
     Ok((StatusCode::ACCEPTED, Json(find(&app, &caller, id).await?)))
 }
@@ -317,10 +323,21 @@ pub async fn result(
 }
 
 async fn find(app: &App, caller: &Caller, id: JobId) -> Result<JobView, ApiError> {
-    let mut conn = app.pool.acquire().await?;
-    listing::find(&mut conn, &caller.tenant, id)
+    let found = within_patience(async {
+        let mut conn = app.pool.acquire().await?;
+        listing::find(&mut conn, &caller.tenant, id).await
+    });
+    found
         .await?
         .ok_or(ApiError::NotFound("there is no such job"))
+}
+
+async fn version(app: &App, caller: &Caller, id: JobId) -> Result<Option<i64>, StoreError> {
+    within_patience(async {
+        let mut conn = app.pool.acquire().await?;
+        listing::version(&mut conn, &caller.tenant, id).await
+    })
+    .await
 }
 
 /// An id that cannot be one names no job.

@@ -13,7 +13,7 @@ use super::App;
 use super::caller::require;
 use super::error::{ApiError, Body, Problem};
 use crate::auth::{self, Caller, NewKey, Scope};
-use crate::store::keys;
+use crate::store::{keys, within_patience};
 
 /// A key to be made, in the caller's tenant.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -71,8 +71,11 @@ pub async fn create(
 ) -> Result<(StatusCode, Json<NewKeyView>), ApiError> {
     require(&caller, Scope::Admin)?;
     let new = new_key(caller.tenant, request)?;
-    let mut conn = app.pool.acquire().await?;
-    let (key, id) = auth::create(&mut conn, new).await?;
+    let (key, id) = within_patience(async {
+        let mut conn = app.pool.acquire().await?;
+        auth::create(&mut conn, new).await
+    })
+    .await?;
     tracing::info!(key.id = id, "API key made");
     Ok((
         StatusCode::CREATED,
@@ -126,22 +129,22 @@ fn new_key(tenant: String, request: KeyRequest) -> Result<NewKey, ApiError> {
     responses((status = 200, body = Vec<KeyView>, description = "Oldest first")), security(("key" = ["admin"])))]
 pub async fn list(State(app): State<App>, caller: Caller) -> Result<Json<Vec<KeyView>>, ApiError> {
     require(&caller, Scope::Admin)?;
-    let mut conn = app.pool.acquire().await?;
-    let keys = keys::list(&mut conn, &caller.tenant)
-        .await?
-        .into_iter()
-        .map(|key| KeyView {
-            id: key.key_id,
-            label: key.label,
-            scopes: key.scopes,
-            read_prefixes: key.read_prefixes,
-            write_prefixes: key.write_prefixes,
-            created_at: key.created_at,
-        });
+    let keys = within_patience(async {
+        let mut conn = app.pool.acquire().await?;
+        keys::list(&mut conn, &caller.tenant).await
+    });
+    let keys = keys.await?.into_iter().map(|key| KeyView {
+        id: key.key_id,
+        label: key.label,
+        scopes: key.scopes,
+        read_prefixes: key.read_prefixes,
+        write_prefixes: key.write_prefixes,
+        created_at: key.created_at,
+    });
     Ok(Json(keys.collect()))
 }
 
-/// End a key at once.
+/// End a key: here at once, at other coordinators within two seconds.
 #[utoipa::path(delete, path = "/v1/keys/{id}", tag = "keys",
     params(("id" = String, Path, description = "The key's public half")),
     responses((status = 204, description = "Ended"), (status = 404, body = Problem, description = "No such key")),
@@ -152,10 +155,14 @@ pub async fn revoke(
     Path(id): Path<String>,
 ) -> Result<StatusCode, ApiError> {
     require(&caller, Scope::Admin)?;
-    let mut conn = app.pool.acquire().await?;
-    if !keys::revoke(&mut conn, &caller.tenant, &id).await? {
+    let revoked = within_patience(async {
+        let mut conn = app.pool.acquire().await?;
+        keys::revoke(&mut conn, &caller.tenant, &id).await
+    });
+    if !revoked.await? {
         return Err(ApiError::NotFound("there is no such key in force"));
     }
+    app.keys.forget(&id);
     tracing::info!(key.id = id, "API key revoked");
     Ok(StatusCode::NO_CONTENT)
 }

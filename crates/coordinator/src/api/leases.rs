@@ -11,9 +11,10 @@ use super::App;
 use super::caller::require;
 use super::error::{ApiError, Body, Problem};
 use crate::auth::{Caller, Scope};
-use crate::lease::{self, Failed};
-use crate::publish;
+use crate::fail::Failed;
+use crate::lease;
 use crate::store::jobs::TransitionError;
+use crate::store::within_patience;
 
 /// Jobs or leases in one request.
 const MAX_LIST: usize = 100;
@@ -59,9 +60,9 @@ pub async fn complete(
     require(&caller, Scope::Worker)?;
     let CompleteRequest { lease, outcome } = request;
     // A task of its own: it goes on when the worker that asked dies, or hangs up.
-    let publishing = app.tasks.spawn(async move {
-        publish::publish(&app.pool, &app.objects, &app.retry, lease, &outcome).await
-    });
+    let publishing = app
+        .tasks
+        .spawn(async move { app.door.publish(lease, outcome).await });
     let settled = publishing.await.map_err(|_| ApiError::Internal)?;
     Ok(Json(settled?))
 }
@@ -79,7 +80,7 @@ pub async fn fail(
         tile_batch: request.tile_batch,
         ..Failed::reported(request.error)
     };
-    let state = lease::fail(&app.pool, request.lease, &failed, &app.retry).await;
+    let state = app.failures.ask((request.lease, failed)).await?;
     settled(&app, request.lease, state.map(|state| state.name()))
 }
 
@@ -92,7 +93,13 @@ pub async fn release(
     Body(request): Body<ReleaseRequest>,
 ) -> Result<Json<SettledAnswer>, ApiError> {
     require(&caller, Scope::Worker)?;
-    let state = lease::release(&app.pool, request.lease, &request.reason, request.resume.as_ref()).await;
+    let released = lease::release(
+        &app.pool,
+        request.lease,
+        &request.reason,
+        request.resume.as_ref(),
+    );
+    let state = within_patience(released).await;
     settled(&app, request.lease, state.map(|state| state.name()))
 }
 

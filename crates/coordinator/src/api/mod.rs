@@ -26,9 +26,11 @@ use upres_common::lease::{Beat, ClaimRequest, Lease, Verdict};
 use upres_common::objects::{ObjectStore, UriPrefix};
 
 use crate::accept::Accept;
-use crate::config::RetryConfig;
 use crate::dispatch::Bell;
+use crate::fail::Failures;
 use crate::group::Group;
+use crate::key_cache::KeyCache;
+use crate::publish::Door;
 
 /// A request with a larger body is refused.
 const MAX_BODY_BYTES: usize = 1024 * 1024;
@@ -46,14 +48,18 @@ pub struct App {
     pub bell: Arc<Bell>,
     /// Renders `/metrics`.
     pub metrics: PrometheusHandle,
-    /// The pause after a failed attempt.
-    pub retry: RetryConfig,
+    /// Keys that were checked a moment ago.
+    pub keys: Arc<KeyCache>,
     /// Accepts jobs, grouped.
     pub accept: Accept,
     /// Claims, grouped.
     pub claims: Group<ClaimRequest, Vec<Lease>>,
     /// Heartbeats, grouped.
     pub heartbeats: Group<Vec<Beat>, Vec<Verdict>>,
+    /// Reports of failure, grouped.
+    pub failures: Failures,
+    /// Where results become visible.
+    pub door: Door,
     /// Where clients' own files go.
     pub uploads: Option<UriPrefix>,
     /// What goes on without its request; waited for when the process stops.

@@ -34,68 +34,60 @@ impl AttemptOutcome {
     }
 }
 
-/// An attempt that was just claimed.
-#[derive(Debug, Clone)]
-pub struct Begun {
+/// The end of an attempt's story.
+#[derive(Debug, Clone, Copy)]
+pub struct Ended<'a> {
     /// Of which job.
     pub job_id: JobId,
-    /// Its number.
-    pub attempt: i32,
-    /// Its lease.
-    pub token: LeaseToken,
-    /// Who has it.
-    pub worker_id: String,
+    /// How it ended.
+    pub outcome: AttemptOutcome,
+    /// Why, if it failed.
+    pub error: Option<&'a JobError>,
+    /// Held against the job, provided that the work on it had begun.
+    pub blame: bool,
 }
 
-/// Opens the stories of attempts.
+impl Ended<'_> {
+    /// An end that is nobody's fault.
+    #[must_use]
+    pub const fn well(job_id: JobId, outcome: AttemptOutcome) -> Self {
+        Self {
+            job_id,
+            outcome,
+            error: None,
+            blame: false,
+        }
+    }
+}
+
+/// Closes the stories of the attempts that are running, of those jobs that have one.
 ///
 /// # Errors
 /// [`StoreError::Database`].
-pub async fn begin(conn: &mut PgConnection, begun: &[Begun]) -> Result<(), StoreError> {
-    let ids: Vec<_> = begun.iter().map(|one| one.job_id.0).collect();
-    let attempts: Vec<_> = begun.iter().map(|one| one.attempt).collect();
-    let tokens: Vec<_> = begun.iter().map(|one| one.token.0).collect();
-    let workers: Vec<_> = begun.iter().map(|one| one.worker_id.clone()).collect();
-    sqlx::query!(
-        r#"
-        insert into attempts (job_id, attempt, lease_token, worker_id, outcome)
-        select job_id, attempt, lease_token, worker_id, 'running'
-        from unnest($1::uuid[], $2::integer[], $3::bigint[], $4::text[])
-            as begun (job_id, attempt, lease_token, worker_id)"#,
-        &ids,
-        &attempts,
-        &tokens,
-        &workers,
-    )
-    .execute(conn)
-    .await?;
-    Ok(())
-}
-
-/// Closes the story of the attempt that is running, if one is. With `blame` it is held against the
-/// job, provided that the work on it had begun.
-///
-/// # Errors
-/// [`StoreError::Database`].
-pub async fn end(
-    conn: &mut PgConnection,
-    id: JobId,
-    outcome: AttemptOutcome,
-    error: Option<&JobError>,
-    blame: bool,
-) -> Result<(), StoreError> {
+pub async fn end(conn: &mut PgConnection, ended: &[Ended<'_>]) -> Result<(), StoreError> {
+    let ids: Vec<_> = ended.iter().map(|one| one.job_id.0).collect();
+    let outcomes: Vec<_> = ended
+        .iter()
+        .map(|one| one.outcome.as_str().to_owned())
+        .collect();
+    let errors: Vec<_> = ended.iter().map(|one| one.error.map(to_json)).collect();
+    let blames: Vec<_> = ended.iter().map(|one| one.blame).collect();
     sqlx::query!(
         r#"
         update attempts
-        set outcome = $2, error = $3, ended_at = now(),
-            blamed = $4 and exists (
-                select 1 from jobs where jobs.job_id = $1 and progress is not null
+        set outcome = ended.outcome, error = ended.error, ended_at = now(),
+            blamed = ended.blame and exists (
+                select 1
+                from jobs
+                where jobs.job_id = attempts.job_id and progress is not null
             )
-        where job_id = $1 and outcome = 'running'"#,
-        id.0,
-        outcome.as_str(),
-        error.map(to_json),
-        blame,
+        from unnest($1::uuid[], $2::text[], $3::jsonb[], $4::bool[])
+            as ended (job_id, outcome, error, blame)
+        where attempts.job_id = ended.job_id and attempts.outcome = 'running'"#,
+        &ids,
+        &outcomes,
+        &errors as &[Option<serde_json::Value>],
+        &blames,
     )
     .execute(conn)
     .await?;

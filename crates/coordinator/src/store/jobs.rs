@@ -7,7 +7,6 @@ use sqlx::PgConnection;
 use upres_common::job::state::{InvalidTransition, LeaseToken};
 use upres_common::job::{JobError, JobEvent, JobId, JobState};
 use upres_common::lease::{Beat, ResumePoint};
-use upres_common::objects::ObjectUri;
 use uuid::Uuid;
 
 use super::{StoreError, to_json};
@@ -204,80 +203,84 @@ pub async fn record_progress(conn: &mut PgConnection, beats: &[&Beat]) -> Result
     Ok(())
 }
 
-/// Notes from where the next attempt can go on; `None`: from nowhere.
+/// What the end of an attempt leaves on its job.
+#[derive(Debug, Clone, Copy)]
+pub struct Charge<'a> {
+    /// Which job.
+    pub job_id: JobId,
+    /// Why; kept until another attempt says otherwise.
+    pub error: &'a JobError,
+    /// Whether one of its attempts is spent.
+    pub attempt: bool,
+    /// Bounds the tiles at once for the attempts that follow.
+    pub tile_batch: Option<i32>,
+}
+
+/// How many attempts have failed, and how many may.
+#[derive(Debug, Clone, Copy)]
+pub struct Spent {
+    /// Those that failed.
+    pub failures: i32,
+    /// Those that may.
+    pub max_attempts: i32,
+}
+
+/// Notes what attempts that came to nothing leave on their jobs. What they had made so far may be what
+/// they failed of, and is not gone on from.
+///
+/// # Errors
+/// [`StoreError::Database`].
+pub async fn charge(
+    conn: &mut PgConnection,
+    charges: &[Charge<'_>],
+) -> Result<HashMap<JobId, Spent>, StoreError> {
+    let ids: Vec<Uuid> = charges.iter().map(|charge| charge.job_id.0).collect();
+    let errors: Vec<_> = charges.iter().map(|charge| to_json(charge.error)).collect();
+    let attempts: Vec<i32> = charges
+        .iter()
+        .map(|charge| i32::from(charge.attempt))
+        .collect();
+    let tile_batches: Vec<_> = charges.iter().map(|charge| charge.tile_batch).collect();
+    let rows = sqlx::query!(
+        r#"
+        update jobs
+        set failures = failures + new.attempts, error = new.error, resume = null,
+            tile_batch = coalesce(new.tile_batch, jobs.tile_batch)
+        from unnest($1::uuid[], $2::jsonb[], $3::integer[], $4::integer[])
+            as new (job_id, error, attempts, tile_batch)
+        where jobs.job_id = new.job_id
+        returning jobs.job_id, failures, max_attempts"#,
+        &ids,
+        &errors,
+        &attempts,
+        &tile_batches as &[Option<i32>],
+    )
+    .fetch_all(conn)
+    .await?;
+    let spent = rows.into_iter().map(|row| {
+        let (failures, max_attempts) = (row.failures, row.max_attempts);
+        let spent = Spent {
+            failures,
+            max_attempts,
+        };
+        (JobId(row.job_id), spent)
+    });
+    Ok(spent.collect())
+}
+
+/// Notes from where the next attempt can go on.
 ///
 /// # Errors
 /// [`StoreError::Database`].
 pub async fn record_resume(
     conn: &mut PgConnection,
     id: JobId,
-    resume: Option<&ResumePoint>,
+    resume: &ResumePoint,
 ) -> Result<(), StoreError> {
     sqlx::query!(
         "update jobs set resume = $2 where job_id = $1",
         id.0,
-        resume.map(to_json)
-    )
-    .execute(conn)
-    .await?;
-    Ok(())
-}
-
-/// Notes why an attempt failed and that it is spent. Returns how many have failed, and how many may.
-///
-/// # Errors
-/// [`StoreError::Database`].
-pub async fn record_failure(
-    conn: &mut PgConnection,
-    id: JobId,
-    error: &JobError,
-) -> Result<(i32, i32), StoreError> {
-    let row = sqlx::query!(
-        r#"
-        update jobs
-        set failures = failures + 1, error = $2
-        where job_id = $1
-        returning failures, max_attempts"#,
-        id.0,
-        to_json(error),
-    )
-    .fetch_one(conn)
-    .await?;
-    Ok((row.failures, row.max_attempts))
-}
-
-/// Notes why a job is about to be given up, for a reason that is not its last attempt's.
-///
-/// # Errors
-/// [`StoreError::Database`].
-pub async fn record_error(
-    conn: &mut PgConnection,
-    id: JobId,
-    error: &JobError,
-) -> Result<(), StoreError> {
-    sqlx::query!(
-        "update jobs set error = $2 where job_id = $1",
-        id.0,
-        to_json(error)
-    )
-    .execute(conn)
-    .await?;
-    Ok(())
-}
-
-/// Bounds the tiles at once for the attempts that follow.
-///
-/// # Errors
-/// [`StoreError::Database`].
-pub async fn limit_tile_batch(
-    conn: &mut PgConnection,
-    id: JobId,
-    tile_batch: i32,
-) -> Result<(), StoreError> {
-    sqlx::query!(
-        "update jobs set tile_batch = $2 where job_id = $1",
-        id.0,
-        tile_batch
+        to_json(resume)
     )
     .execute(conn)
     .await?;
@@ -299,18 +302,6 @@ pub async fn forgive(conn: &mut PgConnection, id: JobId) -> Result<(), StoreErro
     .execute(conn)
     .await?;
     Ok(())
-}
-
-/// Whether `uri` is the input of any job, of whatever tenant and state.
-///
-/// # Errors
-/// [`StoreError::Database`].
-pub async fn is_input(conn: &mut PgConnection, uri: &ObjectUri) -> Result<bool, StoreError> {
-    let found = sqlx::query_scalar!(
-        r#"select exists (select 1 from jobs where input = $1) as "found!""#,
-        uri.to_string()
-    );
-    Ok(found.fetch_one(conn).await?)
 }
 
 /// The job's state by name.

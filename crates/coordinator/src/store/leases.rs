@@ -8,8 +8,7 @@ use upres_common::job::{IfExists, JobEvent, JobId, JobState};
 use upres_common::lease::Lease;
 use uuid::Uuid;
 
-use super::attempts::Begun;
-use super::{StoreError, attempts, from_json, in_seconds, jobs, outbox};
+use super::{StoreError, from_json, jobs};
 
 /// Gives each job to the worker that asks for it, when it is queued and due. What is missing from the
 /// answer is not, whatever the reason: its wake-up was stale.
@@ -31,13 +30,27 @@ pub async fn claim(
         .filter_map(|(id, state)| Some((id.0, state.token()?)))
         .collect();
     let ids: Vec<Uuid> = tokens.keys().copied().collect();
+    let workers: Vec<String> = ids.iter().map(|id| asked[&JobId(*id)].clone()).collect();
     let rows = sqlx::query!(
         r#"
-        update jobs
-        set attempt = attempt + 1, started_at = coalesce(started_at, now()), progress = null
-        where job_id = any($1)
-        returning job_id, attempt, input, output, if_exists, upscale, tile_batch, resume, traceparent"#,
-        &ids
+        with claimed as (
+            update jobs
+            set attempt = attempt + 1, started_at = coalesce(started_at, now()), progress = null
+            where job_id = any($1)
+            returning job_id, attempt, lease_token, input, output, if_exists, upscale, tile_batch,
+                resume, traceparent
+        ), begun as (
+            insert into attempts (job_id, attempt, lease_token, worker_id, outcome)
+            select job_id, attempt, lease_token, worker_id, 'running'
+            from claimed
+            join unnest($1::uuid[], $2::text[]) as asked (job_id, worker_id) using (job_id)
+        ), answered as (
+            delete from outbox where job_id = any($1)
+        )
+        select job_id, attempt, input, output, if_exists, upscale, tile_batch, resume, traceparent
+        from claimed"#,
+        &ids,
+        &workers,
     )
     .fetch_all(&mut *conn)
     .await?;
@@ -64,19 +77,7 @@ pub async fn claim(
             traceparent: row.traceparent,
         });
     }
-    let begun: Vec<_> = granted.iter().map(|lease| begun(lease, asked)).collect();
-    outbox::delete(conn, &ids).await?;
-    attempts::begin(conn, &begun).await?;
     Ok(granted)
-}
-
-fn begun(lease: &Lease, asked: &HashMap<JobId, String>) -> Begun {
-    Begun {
-        job_id: lease.job_id,
-        attempt: lease.attempt,
-        token: lease.token,
-        worker_id: asked[&lease.job_id].clone(),
-    }
 }
 
 /// Locks those of `ids` that can be claimed, and returns what each becomes.
@@ -89,19 +90,20 @@ async fn claimable(
     // A row that is locked is being claimed, cancelled or reaped by somebody else right now.
     let rows = sqlx::query!(
         r#"
-        select jobs.job_id, nextval('lease_tokens') as "token!"
+        select jobs.job_id, nextval('lease_tokens') as "token!",
+            now() + make_interval(secs => $2) as "lease_until!"
         from jobs
         join outbox using (job_id)
         where job_id = any($1) and state = 'queued' and due_at <= now()
             and (finish_by is null or finish_by > now())
         for update of jobs skip locked"#,
-        &ids
+        &ids,
+        f64::from(ttl_secs),
     )
-    .fetch_all(&mut *conn)
+    .fetch_all(conn)
     .await?;
-    let lease_until = in_seconds(conn, f64::from(ttl_secs)).await?;
     let claimed = rows.into_iter().filter_map(|row| {
-        let token = LeaseToken(row.token);
+        let (token, lease_until) = (LeaseToken(row.token), row.lease_until);
         let event = JobEvent::Claimed { token, lease_until };
         Some((JobId(row.job_id), JobState::Queued.apply(&event).ok()?))
     });

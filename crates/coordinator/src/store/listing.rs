@@ -172,7 +172,7 @@ pub async fn pace(conn: &mut PgConnection) -> Result<Option<f64>, StoreError> {
         from (
             select cost, finished_at
             from jobs
-            where finished_at > now() - interval '10 minutes'
+            where finished_at > now() - interval '10 minutes' and state in ('succeeded', 'failed')
             order by finished_at desc
             limit 1000
         ) as last"#

@@ -4,6 +4,7 @@
 pub mod attempts;
 pub mod idempotency;
 pub mod jobs;
+pub mod kept;
 pub mod keys;
 pub mod leases;
 pub mod listing;
@@ -115,7 +116,18 @@ pub fn pool(url: &SecretString, max_connections: u32) -> Result<PgPool, String> 
 pub async fn within_patience<T, E: From<StoreError>>(
     work: impl Future<Output = Result<T, E>>,
 ) -> Result<T, E> {
-    let done = tokio::time::timeout(PATIENCE, work).await;
+    within(PATIENCE, work).await
+}
+
+/// The same for work that takes longer than a request or a tick may.
+///
+/// # Errors
+/// Those of `work`, or that it was given up.
+pub async fn within<T, E: From<StoreError>>(
+    patience: Duration,
+    work: impl Future<Output = Result<T, E>>,
+) -> Result<T, E> {
+    let done = tokio::time::timeout(patience, work).await;
     done.unwrap_or_else(|_| Err(StoreError::Database(silent()).into()))
 }
 

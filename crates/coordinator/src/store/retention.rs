@@ -65,7 +65,7 @@ pub async fn is_orphan(
 ///
 /// # Errors
 /// [`StoreError::Database`].
-pub async fn count_ended(conn: &mut PgConnection, age: Duration) -> Result<i64, StoreError> {
+pub async fn count_ended(conn: &mut PgConnection, age: Duration) -> Result<u64, StoreError> {
     let count = sqlx::query_scalar!(
         r#"
         select count(*) as "count!"
@@ -73,7 +73,7 @@ pub async fn count_ended(conn: &mut PgConnection, age: Duration) -> Result<i64, 
         where finished_at < now() - make_interval(secs => $1)"#,
         age.as_secs_f64(),
     );
-    Ok(count.fetch_one(conn).await?)
+    Ok(u64::try_from(count.fetch_one(conn).await?).unwrap_or_default())
 }
 
 /// Removes up to `limit` jobs that ended longer than `age` ago, the oldest first, with all that

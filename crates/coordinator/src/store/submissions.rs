@@ -64,9 +64,9 @@ pub async fn being_published(
 ) -> Result<HashSet<String>, StoreError> {
     let beginning = sqlx::query_scalar!(
         r#"
-        select input as "input!"
-        from unnest($1::text[]) as asked (input)
-        where not pg_try_advisory_xact_lock_shared(hashtextextended(input, 1))"#,
+        select asked.uri as "uri!"
+        from unnest($1::text[]) as asked (uri)
+        where not pg_try_advisory_xact_lock_shared(hashtextextended(asked.uri, 1))"#,
         inputs,
     )
     .fetch_all(&mut *conn)
@@ -90,9 +90,9 @@ pub async fn inputs_among(
 ) -> Result<HashSet<String>, StoreError> {
     let found = sqlx::query_scalar!(
         r#"
-        select output as "output!"
-        from unnest($1::text[]) as asked (output)
-        where exists (select 1 from jobs where input = output)"#,
+        select asked.uri as "uri!"
+        from unnest($1::text[]) as asked (uri)
+        where exists (select 1 from jobs where jobs.input = asked.uri)"#,
         outputs,
     );
     Ok(found.fetch_all(conn).await?.into_iter().collect())

@@ -104,12 +104,20 @@ impl Leases {
     }
 
     /// Submits one job; its result is to be `<outputs><kind>-<number>.png`.
-    pub(crate) async fn submit(&self, kind: &str, number: usize) -> anyhow::Result<()> {
+    pub(crate) async fn submit(&self, kind: &str, number: usize) -> anyhow::Result<JobId> {
         let input = format!("{}{}.png", self.inputs, number % INPUTS);
         let output = format!("{}{kind}-{number}.png", self.outputs);
-        self.post("/v1/jobs", &json!({"input": input, "output": output}))
-            .await?;
-        Ok(())
+        let job = json!({"input": input, "output": output});
+        let answer = self.post("/v1/jobs", &job).await?;
+        Ok(serde_json::from_value(answer["id"].clone())?)
+    }
+
+    /// Connects, and takes everything that waits.
+    pub(crate) async fn drain_all(&self, jobs: usize) -> anyhow::Result<f64> {
+        let mut consumer = self.consume().await?;
+        let drain_per_s = self.drain(&mut consumer, jobs).await?;
+        consumer.close().await;
+        Ok(drain_per_s)
     }
 
     async fn consume(&self) -> anyhow::Result<Consumer> {
@@ -142,19 +150,20 @@ impl Leases {
         let started = Instant::now();
         let picked_up = async {
             let delivery = consumer.next().await?.context("the broker hung up")?;
-            let lease = self.claim(&delivery).await?.context("a lease")?;
+            let job_id = delivery.envelope()?.wake_up.job_id;
+            let lease = self.claim(job_id).await?.context("a lease")?;
             let waited = started.elapsed();
             delivery.ack().await?;
             anyhow::Ok((waited, lease))
         };
-        let ((), (waited, lease)) = tokio::try_join!(self.submit("single", number), picked_up)?;
+        let (_, (waited, lease)) = tokio::try_join!(self.submit("single", number), picked_up)?;
         self.end(&lease).await?;
         Ok(waited.as_secs_f64() * 1e3)
     }
 
     /// As a worker would: claim, ack, report. False: the wake-up was stale.
     async fn work(&self, delivery: &WakeUpDelivery) -> anyhow::Result<bool> {
-        let lease = self.claim(delivery).await?;
+        let lease = self.claim(delivery.envelope()?.wake_up.job_id).await?;
         delivery.ack().await?;
         match lease {
             Some(lease) => self.end(&lease).await.map(|()| true),
@@ -162,8 +171,7 @@ impl Leases {
         }
     }
 
-    async fn claim(&self, delivery: &WakeUpDelivery) -> anyhow::Result<Option<Lease>> {
-        let job_id: JobId = delivery.envelope()?.wake_up.job_id;
+    pub(crate) async fn claim(&self, job_id: JobId) -> anyhow::Result<Option<Lease>> {
         let request = ClaimRequest {
             worker_id: "bench".to_owned(),
             job_ids: vec![job_id],
@@ -173,7 +181,7 @@ impl Leases {
         Ok(answer.leases.into_iter().next())
     }
 
-    async fn end(&self, lease: &Lease) -> anyhow::Result<()> {
+    pub(crate) async fn end(&self, lease: &Lease) -> anyhow::Result<()> {
         let request = FailRequest {
             lease: LeaseRef {
                 job_id: lease.job_id,

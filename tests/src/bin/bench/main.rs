@@ -1,12 +1,14 @@
-//! The measurements of `make bench`: our side and another program's in turns, on one machine, in one
+//! The measurements of `make bench`, `make load` and `make soak`. In `make bench`: our side and another program's in turns, on one machine, in one
 //! run, so that the ratio stands although the machine is never quiet. Without the other program our
 //! side is measured alone.
 
 mod engine;
 mod leases;
+mod load;
 mod peer;
 mod queue;
 mod seams;
+mod soak;
 mod stream;
 mod table;
 mod whole;
@@ -23,6 +25,11 @@ enum Command {
     Seams(seams::SeamArgs),
     /// Times an image of any size through the engine without its networks.
     Stream(stream::StreamArgs),
+    /// A hundred thousand jobs through the queue, and claims beside millions of jobs that have ended;
+    /// under with-services.sh.
+    Load(load::LoadArgs),
+    /// A mixed load for some time: memory, connections, tables; under with-services.sh.
+    Soak(soak::SoakArgs),
 }
 
 #[tokio::main]
@@ -32,5 +39,7 @@ async fn main() -> anyhow::Result<()> {
         Command::Queue(args) => queue::run(&args).await,
         Command::Seams(args) => seams::run(&args),
         Command::Stream(args) => stream::run(&args),
+        Command::Load(args) => load::run(&args).await,
+        Command::Soak(args) => soak::run(&args).await,
     }
 }

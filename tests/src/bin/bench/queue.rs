@@ -14,7 +14,7 @@ use crate::{peer, whole};
 pub(crate) const AT_ONCE: usize = 16;
 
 /// What production has where the stories are in a hurry.
-const SETTINGS: [(&str, &str); 6] = [
+pub(crate) const SETTINGS: [(&str, &str); 6] = [
     ("UPRES_LOG", "info"),
     ("UPRES_LEASE_TTL_SECS", "60"),
     ("UPRES_REAP_SECS", "5"),

@@ -28,6 +28,12 @@ pub(crate) fn row<const N: usize>(cells: [&str; N]) -> Vec<String> {
     cells.map(str::to_owned).to_vec()
 }
 
+/// What the machine does beside: the load average of the last minute.
+pub(crate) fn load_average() -> String {
+    let text = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    text.split(' ').next().unwrap_or("?").to_owned()
+}
+
 /// Of the sorted values, the one at `fraction` of the way; 0 of nothing.
 pub(crate) fn percentile(values: &[f64], fraction: f64) -> f64 {
     let mut sorted = values.to_vec();
