@@ -67,7 +67,9 @@ async fn interrupted(format: &str) -> anyhow::Result<()> {
     let mut second = world.start_fake_worker(slow).await?;
     uploaded(&world, &id, 2).await?;
     second.kill();
-    let third = world.start_fake_worker(FakeWorker { tile_ms: 0, ..slow }).await?;
+    let third = world
+        .start_fake_worker(FakeWorker { tile_ms: 0, ..slow })
+        .await?;
     let job = world.succeeds(&id).await?;
     for worker in [&second, &third] {
         assert!(worker.log().contains("attempt goes on"), "{}", worker.log());

@@ -247,8 +247,7 @@ fn is_ours(there: &ObjectInfo, publication: &Publication) -> bool {
     let size = u64::try_from(publication.outcome.bytes).unwrap_or_default();
     there.bytes == size
         && there.ownership.as_ref().is_some_and(|owner| {
-            owner.job_id == publication.job_id
-                && owner.token == publication.outcome.upload_token
+            owner.job_id == publication.job_id && owner.token == publication.outcome.upload_token
         })
 }
 

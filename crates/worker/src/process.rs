@@ -2,21 +2,22 @@
 //! and no job state; `pull` decides what its outcome means.
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Seek as _;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use imaging::{DecodeError, Decoded, EncodeError, EncodeOptions, Format, Limits, Pixels, Writer};
+use imaging::{DecodeError, EncodeError, EncodeOptions, Format, Limits, Reader, Writer};
 use invsr::{Fault, Options, Schedule, Spent, Timings, UpscaleError};
 use tokio::sync::{mpsc, oneshot, watch};
 use upres_common::job::spec::{ColorFix, OutputFormat};
 use upres_common::job::view::Progress;
 use upres_common::job::{ErrorType, JobError, UpscaleSpec};
 use upres_common::lease::{Lease, Outcome};
-use upres_common::objects::{ObjectError, ObjectStore, ObjectUri, sha256_hex};
+use upres_common::objects::{ObjectError, ObjectStore, ObjectUri};
 
 use crate::engine::{Engine, EngineStopped, Request};
 use crate::lease::Held;
-use crate::rows::{Bands, PixelRows};
+use crate::rows::{Bands, FileRows};
 use crate::write_back::{self, Destination, MadeWith, ResumeState, WriteBack, WriteBackError};
 
 /// The engine multiplies each side by this.
@@ -109,6 +110,7 @@ fn decode_type(error: &DecodeError) -> ErrorType {
         "storage" => ErrorType::Storage,
         "too_large" => ErrorType::InputTooLarge,
         "unsupported" => ErrorType::InputUnsupported,
+        "storage" => ErrorType::Storage,
         _ => ErrorType::InputUnreadable,
     }
 }
@@ -156,31 +158,23 @@ async fn upscale_and_upload(shop: &Workshop, held: &Held) -> Result<Outcome, Pro
     let input: ObjectUri = address(&lease.input)?;
     let output: ObjectUri = address(&lease.output)?;
 
-    let file = shop
+    let fetched = shop
         .objects
-        .get(&input, shop.limits.max_bytes)
+        .fetch(&input, shop.limits.max_bytes)
         .await
         .map_err(ProcessError::Fetch)?;
     clock.lap("fetch");
     let made_with = MadeWith {
         engine: shop.engine.identity().to_owned(),
-        input_sha256: sha256_hex(&file),
+        input_sha256: fetched.sha256,
     };
     let format = output_format(lease.upscale.format);
-    let Decoded {
-        info,
-        pixels,
-        icc,
-        warnings,
-    } = decode(file, shop.limits, format).await?;
+    let reader = open(fetched.file, shop.limits, format).await?;
     clock.lap("decode");
 
-    let options = EncodeOptions {
-        gray: info.gray,
-        icc,
-        ..EncodeOptions::new(format.unwrap_or(info.format))
-    };
-    let (width, height) = (SCALE * info.width, SCALE * info.height);
+    let options = reader.encode_like(format);
+    let warnings = reader.warnings().to_vec();
+    let (width, height) = (SCALE * reader.info().width, SCALE * reader.info().height);
     let to = Destination {
         objects: &shop.objects,
         held,
@@ -192,7 +186,7 @@ async fn upscale_and_upload(shop: &Workshop, held: &Held) -> Result<Outcome, Pro
     let (writing, writer) = begin_or_go_on(to, made_with, &options, width).await?;
     let first_row = writer.next_row();
     let (bands, written) = mpsc::channel(BANDS_WAITING);
-    let upscaling = upscale(shop, held, pixels, first_row, bands, &mut clock);
+    let upscaling = upscale(shop, held, reader, first_row, bands, &mut clock);
     let writing = async { Ok::<_, ProcessError>(writing.run(writer, written).await?) };
     let (upscaled, uploaded) = tokio::try_join!(upscaling, writing)?;
     clock.lap("upscale");
@@ -246,25 +240,33 @@ async fn begin_or_go_on<'a>(
     Ok((WriteBack::new(to, made_with), writer))
 }
 
-/// Decodes on a thread for blocking work, and checks that the result will fit its format before any
-/// time of the device is spent.
-async fn decode(
-    file: Bytes,
+/// Opens the input, on a thread for blocking work. Before any time of the device is spent it checks that
+/// the result will fit its format, and reads the file through once: damage may show in its last row.
+async fn open(
+    file: File,
     limits: Limits,
     format: Option<Format>,
-) -> Result<Decoded, ProcessError> {
+) -> Result<Reader<'static>, ProcessError> {
     let panicked = DecodeError::NotAnImage("it made the decoder panic").into();
-    blocking(panicked, move || {
-        let info = imaging::probe(&file, &limits)?;
+    let opened = tokio::task::spawn_blocking(move || {
+        let open = || {
+            let mut again = file.try_clone().map_err(DecodeError::Read)?;
+            again.rewind().map_err(DecodeError::Read)?;
+            Reader::open(Box::new(again), &limits)
+        };
+        let mut reader = open()?;
+        let info = reader.info();
         let (width, height) = (
             info.width.saturating_mul(SCALE),
             info.height.saturating_mul(SCALE),
         );
         imaging::check_output(format.unwrap_or(info.format), width, height)
             .map_err(ProcessError::Format)?;
-        Ok(imaging::decode(&file, &limits)?)
-    })
-    .await
+        let mut rows = vec![0; reader.row_bytes().saturating_mul(64)];
+        while reader.read_rows(&mut rows)? > 0 {}
+        Ok(open()?)
+    });
+    opened.await.unwrap_or(Err(panicked))
 }
 
 /// What the engine did.
@@ -277,7 +279,7 @@ struct Upscaled {
 async fn upscale(
     shop: &Workshop,
     held: &Held,
-    pixels: Pixels,
+    reader: Reader<'static>,
     first_row: u32,
     bands: mpsc::Sender<Vec<u8>>,
     clock: &mut Clock,
@@ -287,7 +289,7 @@ async fn upscale(
     let (tiles, mut changed) = watch::channel((0, 0));
     let (answer, mut answered) = oneshot::channel();
     let request = Request {
-        source: Box::new(PixelRows::new(pixels)),
+        source: Box::new(FileRows::new(reader)),
         first_row,
         options,
         sink: Box::new(Bands(bands)),
@@ -319,16 +321,6 @@ async fn upscale(
             () = held.stop.cancelled() => return Err(UpscaleError::Cancelled.into()),
         }
     }
-}
-
-/// A panic in a codec ends this attempt, not the process.
-async fn blocking<T: Send + 'static>(
-    panicked: ProcessError,
-    work: impl FnOnce() -> Result<T, ProcessError> + Send + 'static,
-) -> Result<T, ProcessError> {
-    tokio::task::spawn_blocking(work)
-        .await
-        .unwrap_or(Err(panicked))
 }
 
 /// The job's settings in the engine's words.

@@ -1,43 +1,43 @@
 //! Rows between the engine's thread and the rest of the worker.
 
-use imaging::Pixels;
+use imaging::{Pixels, Reader};
 use invsr::{RowSink, RowSource, Stop};
 use tokio::sync::mpsc;
 
-/// The rows of a decoded picture.
-#[derive(Debug)]
-pub(crate) struct PixelRows {
-    pixels: Pixels,
-    next: usize,
+/// The rows of a file.
+pub(crate) struct FileRows {
+    reader: Reader<'static>,
+    samples: Vec<u8>,
 }
 
-impl PixelRows {
-    pub(crate) fn new(pixels: Pixels) -> Self {
-        Self { pixels, next: 0 }
+impl FileRows {
+    pub(crate) fn new(reader: Reader<'static>) -> Self {
+        Self {
+            samples: vec![0; reader.row_bytes()],
+            reader,
+        }
     }
 }
 
-impl RowSource for PixelRows {
+impl RowSource for FileRows {
     fn width(&self) -> u32 {
-        self.pixels.width
+        self.reader.info().width
     }
 
     fn height(&self) -> u32 {
-        self.pixels.height
+        self.reader.info().height
     }
 
     fn read_row(&mut self, row: &mut [f32]) -> Result<(), Stop> {
-        let samples = &self.pixels.rgb[self.next * row.len()..][..row.len()];
-        for (value, &sample) in row.iter_mut().zip(samples) {
+        self.reader.read_rows(&mut self.samples)?;
+        for (value, &sample) in row.iter_mut().zip(&self.samples) {
             *value = f32::from(sample) / 255.0;
         }
-        self.next += 1;
         Ok(())
     }
 
     fn skip(&mut self, rows: u32) -> Result<(), Stop> {
-        self.next += rows as usize;
-        Ok(())
+        Ok(self.reader.skip_rows(rows)?)
     }
 }
 

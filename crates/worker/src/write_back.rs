@@ -171,7 +171,11 @@ impl<'a> WriteBack<'a> {
     /// Uploads what follows the parts so far.
     async fn put_next(&mut self, bytes: Vec<u8>) -> Result<(), WriteBackError> {
         // What stands at the beginning of some files is known only at the end, and becomes part 1 then.
-        let first = if self.to.format.head_comes_last() { 2 } else { 1 };
+        let first = if self.to.format.head_comes_last() {
+            2
+        } else {
+            1
+        };
         let number = self.parts.last().map_or(first, |part| part.number + 1);
         let mut digest = std::mem::replace(&mut self.digest, FileDigest::Unseen);
         let (digest, bytes) = off_the_runtime(move || {

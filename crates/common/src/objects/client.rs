@@ -20,6 +20,7 @@ use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use sha2::{Digest, Sha256};
+use tokio::io::{AsyncSeekExt, AsyncWriteExt};
 
 use super::ObjectUri;
 use crate::job::JobId;
@@ -163,6 +164,15 @@ pub enum Completion {
     Exists,
 }
 
+/// An object on this machine's disk.
+#[derive(Debug)]
+pub struct Fetched {
+    /// At its beginning.
+    pub file: std::fs::File,
+    /// Lower-case hex.
+    pub sha256: String,
+}
+
 /// A client of the store.
 #[derive(Debug, Clone)]
 pub struct ObjectStore {
@@ -199,11 +209,12 @@ impl ObjectStore {
         }
     }
 
-    /// Reads a whole object of at most `limit` bytes.
+    /// Copies an object of at most `limit` bytes to a file of the system's folder for such (`TMPDIR`), which
+    /// nobody else can see and which vanishes when it is closed.
     ///
     /// # Errors
-    /// [`ObjectError`]; a stream that breaks off is `Unavailable`, never a short answer.
-    pub async fn get(&self, uri: &ObjectUri, limit: u64) -> Result<Bytes, ObjectError> {
+    /// [`ObjectError`]; a stream that breaks off, or a full disk, is `Unavailable`, never a short file.
+    pub async fn fetch(&self, uri: &ObjectUri, limit: u64) -> Result<Fetched, ObjectError> {
         let request = self.client.get_object().bucket(uri.bucket()).key(uri.key());
         let object = request
             .send()
@@ -212,30 +223,38 @@ impl ObjectStore {
         let expected = object
             .content_length()
             .and_then(|bytes| u64::try_from(bytes).ok());
+        let too_large = |bytes| ObjectError::TooLarge {
+            uri: uri.to_string(),
+            bytes,
+            limit,
+        };
         if let Some(bytes) = expected.filter(|bytes| *bytes > limit) {
-            return Err(ObjectError::TooLarge {
-                uri: uri.to_string(),
-                bytes,
-                limit,
-            });
+            return Err(too_large(bytes));
         }
         let broken = |reason: String| ObjectError::Unavailable {
             uri: uri.to_string(),
             reason,
         };
-        let bytes = object
-            .body
-            .collect()
-            .await
-            .map_err(|error| broken(error.to_string()))?
-            .into_bytes();
-        if expected.is_some_and(|expected| expected != bytes.len() as u64) {
-            return Err(broken(format!(
-                "the answer broke off after {} bytes",
-                bytes.len()
-            )));
+        let disk = |error: std::io::Error| broken(format!("cannot keep it on disk: {error}"));
+        let mut file = tokio::fs::File::from_std(tempfile::tempfile().map_err(disk)?);
+        let (mut sha256, mut bytes, mut body) = (Sha256::new(), 0, object.body);
+        while let Some(piece) = body.next().await {
+            let piece = piece.map_err(|error| broken(error.to_string()))?;
+            bytes += piece.len() as u64;
+            if bytes > limit {
+                return Err(too_large(bytes));
+            }
+            sha256.update(&piece);
+            file.write_all(&piece).await.map_err(disk)?;
         }
-        Ok(bytes)
+        if expected.is_some_and(|expected| expected != bytes) {
+            return Err(broken(format!("the answer broke off after {bytes} bytes")));
+        }
+        file.rewind().await.map_err(disk)?;
+        Ok(Fetched {
+            file: file.into_std().await,
+            sha256: hex::encode(sha256.finalize()),
+        })
     }
 
     /// The SHA-256 of an object, lower-case hex; reads it, piece by piece.

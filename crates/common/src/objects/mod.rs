@@ -6,7 +6,7 @@ mod piece;
 
 pub use address::{AddressError, ObjectUri, UriPrefix, upload_address};
 pub use client::{
-    Completion, ObjectError, ObjectInfo, ObjectStore, OpenUpload, Ownership, S3Args, sha256_base64,
-    sha256_hex,
+    Completion, Fetched, ObjectError, ObjectInfo, ObjectStore, OpenUpload, Ownership, S3Args,
+    sha256_base64, sha256_hex,
 };
 pub use piece::Piece;
