@@ -88,19 +88,24 @@ fn kinds() -> Vec<(&'static str, Vec<u8>)> {
 
 /// Uncompressed strips of 7 rows, or tiles of so many columns and rows.
 fn tiff_of(pixels: &Pixels, tile: Option<(u32, u32)>, planar: bool) -> Vec<u8> {
-    let (chunk_width, chunk_height) = tile.unwrap_or((pixels.width, 7));
+    tiff_in(
+        pixels,
+        tile.unwrap_or((pixels.width, 7)),
+        tile.is_some(),
+        planar,
+    )
+}
+
+fn tiff_in(pixels: &Pixels, chunk: (u32, u32), tiled: bool, planar: bool) -> Vec<u8> {
+    let (chunk_width, chunk_height) = chunk;
     let mut chunks: Vec<Vec<u8>> = Vec::new();
     for component in 0..if planar { 3 } else { 1 } {
         for top in (0..pixels.height).step_by(chunk_height as usize) {
             for left in (0..pixels.width).step_by(chunk_width as usize) {
                 // Tiles are padded at the bottom, strips are not.
-                let below = if tile.is_some() {
-                    u32::MAX
-                } else {
-                    pixels.height
-                };
+                let below = if tiled { u32::MAX } else { pixels.height };
                 let mut chunk = Vec::new();
-                for y in top..(top + chunk_height).min(below) {
+                for y in top..top.saturating_add(chunk_height).min(below) {
                     for x in left..left + chunk_width {
                         let at = (y.min(pixels.height - 1) * pixels.width + x.min(pixels.width - 1))
                             as usize
@@ -126,7 +131,7 @@ fn tiff_of(pixels: &Pixels, tile: Option<(u32, u32)>, planar: bool) -> Vec<u8> {
         offsets.push(u32::try_from(page.write_data(chunk.as_slice()).unwrap()).unwrap());
         sizes.push(u32::try_from(chunk.len()).unwrap());
     }
-    let (places, counts) = if tile.is_some() {
+    let (places, counts) = if tiled {
         page.write_tag(Tag::TileWidth, chunk_width).unwrap();
         page.write_tag(Tag::TileLength, chunk_height).unwrap();
         (Tag::TileOffsets, Tag::TileByteCounts)
@@ -178,6 +183,41 @@ fn strips_tiles_and_planes_give_the_picture() {
             assert!(pixels == picture());
         }
     }
+}
+
+/// Larger strips than are read at once: one, and two of which the second is shorter.
+#[test]
+fn large_plain_strips_are_read_in_pieces() {
+    let (width, height) = (1_200, 1_000);
+    let sample = |i: u32| (i * 31 % 251 + i / 450).to_le_bytes()[0];
+    let pixels = Pixels {
+        width,
+        height,
+        rgb: (0..width * height * 3).map(sample).collect(),
+    };
+    for rows in [height, 800, u32::MAX] {
+        let file = tiff_in(&pixels, (width, rows), false, false);
+        assert_same("large strips", &file);
+        assert!(decode(&file, &Limits::default()).unwrap().pixels == pixels);
+        let mut reader = Reader::from_bytes(&file, &Limits::default()).unwrap();
+        let mut row = vec![0; reader.row_bytes()];
+        reader.skip_rows(901).unwrap();
+        reader.read_rows(&mut row).unwrap();
+        assert!(row == pixels.rgb[901 * row.len()..902 * row.len()]);
+    }
+    let gray = Pixels::gray(2_000, 1_500, &vec![50; 3_000_000]);
+    let mut file = Cursor::new(Vec::new());
+    let mut encoder = TiffEncoder::new(&mut file).unwrap();
+    let mut page = encoder
+        .new_image::<tiff::encoder::colortype::Gray8>(2_000, 1_500)
+        .unwrap();
+    page.rows_per_strip(1_500).unwrap();
+    page.encoder()
+        .write_tag(Tag::PhotometricInterpretation, 0_u16)
+        .unwrap();
+    page.write_data(&vec![205; 3_000_000]).unwrap();
+    let found = decode(file.get_ref(), &Limits::default()).unwrap();
+    assert!(found.pixels == gray, "white is zero");
 }
 
 #[test]

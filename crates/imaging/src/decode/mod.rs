@@ -15,6 +15,7 @@ mod rows;
 mod stage;
 mod tiff;
 mod tiff_pages;
+mod tiff_plain;
 mod tiff_rows;
 mod webp;
 

@@ -13,7 +13,7 @@ use crate::{DecodeError, EncodeOptions, Format, Limits, Pixels};
 /// What is in memory at a time:
 ///
 /// - PNG: some rows;
-/// - TIFF: one strip, or one row of tiles;
+/// - TIFF: one strip, or one row of tiles; some rows of strips that are large and not compressed;
 /// - JPEG and WebP: the file and the whole picture, 3 bytes a pixel (a progressive JPEG 12 while it
 ///   is decoded);
 /// - a picture that is stored sideways or upside down, and an interlaced PNG: the whole picture,

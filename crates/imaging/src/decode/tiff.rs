@@ -9,7 +9,14 @@ use ::tiff::{
 };
 use image::metadata::Orientation;
 
-use super::{Header, input::Input, rows::StoredRows, tiff_pages::only_page, tiff_rows::Chunks};
+use super::{
+    Header,
+    input::Input,
+    rows::StoredRows,
+    tiff_pages::only_page,
+    tiff_plain::{PlainStrips, is_plain},
+    tiff_rows::Chunks,
+};
 use crate::{DecodeError, Format, Limits};
 
 pub(super) const FORMAT: Format = Format::Tiff;
@@ -52,14 +59,18 @@ pub(super) fn header(input: &mut Input<'_>, limits: &Limits) -> Result<Header, D
     })
 }
 
-/// A strip or a row of tiles at a time.
+/// A strip or a row of tiles at a time, or less of large strips that are not compressed.
 pub(super) fn rows<'a>(
     mut input: Input<'a>,
     header: &Header,
     limits: &Limits,
 ) -> Result<Box<dyn StoredRows + 'a>, DecodeError> {
     let page = only_page(&mut input, limits)?;
-    Ok(Box::new(Chunks::new(open(input, page)?, header)?))
+    let mut decoder = open(input, page)?;
+    if is_plain(&mut decoder, header)? {
+        return Ok(Box::new(PlainStrips::new(decoder, header)?));
+    }
+    Ok(Box::new(Chunks::new(decoder, header)?))
 }
 
 fn open<R: Read + Seek>(mut input: R, page: usize) -> Result<Decoder<R>, DecodeError> {

@@ -188,7 +188,7 @@ impl Writer {
     /// What another process needs to go on behind the bytes taken so far, and nothing else: rows
     /// from [`Checkpoint::next_row`] on are to be made again.
     ///
-    /// `None` if the format does not stream ([`Format::streams`]), and after
+    /// `None` if the format does not stream ([`Format::streams`](crate::Format::streams)), and after
     /// [`resume`](Self::resume) with held bytes until some are taken: what it was resumed from is
     /// still the place to go on from.
     #[must_use]

@@ -1,0 +1,104 @@
+//! Large strips that are not compressed: many scanners write a whole picture as one. Their rows are
+//! where one can tell, so the strip need not be in memory.
+
+use ::tiff::{
+    ColorType,
+    decoder::{ChunkType, Decoder},
+    tags::{CompressionMethod, Tag},
+};
+
+use super::{
+    Header,
+    input::Input,
+    rows::StoredRows,
+    tiff::{FORMAT, compression, places, refused},
+};
+use crate::DecodeError;
+
+/// Bytes that are read at a time, and the size from which a strip is large.
+const READ_BYTES: usize = 2 << 20;
+
+/// The rows of strips that are not compressed.
+pub(super) struct PlainStrips<'a> {
+    decoder: Decoder<Input<'a>>,
+    offsets: Vec<u64>,
+    sizes: Vec<u64>,
+    row_bytes: usize,
+    rows_per_strip: u32,
+    height: u32,
+    white_is_zero: bool,
+    row: u32,
+}
+
+/// Whether the page has such strips.
+pub(super) fn is_plain(
+    decoder: &mut Decoder<Input<'_>>,
+    header: &Header,
+) -> Result<bool, DecodeError> {
+    let color = decoder.colortype().map_err(refused)?;
+    let mut tag = |tag| decoder.find_tag_unsigned::<u16>(tag).map_err(refused);
+    let planar = tag(Tag::PlanarConfiguration)? == Some(2);
+    let predicted = tag(Tag::Predictor)?.is_some_and(|predictor| predictor != 1);
+    let compressed = compression(decoder)?.is_some_and(|method| method != CompressionMethod::None);
+    let rows = decoder.chunk_dimensions().1.min(header.height);
+    let strip_bytes = header.row_bytes().saturating_mul(rows as usize);
+    Ok(matches!(color, ColorType::Gray(8) | ColorType::RGB(8))
+        && decoder.get_chunk_type() == ChunkType::Strip
+        && strip_bytes > READ_BYTES
+        && !(compressed || predicted || planar && !header.gray))
+}
+
+impl<'a> PlainStrips<'a> {
+    /// - `decoder`: of a page that [`is_plain`].
+    pub(super) fn new(
+        mut decoder: Decoder<Input<'a>>,
+        header: &Header,
+    ) -> Result<Self, DecodeError> {
+        let (offsets, sizes) = places(&mut decoder)?;
+        let photometric = decoder
+            .find_tag_unsigned::<u16>(Tag::PhotometricInterpretation)
+            .map_err(refused)?;
+        Ok(Self {
+            offsets,
+            sizes,
+            row_bytes: header.row_bytes(),
+            rows_per_strip: decoder.chunk_dimensions().1,
+            height: header.height,
+            white_is_zero: photometric == Some(0),
+            row: 0,
+            decoder,
+        })
+    }
+}
+
+impl StoredRows for PlainStrips<'_> {
+    fn next(&mut self, samples: &mut Vec<u8>) -> Result<(), DecodeError> {
+        let within = self.row % self.rows_per_strip;
+        let in_strip = (self.rows_per_strip - within).min(self.height - self.row);
+        let at_once = u32::try_from(READ_BYTES / self.row_bytes).unwrap_or(u32::MAX);
+        let rows = at_once.clamp(1, in_strip);
+
+        let cut_off = || DecodeError::Truncated { format: FORMAT };
+        let strip = (self.row / self.rows_per_strip) as usize;
+        let place = self.offsets.get(strip).zip(self.sizes.get(strip));
+        let (offset, size) = place.ok_or_else(cut_off)?;
+        let from = u64::from(within) * self.row_bytes as u64;
+        let length = rows as usize * self.row_bytes;
+        if from + length as u64 > *size {
+            return Err(cut_off());
+        }
+        samples.resize(length, 0);
+        let read = self.decoder.inner().read_at(offset + from, samples);
+        read.map_err(|error| refused(error.into()))?;
+        if self.white_is_zero {
+            samples.iter_mut().for_each(|sample| *sample = !*sample);
+        }
+        self.row += rows;
+        Ok(())
+    }
+
+    fn skip(&mut self, rows: u32) -> Result<u32, DecodeError> {
+        self.row += rows;
+        Ok(rows)
+    }
+}
