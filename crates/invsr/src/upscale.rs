@@ -102,7 +102,7 @@ fn enlarged_size(image: &RgbImage) -> Result<Enlarged, UpscaleError> {
 }
 
 /// What neighbouring tiles share if nothing else is said, in input pixels: with the bundled model
-/// their borders show no more than with the published half tile, for half as many tiles and fewer.
+/// their borders show no more than with the published half tile, for fewer than half the tiles.
 /// `docs/performance.md` has the figures.
 pub const DEFAULT_OVERLAP_PX: u32 = 32;
 
