@@ -112,7 +112,7 @@ pub(crate) fn run(args: &StreamArgs) -> anyhow::Result<()> {
         spent.timings.blend.as_secs_f64(),
         spent.timings.color_fix.as_secs_f64(),
         peak_kib()? >> 10,
-        looked.values * size_of::<f32>() >> 20
+        (looked.values * size_of::<f32>()) >> 20
     );
     Ok(())
 }
