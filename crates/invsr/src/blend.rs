@@ -24,15 +24,21 @@ fn gaussian(side: usize) -> Vec<f64> {
     (length - side..length).map(|i| sample(i) / total).collect()
 }
 
-/// One side of the blending weight for any other overlap: flat, with an edge of `overlap` pixels
-/// on which two neighbours add up to 1.
+/// One side of the blending weight for any other overlap: flat, with edges of `overlap` pixels that
+/// rise as half a cosine wave, on which two neighbours add up to 1.
+///
+/// A Gaussian is still so high where a narrow overlap ends that the edge shows, and a straight ramp
+/// has a faint kink there; `docs/performance.md` has the figures.
 fn ramp(side: usize, overlap: usize) -> Vec<f64> {
-    let rise = |i: usize| ((i as f64 + 0.5) / overlap as f64).min(1.0);
+    let rise = |i: usize| {
+        let way = ((i as f64 + 0.5) / overlap as f64).min(1.0);
+        0.5 - 0.5 * (std::f64::consts::PI * way).cos()
+    };
     (0..side).map(|i| rise(i).min(rise(side - 1 - i))).collect()
 }
 
 /// The window for a tiling: the published one for the published overlap, so that its results are
-/// the published ones. That one is nearly flat over a narrow overlap, hence the other.
+/// the published ones.
 fn window(tiling: &Tiling) -> Vec<f64> {
     let side = tiling.enlarged_tile();
     if tiling.is_single() {

@@ -61,4 +61,6 @@ pub use pipeline::InvSr;
 pub use random::{ParseSizeError, Size, WriteModelError, write_random_model};
 pub use rows::{ImageRows, RowSink, RowSource, Stop};
 pub use scheduler::{MAX_TIMESTEP, Schedule, ScheduleError, TRAINED_FIRST_TIMESTEPS};
-pub use upscale::{Observer, Options, Plan, Progress, Spent, Timings, Upscale, Upscaled};
+pub use upscale::{
+    DEFAULT_OVERLAP_PX, Observer, Options, Plan, Progress, Spent, Timings, Upscale, Upscaled,
+};

@@ -341,11 +341,16 @@ mod tests {
     /// A length, a tile, an overlap of less than a tile, and a multiple.
     fn axes() -> impl Strategy<Value = Axis> {
         let multiple = prop::sample::select(vec![4usize, 8, 16]);
-        (1usize..900, 1usize..9, multiple, 0.0f64..1.0).prop_map(|(length, n, multiple, share)| {
-            let tile = 2 * multiple * n;
-            let overlap = 1 + (share * (tile - 1) as f64) as usize;
-            Axis::new(length, tile, overlap.min(tile - 1), multiple)
-        })
+        (
+            1usize..900,
+            1usize..9,
+            multiple,
+            any::<prop::sample::Index>(),
+        )
+            .prop_map(|(length, n, multiple, share)| {
+                let tile = 2 * multiple * n;
+                Axis::new(length, tile, 1 + share.index(tile - 1), multiple)
+            })
     }
 
     proptest! {

@@ -101,6 +101,11 @@ fn enlarged_size(image: &RgbImage) -> Result<Enlarged, UpscaleError> {
     size(width, height).ok_or(UpscaleError::ImageSize { width, height })
 }
 
+/// What neighbouring tiles share if nothing else is said, in input pixels: with the bundled model
+/// their borders show no more than with the published half tile, for fewer than half the tiles.
+/// `docs/performance.md` has the figures.
+pub const DEFAULT_OVERLAP_PX: u32 = 32;
+
 /// How to enlarge.
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -112,9 +117,10 @@ pub struct Options {
     /// [`tile_multiple_px`](crate::ModelInfo::tile_multiple_px). The encoder and decoder see a tile
     /// whole, so that memory grows with its square.
     pub tile_px: u32,
-    /// What neighbouring tiles share at least, in input pixels; `None` for half a tile, as the
-    /// method was published. Less means fewer tiles and narrower seams to hide in; a multiple of
-    /// the input pixels that a latent pixel stands for (2), less than a tile.
+    /// What neighbouring tiles share at least, in input pixels: less means fewer tiles. A multiple of
+    /// the input pixels that a latent pixel stands for (2), less than a tile. Half a tile is the
+    /// published tiling, blended with the published window. `None` for [`DEFAULT_OVERLAP_PX`], or
+    /// half a tile if that is less.
     pub overlap_px: Option<u32>,
     /// Tiles that go through the networks together; changes speed and memory, not the result.
     pub tile_batch: usize,
@@ -142,7 +148,8 @@ impl Default for Options {
 impl Options {
     /// The overlap in force, in input pixels.
     pub(crate) fn overlap(&self) -> u32 {
-        self.overlap_px.unwrap_or(self.tile_px / 2)
+        self.overlap_px
+            .unwrap_or(DEFAULT_OVERLAP_PX.min(self.tile_px / 2))
     }
 }
 

@@ -109,22 +109,22 @@ proptest! {
         official in any::<bool>(),
         tile_batch in 1usize..6,
         fix in prop::sample::select(FIXES.to_vec()),
-        share in 0.0f64..1.0,
+        begin in any::<prop::sample::Index>(),
     ) {
         let tile_px = 16 * tile;
         let overlap_px = (!official).then(|| 2 * half_overlap.min(3 * tile_px / 8));
         let options = Options { tile_px, overlap_px, tile_batch, color_fix: fix, ..Options::default() };
-        let also = (share * f64::from(4 * height)) as u32;
+        let also = u32::try_from(begin.index(4 * height as usize)).unwrap();
         resumes_with_the_same_bits(&mut Identity, &picture(width, height), &options, &[also]);
     }
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(4))]
+    #![proptest_config(ProptestConfig::with_cases(3))]
 
     /// The networks add noise that is keyed by tile; resumed tiles must get their own.
     #[test]
-    fn the_model_goes_on_where_it_was(height in 20u32..70, overlap in 1u32..8, fix in 0usize..2) {
+    fn the_model_goes_on_where_it_was(height in 20u32..44, overlap in 1u32..8, fix in 0usize..2) {
         let options = Options {
             schedule: Schedule::new(&[200]).unwrap(),
             tile_px: 16,

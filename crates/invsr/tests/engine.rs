@@ -181,14 +181,18 @@ fn a_cancel_acts_between_the_stages_of_a_batch() {
 fn options_that_cannot_work_are_refused_before_any_work() {
     let model = model(Size::Tiny);
     assert_eq!(model.info().tile_multiple_px, 16);
-    let plan = model.plan(200, 257, &Options::default()).unwrap();
-    assert_eq!(
-        plan,
-        Plan {
-            tiles: 12,
-            tile_steps: 12
-        }
-    );
+    let plan = |overlap_px| {
+        let options = Options {
+            overlap_px,
+            ..Options::default()
+        };
+        model.plan(200, 257, &options).unwrap()
+    };
+    let of = |tiles| Plan {
+        tiles,
+        tile_steps: tiles,
+    };
+    assert_eq!((plan(Some(64)), plan(None)), (of(12), of(6)));
     let refusal = |width, height, options: &Options| {
         let refused = model.plan(width, height, options).unwrap_err();
         assert_eq!(refused.fault(), Fault::Input);

@@ -41,7 +41,7 @@ pub struct UpscaleArgs {
     #[command(flatten)]
     pub spec: SpecArgs,
     /// What neighbouring tiles share, in pixels of the input: more hides their borders better, less
-    /// is faster; an even number, less than a tile [default: half a tile]
+    /// is faster; an even number, less than a tile [default: 32, or half a tile]
     #[arg(long, value_name = "PX", conflicts_with = "exact")]
     pub overlap: Option<u32>,
     /// Lay the tiles as the official program does: each overlaps the next by half

@@ -24,9 +24,9 @@ pub(crate) struct SeamArgs {
     /// A picture with texture; a sky is always measured.
     #[arg(long)]
     texture: Vec<PathBuf>,
-    /// Side of the square that is cut out of each picture, in input pixels.
-    #[arg(long, default_value_t = 480)]
-    side: u32,
+    /// Tiles in a row and in a column: a square that they cover exactly is cut out of each picture.
+    #[arg(long, default_value_t = 3)]
+    tiles: u32,
     /// Side of a tile, in input pixels.
     #[arg(long, default_value_t = 128)]
     tile: u32,
@@ -38,22 +38,25 @@ pub(crate) struct SeamArgs {
 /// Measures every picture with every overlap and prints a table.
 pub(crate) fn run(args: &SeamArgs) -> anyhow::Result<()> {
     let mut model = InvSr::load(&args.model, &DeviceSpec::Cpu, Dtype::F32)?;
-    let mut pictures = vec![("sky".to_owned(), sky(args.side)?)];
-    for path in &args.texture {
-        let name = path.file_stem().unwrap_or_default().to_string_lossy();
-        pictures.push((name.into_owned(), middle_of(path, args.side)?));
-    }
     println!("picture      overlap  tiles  seconds    edge    zone    step");
-    for (name, picture) in &pictures {
+    for texture in std::iter::once(None).chain(args.texture.iter().map(Some)) {
         for &overlap in &args.overlaps {
+            let borders = Borders::new(args, overlap)?;
+            let (name, picture) = match texture {
+                None => ("sky".into(), sky(borders.side)?),
+                Some(path) => (
+                    path.file_stem().unwrap_or_default().to_string_lossy(),
+                    middle_of(path, borders.side)?,
+                ),
+            };
             let options = Options {
                 tile_px: args.tile,
                 overlap_px: Some(overlap),
                 ..Options::default()
             };
             let started = Instant::now();
-            let done = model.upscale(picture, &options, &mut ())?;
-            let scores = Scores::of(&done.image, &Borders::new(args, overlap));
+            let done = model.upscale(&picture, &options, &mut ())?;
+            let scores = Scores::of(&done.image, &borders);
             println!(
                 "{name:<12} {overlap:>7} {:>6} {:>8.0} {:>7.3} {:>7.3} {:>7.3}",
                 done.tiles,
@@ -107,6 +110,8 @@ fn middle_of(path: &Path, side: u32) -> anyhow::Result<RgbImage> {
 
 /// Where tiles meet along a side of the result, in its pixels.
 struct Borders {
+    /// Side of the input, in its pixels.
+    side: u32,
     /// Where a tile begins or ends, the image's own ends left out.
     edges: Vec<usize>,
     /// What neighbours share.
@@ -114,21 +119,18 @@ struct Borders {
 }
 
 impl Borders {
-    fn new(args: &SeamArgs, overlap: u32) -> Self {
-        let (tile, stride) = (args.tile as usize, (args.tile - overlap) as usize);
-        let padded = (args.side as usize).next_multiple_of(16);
-        let mut origins: Vec<usize> = (0..padded)
-            .step_by(stride)
-            .map(|origin| origin.min(padded - tile))
-            .collect();
-        origins.dedup();
-        let pairs = origins.windows(2);
-        let zones: Vec<Range<usize>> = pairs.map(|o| 4 * o[1]..4 * (o[0] + tile)).collect();
+    fn new(args: &SeamArgs, overlap: u32) -> anyhow::Result<Self> {
+        let stride = args.tile.checked_sub(overlap);
+        let stride = stride.context("the overlap is larger than the tile")?;
+        let zone = |tile: u32| 4 * stride * tile..4 * (stride * (tile - 1) + args.tile);
+        let zones = (1..args.tiles).map(|tile| zone(tile).start as usize..zone(tile).end as usize);
+        let zones: Vec<Range<usize>> = zones.collect();
         let edges = zones.iter().flat_map(|zone| [zone.start, zone.end]);
-        Self {
+        Ok(Self {
+            side: stride * (args.tiles - 1) + args.tile,
             edges: edges.collect(),
             zones,
-        }
+        })
     }
 
     /// Not within 32 pixels of an edge.
@@ -143,6 +145,10 @@ struct Scores {
     step: f64,
 }
 
+/// Pixels of the result for a latent one: the decoder draws a faint grid, on which all edges lie, so
+/// that they are compared with its other lines.
+const CELL: usize = 8;
+
 /// Pixels on each side of a step.
 const BESIDE: usize = 32;
 
@@ -150,10 +156,10 @@ impl Scores {
     fn of(image: &RgbImage, borders: &Borders) -> Self {
         let profiles = [Profile::across(image), Profile::down(image)];
         let side = image.width as usize;
-        let ratio = |at_border: &dyn Fn(usize) -> bool, step: bool| {
+        let ratio = |at_border: &dyn Fn(usize) -> bool, every: usize, step: bool| {
             let (mut border, mut elsewhere) = (Mean::default(), Mean::default());
             for profile in &profiles {
-                for at in BESIDE..side - BESIDE {
+                for at in (BESIDE..side - BESIDE).step_by(every) {
                     let value = if step {
                         profile.steps[at]
                     } else {
@@ -174,12 +180,13 @@ impl Scores {
             .map(|z| (z.start + z.end) / 2)
             .collect();
         Self {
-            edge: ratio(&|at| borders.edges.contains(&at), false),
+            edge: ratio(&|at| borders.edges.contains(&at), CELL, false),
             zone: ratio(
                 &|at| borders.zones.iter().any(|zone| zone.contains(&at)),
+                1,
                 false,
             ),
-            step: ratio(&|at| middles.contains(&at), true),
+            step: ratio(&|at| middles.contains(&at), 1, true),
         }
     }
 }

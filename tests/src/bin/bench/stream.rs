@@ -44,7 +44,7 @@ impl RowSource for Generated {
 
     fn read_row(&mut self, row: &mut [f32]) -> Result<(), Stop> {
         for (x, value) in (0u32..).zip(row) {
-            *value = (x.wrapping_mul(3) ^ self.next.wrapping_mul(5)) as u8 as f32 / 255.0;
+            *value = ((x.wrapping_mul(3) ^ self.next.wrapping_mul(5)) % 256) as f32 / 255.0;
         }
         self.next += 1;
         Ok(())
@@ -112,7 +112,7 @@ pub(crate) fn run(args: &StreamArgs) -> anyhow::Result<()> {
         spent.timings.blend.as_secs_f64(),
         spent.timings.color_fix.as_secs_f64(),
         peak_kib()? >> 10,
-        looked.values * size_of::<f32>() >> 20
+        (looked.values * size_of::<f32>()) >> 20
     );
     Ok(())
 }
