@@ -132,13 +132,13 @@ pub async fn take(
         ), free as (
             select outbox_id
             from outbox
-            where outbox_id in (select outbox_id from allowed)
+            where outbox_id = any (array (select outbox_id from allowed))
                 and sent_at is null and (taken_until is null or taken_until < now())
             for update skip locked
         ), taken as (
             update outbox
             set taken_until = now() + make_interval(secs => $3)
-            where outbox_id in (select outbox_id from free)
+            where outbox_id = any (array (select outbox_id from free))
             returning outbox_id, job_id, attempt, priority, cost, traceparent
         )
         select due as "due!", allowed as "allowed!", outbox_id as "outbox_id?", job_id as "job_id?",

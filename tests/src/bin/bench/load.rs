@@ -218,10 +218,10 @@ impl Table {
 const ENDED_JOBS: &str = r#"
 create procedure make_ended_jobs(jobs_wanted bigint) language plpgsql as $$
 begin
-    for first in 0 .. jobs_wanted - 1 by 100000 loop
+    for low in 0 .. jobs_wanted - 1 by 100000 loop
         with new as (
             select n, now() - interval '60 days' * (1 - n / jobs_wanted::float8) as ended
-            from generate_series(first, least(first + 100000, jobs_wanted) - 1) as n
+            from generate_series(low, least(low + 100000, jobs_wanted) - 1) as n
         ), made as (
             insert into jobs (job_id, tenant, input, output, if_exists, upscale, class, priority,
                 max_attempts, labels, created_at, state, version, attempt, failures, progress, cost,
