@@ -8,6 +8,7 @@ use journey_tests::{OwnPostgres, Process, World, WorldOptions};
 use serde_json::{Value, json};
 use sqlx::PgConnection;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use crate::leases::Leases;
 use crate::queue::{AT_ONCE, SETTINGS};
@@ -76,7 +77,7 @@ async fn through(args: &LoadArgs, postgres: &OwnPostgres) -> anyhow::Result<Valu
     );
     let drain_load = load_average();
     let done = CancellationToken::new();
-    let watch = tokio::spawn(most_released(world.database().await?, done.clone()));
+    let watch = TaskTracker::new().spawn(most_released(world.database().await?, done.clone()));
     let drain_per_s = leases.drain_all(args.jobs).await?;
     done.cancel();
     let most_released = watch.await??;
