@@ -63,7 +63,13 @@ impl<Q: Clone + Send + 'static, A: Send + 'static> Group<Q, A> {
                         for (request, waiting) in requests.into_iter().zip(waiting) {
                             match within_patience(serve(vec![request])).await {
                                 Ok(mut answers) => drop(answers.pop().map(|a| waiting.send(a))),
-                                Err(error) => log(&error, 1),
+                                Err(error) => {
+                                    log(&error, 1);
+                                    // Away, or silent: the rest need not wait for it one by one.
+                                    if !error.is_refusal() {
+                                        break;
+                                    }
+                                }
                             }
                         }
                     }
@@ -126,6 +132,70 @@ mod tests {
         let rest: Vec<_> = rest.await.into_iter().map(Result::unwrap).collect();
         assert_eq!(rest, [4, 6, 8, 10]);
         assert_eq!(*sizes.lock().unwrap(), [1, 4]);
+    }
+
+    #[tokio::test]
+    async fn of_a_refused_batch_only_the_culprit_is_not_done() {
+        let (tasks, door) = (TaskTracker::new(), Arc::new(Semaphore::new(0)));
+        let group = {
+            let door = Arc::clone(&door);
+            Group::start(&tasks, move |batch: Vec<u32>| {
+                let door = Arc::clone(&door);
+                async move {
+                    door.acquire().await.unwrap().forget();
+                    match batch.contains(&3) {
+                        true => Err(StoreError::Database(refusal())),
+                        false => Ok(batch),
+                    }
+                }
+            })
+        };
+        let first = group.ask(1);
+        tokio::pin!(first);
+        assert!(futures_util::poll!(&mut first).is_pending());
+        tokio::task::yield_now().await;
+        let rest = futures_util::future::join_all([2, 3, 4].map(|n| group.ask(n)));
+        tokio::pin!(rest);
+        assert!(futures_util::poll!(&mut rest).is_pending());
+        door.add_permits(5);
+        assert_eq!(first.await.unwrap(), 1);
+        let done: Vec<_> = rest.await.into_iter().map(Result::ok).collect();
+        assert_eq!(done, [Some(2), None, Some(4)]);
+    }
+
+    fn refusal() -> sqlx::Error {
+        sqlx::Error::Database(Box::new(Refusal))
+    }
+
+    /// What the database says when a value is too much for it.
+    #[derive(Debug, thiserror::Error)]
+    #[error("refused")]
+    struct Refusal;
+
+    impl sqlx::error::DatabaseError for Refusal {
+        fn message(&self) -> &str {
+            "refused"
+        }
+
+        fn code(&self) -> Option<std::borrow::Cow<'_, str>> {
+            Some("22P05".into())
+        }
+
+        fn as_error(&self) -> &(dyn std::error::Error + Send + Sync + 'static) {
+            self
+        }
+
+        fn as_error_mut(&mut self) -> &mut (dyn std::error::Error + Send + Sync + 'static) {
+            self
+        }
+
+        fn into_error(self: Box<Self>) -> Box<dyn std::error::Error + Send + Sync + 'static> {
+            self
+        }
+
+        fn kind(&self) -> sqlx::error::ErrorKind {
+            sqlx::error::ErrorKind::Other
+        }
     }
 
     #[tokio::test]

@@ -379,7 +379,7 @@ async fn beat(pool: &PgPool, lease: LeaseRef) -> Verdict {
         upload_id: None,
         resume: None,
     };
-    let mut conn = pool.acquire().await.unwrap();
+    let mut conn = pool.acquire().await.expect("a connection");
     let verdicts = heartbeat(&mut conn, &[beat], TTL_SECS).await;
     verdicts.expect("the database answers")[0]
 }
@@ -538,7 +538,7 @@ fn outcome() -> Outcome {
         "progress": {"tiles": 1, "tiles_total": 1, "tile_steps_total": 1},
         "timings": {}, "warnings": [],
     });
-    serde_json::from_value(outcome).unwrap()
+    serde_json::from_value(outcome).expect("an outcome")
 }
 
 #[sqlx::test(migrator = "upres_coordinator::store::MIGRATOR")]

@@ -185,7 +185,7 @@ impl Numbers<'_> {
                 WIDTH => width = u32::try_from(self.value(at)?).ok(),
                 HEIGHT => height = u32::try_from(self.value(at)?).ok(),
                 // In ascending order, whatever else they say.
-                HEIGHT.. => break,
+                tag if tag > HEIGHT => break,
                 _ => {}
             }
         }

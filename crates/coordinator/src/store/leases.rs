@@ -87,6 +87,7 @@ async fn claimable(
     ttl_secs: u32,
 ) -> Result<Vec<(JobId, JobState)>, StoreError> {
     let ids: Vec<Uuid> = ids.map(|id| id.0).collect();
+    // Both tables are asked by their index, however many jobs wait and whatever the planner knows.
     // A row that is locked is being claimed, cancelled or reaped by somebody else right now.
     let rows = sqlx::query!(
         r#"
@@ -94,7 +95,8 @@ async fn claimable(
             now() + make_interval(secs => $2) as "lease_until!"
         from jobs
         join outbox using (job_id)
-        where job_id = any($1) and state = 'queued' and due_at <= now()
+        where job_id = any($1) and outbox.job_id = any($1)
+            and state = 'queued' and due_at <= now()
             and (finish_by is null or finish_by > now())
         for update of jobs skip locked"#,
         &ids,

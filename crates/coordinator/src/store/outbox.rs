@@ -95,6 +95,19 @@ pub struct Allowance {
     pub jobs_at_least: i64,
 }
 
+impl TakenRow {
+    fn new(outbox_id: i64, wake_up: WakeUp, traceparent: Option<String>) -> Self {
+        let envelope = Envelope {
+            wake_up,
+            traceparent,
+        };
+        Self {
+            outbox_id,
+            envelope,
+        }
+    }
+}
+
 /// Takes up to `limit` due rows of `class` that were not sent, the most urgent first, as far as the
 /// allowance goes beside what was sent and not answered. Two relays share the work; each may go beyond
 /// the allowance by what the other has in its hands.
@@ -107,6 +120,8 @@ pub async fn take(
     limit: i64,
     allowance: Allowance,
 ) -> Result<Taken, StoreError> {
+    let (jobs, tile_steps) = (allowance.jobs, allowance.tile_steps);
+    let jobs_at_least = allowance.jobs_at_least;
     let rows = sqlx::query!(
         r#"
         with sent as (
@@ -132,13 +147,13 @@ pub async fn take(
         ), free as (
             select outbox_id
             from outbox
-            where outbox_id in (select outbox_id from allowed)
+            where outbox_id = any (array (select outbox_id from allowed))
                 and sent_at is null and (taken_until is null or taken_until < now())
             for update skip locked
         ), taken as (
             update outbox
             set taken_until = now() + make_interval(secs => $3)
-            where outbox_id in (select outbox_id from free)
+            where outbox_id = any (array (select outbox_id from free))
             returning outbox_id, job_id, attempt, priority, cost, traceparent
         )
         select due as "due!", allowed as "allowed!", outbox_id as "outbox_id?", job_id as "job_id?",
@@ -151,9 +166,9 @@ pub async fn take(
         class.as_str(),
         limit,
         TAKEN_SECS,
-        allowance.jobs,
-        allowance.tile_steps,
-        allowance.jobs_at_least,
+        jobs,
+        tile_steps,
+        jobs_at_least,
     )
     .fetch_all(conn)
     .await?;
@@ -162,18 +177,12 @@ pub async fn take(
         .into_iter()
         .filter_map(|row| {
             let wake_up = WakeUp::new(JobId(row.job_id?), row.attempt?, class, row.cost?);
-            Some(TakenRow {
-                outbox_id: row.outbox_id?,
-                envelope: Envelope {
-                    wake_up,
-                    traceparent: row.traceparent,
-                },
-            })
+            Some(TakenRow::new(row.outbox_id?, wake_up, row.traceparent))
         })
         .collect();
-    let missed = i64::try_from(rows.len()).is_ok_and(|taken| taken < allowed);
+    let taken = i64::try_from(rows.len()).unwrap_or(i64::MAX);
     Ok(Taken {
-        more: allowed == limit || missed,
+        more: allowed == limit || taken < allowed,
         held_back: allowed < due,
         rows,
     })

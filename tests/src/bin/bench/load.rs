@@ -8,6 +8,7 @@ use journey_tests::{OwnPostgres, Process, World, WorldOptions};
 use serde_json::{Value, json};
 use sqlx::PgConnection;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use crate::leases::Leases;
 use crate::queue::{AT_ONCE, SETTINGS};
@@ -76,7 +77,7 @@ async fn through(args: &LoadArgs, postgres: &OwnPostgres) -> anyhow::Result<Valu
     );
     let drain_load = load_average();
     let done = CancellationToken::new();
-    let watch = tokio::spawn(most_released(world.database().await?, done.clone()));
+    let watch = TaskTracker::new().spawn(most_released(world.database().await?, done.clone()));
     let drain_per_s = leases.drain_all(args.jobs).await?;
     done.cancel();
     let most_released = watch.await??;
@@ -218,10 +219,10 @@ impl Table {
 const ENDED_JOBS: &str = r#"
 create procedure make_ended_jobs(jobs_wanted bigint) language plpgsql as $$
 begin
-    for first in 0 .. jobs_wanted - 1 by 100000 loop
+    for low in 0 .. jobs_wanted - 1 by 100000 loop
         with new as (
             select n, now() - interval '60 days' * (1 - n / jobs_wanted::float8) as ended
-            from generate_series(first, least(first + 100000, jobs_wanted) - 1) as n
+            from generate_series(low, least(low + 100000, jobs_wanted) - 1) as n
         ), made as (
             insert into jobs (job_id, tenant, input, output, if_exists, upscale, class, priority,
                 max_attempts, labels, created_at, state, version, attempt, failures, progress, cost,

@@ -12,6 +12,7 @@ use journey_tests::{FakeWorker, OwnPostgres, Process, World, WorldOptions, until
 use serde_json::json;
 use sqlx::{PgConnection, Row};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use crate::queue::SETTINGS;
 use crate::table::load_average;
@@ -65,7 +66,7 @@ pub(crate) async fn run(args: &SoakArgs) -> anyhow::Result<()> {
     }
     let stop = CancellationToken::new();
     let clients = Arc::new(Clients::new(&world).await?);
-    let load = tokio::spawn(Arc::clone(&clients).run(args.rate, stop.clone()));
+    let load = TaskTracker::new().spawn(Arc::clone(&clients).run(args.rate, stop.clone()));
     let series = watch(args, &world, &workers).await;
     stop.cancel();
     load.await??;
