@@ -110,7 +110,6 @@ fn decode_type(error: &DecodeError) -> ErrorType {
         "storage" => ErrorType::Storage,
         "too_large" => ErrorType::InputTooLarge,
         "unsupported" => ErrorType::InputUnsupported,
-        "storage" => ErrorType::Storage,
         _ => ErrorType::InputUnreadable,
     }
 }

@@ -1,12 +1,15 @@
 //! What a job costs, before anybody works on it.
 //!
 //! The unit is the tile-step: one tile through one denoising step. Tiles are counted as the engine
-//! lays them, half a tile apart; a test beside the stories holds both counts against each other.
+//! lays them where no other overlap is asked for; a test beside the stories holds both counts against
+//! each other.
 
 use super::UpscaleSpec;
 
 /// Sides are padded to a multiple of this, the latent grid's step times the networks' own halvings.
 const PADDING_PX: u64 = 16;
+/// What neighbouring tiles share, at most half a tile.
+const OVERLAP_PX: u64 = 32;
 
 /// Tile-steps of an image of `width` by `height` px; turning it by a quarter changes nothing. An image
 /// without pixels costs what one tile costs, and what is beyond counting is counted as a very large
@@ -21,10 +24,11 @@ pub fn tile_steps(width: u32, height: u32, upscale: &UpscaleSpec) -> u32 {
     u32::try_from(tile_steps).unwrap_or(u32::MAX)
 }
 
-/// Tiles along a side: one, and one more for every half tile, or part of one, beyond it.
+/// Tiles along a side: one, and one more for whatever each of the others adds to it, or part of that.
 fn tiles_along(side_px: u64, tile_px: u64) -> u64 {
     let padded = side_px.max(tile_px).next_multiple_of(PADDING_PX);
-    1 + (padded - tile_px).div_ceil(tile_px / 2)
+    let added = tile_px - OVERLAP_PX.min(tile_px / 2);
+    1 + (padded - tile_px).div_ceil(added)
 }
 
 #[cfg(test)]
@@ -33,14 +37,14 @@ mod tests {
     use crate::job::spec::Timesteps;
 
     #[test]
-    fn tiles_lie_half_a_tile_apart() {
+    fn tiles_share_32_px_or_half_of_a_small_one() {
         for (side, tiles) in [
             (0, 1),
             (1, 1),
             (128, 1),
             (129, 2),
-            (192, 2),
-            (193, 3),
+            (224, 2),
+            (225, 3),
             (256, 3),
         ] {
             assert_eq!(tiles_along(side, 128), tiles, "{side} px");
