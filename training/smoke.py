@@ -8,7 +8,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
-STEPS = {"vae": 40, "unet": 16, "joint": 40, "detail": 8}
+STEPS = {"vae": 40, "unet": 16, "joint": 40, "polish": 60, "detail": 24}
 CROPS = 2
 
 
@@ -21,7 +21,7 @@ def run(folder):
     import train
     from evaluate import load_model
     from export import SCHEDULES, export
-    from losses import charbonnier, texture_l1
+    from losses import charbonnier, log_mse, texture_l1
     from model import Upres
     from pictures import Pictures
 
@@ -37,6 +37,8 @@ def run(folder):
             return train.noise_loss(model, train.latents(model, hr), np.random.default_rng(5))
         if stage == "joint":
             return charbonnier(model.upscale(lr), hr * 2 - 1)
+        if stage == "polish":
+            return log_mse(model.upscale(lr), hr * 2 - 1)
         return texture_l1(model.upscale(lr, (200, 100, 50)), hr * 2 - 1)
 
     torch.manual_seed(0)
