@@ -9,7 +9,8 @@ use sqlx::{
 use upres_common::job::state::LeaseToken;
 use upres_common::job::view::Progress;
 use upres_common::job::{Class, ErrorType, JobError, JobEvent, JobId, JobRequest, JobState};
-use upres_common::lease::{Beat, ClaimRequest, Lease, LeaseRef, Outcome, Verdict};
+use upres_common::lease::{Beat, ClaimRequest, Lease, LeaseRef, Outcome, ResumePoint, Verdict};
+use upres_common::objects::ObjectUri;
 use upres_coordinator::accept::accept;
 use upres_coordinator::config::RetryConfig;
 use upres_coordinator::fail::{Failed, fail, fail_all};
@@ -18,7 +19,9 @@ use upres_coordinator::publish::steps::{self, Begun};
 use upres_coordinator::store::jobs::{self, TransitionError, transition};
 use upres_coordinator::store::outbox::Allowance;
 use upres_coordinator::store::submissions::{self, NewJob, NewKey};
-use upres_coordinator::store::{StoreError, idempotency, in_seconds, leases, listing, outbox};
+use upres_coordinator::store::{
+    StoreError, idempotency, in_seconds, leases, listing, outbox, retention,
+};
 use upres_coordinator::submit::{SubmitError, Submitted};
 
 const TTL_SECS: u32 = 60;
@@ -813,4 +816,43 @@ async fn a_client_that_falls_silent_in_a_transaction_loses_its_locks(pool: PgPoo
     let locked = tokio::time::timeout(deadline, locked).await;
     locked.expect("the lock is let go").unwrap();
     assert!(sqlx::query("select 1").execute(&mut *silent).await.is_err());
+}
+
+/// The upload that the job's row names, and whether the janitor would abort one called "kept".
+async fn upload(conn: &mut PgConnection, id: JobId) -> (Option<String>, bool) {
+    let query = sqlx::query_as("select output, upload_id from jobs where job_id = $1").bind(id.0);
+    let row: (String, Option<String>) =
+        query.fetch_one(&mut *conn).await.expect("the job is there");
+    let output: ObjectUri = row.0.parse().expect("only addresses are stored");
+    let orphan = retention::is_orphan(conn, &output, "kept").await;
+    (row.1, orphan.expect("the database answers"))
+}
+
+#[sqlx::test(migrator = "upres_coordinator::store::MIGRATOR")]
+async fn the_next_attempt_is_told_where_to_go_on_until_one_fails(pool: PgPool) {
+    let mut conn = pool.acquire().await.unwrap();
+    let id = submit(&mut conn, |_| {}).await;
+    let first = begin(&pool, id).await;
+    let point = ResumePoint {
+        upload_id: "kept".to_owned(),
+        upload_token: first.token,
+        parts: Vec::new(),
+        next_row: 512,
+        state: "{}".to_owned(),
+    };
+    lease::release(&pool, first, "drains", Some(&point))
+        .await
+        .unwrap();
+    let kept = (Some("kept".to_owned()), false);
+    assert_eq!(upload(&mut conn, id).await, kept, "for the next attempt");
+
+    let granted = claim(&pool, "worker", &[id], TTL_SECS).await.unwrap();
+    assert_eq!(granted[0].resume, Some(point));
+    let second = LeaseRef {
+        job_id: id,
+        token: granted[0].token,
+    };
+    let failed = Failed::reported(JobError::new(ErrorType::Storage, "no such upload"));
+    fail(&pool, second, &failed, &at_once()).await.unwrap();
+    assert_eq!(upload(&mut conn, id).await, (None, true), "of no use");
 }

@@ -39,7 +39,7 @@ pub async fn moment_ago(
 }
 
 /// Whether an upload was begun for one of our outputs and can no longer be completed: no job that
-/// runs has it, or may be about to say that it has.
+/// runs has it, or may be about to say that it has, and none that waits goes on with it.
 ///
 /// # Errors
 /// [`StoreError::Database`].
@@ -51,7 +51,7 @@ pub async fn is_orphan(
     let orphan = sqlx::query_scalar!(
         r#"
         select count(*) > 0 and not coalesce(bool_or(
-            state = 'running' and (upload_id is null or upload_id = $2)
+            upload_id = $2 or (state = 'running' and upload_id is null)
         ), false) as "orphan!"
         from jobs
         where output = $1"#,
