@@ -13,7 +13,7 @@ import torch.nn.functional as F
 
 import degrade
 from data import ROOT
-from losses import (Discriminator, charbonnier, chroma_l1, feature_matching, gradient_l1, hinge, kl,
+from losses import (Discriminator, blemishes, charbonnier, chroma_l1, feature_matching, gradient_l1, hinge, kl,
                     log_mse, luma_psnr, reduced_l1, texture_l1)
 from loop import Loop, average
 from model import TRAINED, Upres
@@ -146,7 +146,8 @@ def polish(model, pictures, loop_for):
     """The same for PSNR. On degraded input the mean of what might have been is better than its median,
     and less must come back of what the small picture holds, which is noise too."""
     def loss(out, target):
-        return log_mse(out, target) + reduced_l1(out[::2], target[::2]) + 2 * chroma_l1(out, target)
+        clean = out[::2], target[::2]
+        return log_mse(out, target) + reduced_l1(*clean) + 2 * chroma_l1(out, target) + 2 * blemishes(*clean)
     together(model, pictures, loop_for, loss, rate=0.5)
 
 
@@ -172,7 +173,8 @@ def together(model, pictures, loop_for, picture_loss, rate):
         loop.update(loss)
         with torch.no_grad():
             pixels, reduced, chroma = (f(out, target) for f in (charbonnier, reduced_l1, chroma_l1))
-        return {"pixels": pixels, "reduced": reduced, "chroma": chroma, "std": std.mean(),
+            worst = blemishes(out[::2], target[::2])
+        return {"pixels": pixels, "reduced": reduced, "chroma": chroma, "worst": worst, "std": std.mean(),
                 "noise": 0.0 if noise is None else 8 * noise}
 
     loop.after = measure_upscaling(model, [(200,)])
@@ -276,6 +278,7 @@ def work(rank, args):
     if before:
         model.load_state_dict(torch.load(folder / f"{before}.pt", weights_only=True))
     torch.manual_seed(seed + 1000 * rank)
+    model.to(memory_format=torch.channels_last)  # a tenth faster
     model.vae.encoder.requires_grad_(args.stage == "vae")
     model.vae.quant_conv.requires_grad_(args.stage == "vae")
 
