@@ -7,6 +7,8 @@ use journey_tests::{DEADLINE, FakeWorker, World, until};
 use serde_json::{Value, json};
 
 const DRAIN: Duration = Duration::from_secs(30);
+/// Slow enough that a busy machine's worker is stopped long before its last part.
+const TILE_MS: u32 = 120;
 
 /// Hardly compressible, so that its result has several parts.
 fn grain(width: u32, height: u32) -> Vec<u8> {
@@ -24,17 +26,21 @@ fn grain(width: u32, height: u32) -> Vec<u8> {
     file.into_inner()
 }
 
-/// Waits until the coordinator knows of `parts` uploaded parts of the job.
-async fn uploaded(world: &World, id: &str, parts: i32) -> anyhow::Result<()> {
+/// How many uploaded parts of the job the coordinator knows of.
+async fn parts(world: &World, id: &str) -> anyhow::Result<i32> {
+    let mut conn = world.database().await?;
+    let found: Option<i32> = sqlx::query_scalar(
+        "select jsonb_array_length(resume -> 'parts') from jobs where job_id = $1::uuid",
+    )
+    .bind(id)
+    .fetch_one(&mut conn)
+    .await?;
+    Ok(found.unwrap_or(0))
+}
+
+async fn more_parts_than(known: i32, world: &World, id: &str) -> anyhow::Result<()> {
     until("parts are uploaded", DEADLINE, async || {
-        let mut conn = world.database().await?;
-        let found: Option<i32> = sqlx::query_scalar(
-            "select jsonb_array_length(resume -> 'parts') from jobs where job_id = $1::uuid",
-        )
-        .bind(id)
-        .fetch_one(&mut conn)
-        .await?;
-        Ok(found.is_some_and(|found| found >= parts))
+        Ok(parts(world, id).await? > known)
     })
     .await
 }
@@ -53,19 +59,20 @@ async fn interrupted(format: &str) -> anyhow::Result<()> {
     world.store.put("in/grain.png", grain(512, 1600)).await?;
     let slow = FakeWorker {
         identity: true,
-        tile_ms: 40,
+        tile_ms: TILE_MS,
         ..FakeWorker::default()
     };
 
     let mut first = world.start_fake_worker(slow).await?;
     let id = submit(&world, "out/interrupted", format).await?;
-    uploaded(&world, &id, 1).await?;
+    more_parts_than(0, &world, &id).await?;
     assert!(first.terminate(DRAIN).await?.success());
     let job = world.wait_for(&id, &["queued"]).await?;
     assert_eq!(job["attempts"][0]["outcome"], "handed_back");
 
+    let handed_back = parts(&world, &id).await?;
     let mut second = world.start_fake_worker(slow).await?;
-    uploaded(&world, &id, 2).await?;
+    more_parts_than(handed_back, &world, &id).await?;
     second.kill();
     let third = world
         .start_fake_worker(FakeWorker { tile_ms: 0, ..slow })
@@ -106,12 +113,12 @@ async fn a_job_that_is_cancelled_between_two_attempts_leaves_no_upload() -> anyh
     world.store.put("in/grain.png", grain(512, 1600)).await?;
     let slow = FakeWorker {
         identity: true,
-        tile_ms: 40,
+        tile_ms: TILE_MS,
         ..FakeWorker::default()
     };
     let mut worker = world.start_fake_worker(slow).await?;
     let id = submit(&world, "out/cancelled", "png").await?;
-    uploaded(&world, &id, 1).await?;
+    more_parts_than(0, &world, &id).await?;
     assert!(worker.terminate(DRAIN).await?.success());
     world.wait_for(&id, &["queued"]).await?;
     assert_eq!(world.store.open_uploads().await?, 1, "kept for the next");
