@@ -14,12 +14,13 @@ use crate::blend::Blender;
 use crate::color_fix::{ColorFix, Fixer, Size};
 use crate::config::SCALE;
 use crate::error::UpscaleError;
+use crate::hand_over::{BelongsTo, HandOver};
 use crate::input::Input;
 use crate::nn::host;
 use crate::resample::Reference;
 use crate::rows::{RowSink, RowSource};
 use crate::tiling::Tiling;
-use crate::upscale::{Observer, Options, Spent};
+use crate::upscale::{Observer, Options, Spent, Start};
 use crate::watch::Watch;
 
 /// Rows of the result that are blended and fixed together.
@@ -53,7 +54,10 @@ pub(crate) struct Bands<'a> {
     input: Input<'a>,
     reference: Reference,
     blender: Blender<'a>,
-    first_tile_row: usize,
+    /// The tile that this run begins with.
+    first_tile: usize,
+    /// The tile that comes next.
+    next_tile: usize,
     fixer: Fixer,
     output: Output<'a>,
     watch: Watch<'a>,
@@ -62,18 +66,25 @@ pub(crate) struct Bands<'a> {
 }
 
 impl<'a> Bands<'a> {
-    /// Prepares the way from the first row of tiles that shows in the first row wanted.
+    /// Prepares the way from the first row of tiles that shows in the first row wanted, or from where
+    /// another run was suspended.
     pub(crate) fn new(
         tiling: &'a Tiling,
         options: &'a Options,
         source: &'a mut dyn RowSource,
-        first_row: u32,
+        start: Start,
         sink: &'a mut dyn RowSink,
         observer: &'a mut dyn Observer,
     ) -> Result<Self, UpscaleError> {
         let size = Size {
             stride: 3 * SCALE * tiling.columns.length,
             height: SCALE * tiling.rows.length,
+        };
+        let first_row = match start {
+            Start::Row(row) => row,
+            Start::HandOver(left) => {
+                return Self::go_on(tiling, options, source, *left, sink, observer);
+            }
         };
         let wanted = first_row as usize;
         if wanted >= size.height {
@@ -84,11 +95,13 @@ impl<'a> Bands<'a> {
         let first_tile_row = tiling
             .rows
             .first_tile_over(tiling.rows.before + next_row / SCALE);
+        let first_tile = first_tile_row * tiling.columns.tiles();
         Ok(Self {
             input: Input::new(source),
             reference: Reference::new(tiling.columns.length, tiling.rows.length),
             blender: Blender::new(tiling, first_tile_row),
-            first_tile_row,
+            first_tile,
+            next_tile: first_tile,
             fixer: Fixer::new(options.color_fix, size, wanted),
             output: Output {
                 sink,
@@ -104,29 +117,91 @@ impl<'a> Bands<'a> {
         })
     }
 
+    fn go_on(
+        tiling: &'a Tiling,
+        options: &'a Options,
+        source: &'a mut dyn RowSource,
+        left: HandOver,
+        sink: &'a mut dyn RowSink,
+        observer: &'a mut dyn Observer,
+    ) -> Result<Self, UpscaleError> {
+        let belongs = left.belongs_to == BelongsTo::new(tiling, options);
+        if !belongs || left.next_tile >= tiling.len() {
+            return Err(UpscaleError::HandOver);
+        }
+        let tile_row = tiling.row_of(left.next_tile);
+        Ok(Self {
+            input: Input::new(source),
+            reference: Reference::new(tiling.columns.length, tiling.rows.length),
+            blender: Blender::resume(tiling, tile_row, left.sums).ok_or(UpscaleError::HandOver)?,
+            first_tile: left.next_tile,
+            next_tile: left.next_tile,
+            fixer: left.fixer,
+            output: Output {
+                sink,
+                stride: 3 * SCALE * tiling.columns.length,
+                first_row: left.wanted,
+                next_row: left.next_fixed,
+                waited: Duration::ZERO,
+            },
+            watch: Watch::new(observer, tiling.len()),
+            next_row: left.next_row,
+            tiling,
+            options,
+        })
+    }
+
     /// Walks all tiles from the first that is needed.
     pub(crate) fn run(mut self, engine: &mut dyn EnlargeTiles) -> Result<Spent, UpscaleError> {
         let tiles = self.tiling.len();
-        let first_tile = self.first_tile_row * self.tiling.columns.tiles();
-        for first in (first_tile..tiles).step_by(self.options.tile_batch) {
+        while self.next_tile < tiles {
             let batch = Batch {
-                first,
-                count: self.options.tile_batch.min(tiles - first),
+                first: self.next_tile,
+                count: self.options.tile_batch.min(tiles - self.next_tile),
             };
             self.input.hold(self.needed(batch))?;
             let pixels = self.cut(batch)?;
-            let decoded = engine.enlarge(batch, &pixels, &mut self.watch)?;
+            let decoded = match engine.enlarge(batch, &pixels, &mut self.watch) {
+                Err(UpscaleError::Cancelled) if self.is_to_suspend() => return Err(self.suspend()),
+                done => done?,
+            };
             host::with_values(&decoded, |values| self.blend(batch, values))
-                .map_err(|source| UpscaleError::from_candle("blend", first, source))??;
-            self.watch.report(first + batch.count)?;
+                .map_err(|source| UpscaleError::from_candle("blend", batch.first, source))??;
+            self.next_tile += batch.count;
+            if self.next_tile < tiles && self.is_to_suspend() {
+                return Err(self.suspend());
+            }
+            let told = self.watch.report(self.next_tile);
+            let whole_in_time = self.next_tile == tiles && self.is_to_suspend();
+            if !whole_in_time {
+                told?;
+            }
         }
         self.watch.hand_over()?;
-        let tiles = tiles - first_tile;
+        let tiles = tiles - self.first_tile;
         Ok(Spent {
             timings: self.watch.timings,
             tiles,
             tile_steps: tiles * self.options.schedule.timesteps().len(),
         })
+    }
+
+    fn is_to_suspend(&mut self) -> bool {
+        self.options.color_fix.streams() && self.watch.is_to_suspend()
+    }
+
+    /// What is to be known before the next tile.
+    fn suspend(self) -> UpscaleError {
+        UpscaleError::Suspended(Box::new(HandOver {
+            belongs_to: BelongsTo::new(self.tiling, self.options),
+            next_tile: self.next_tile,
+            next_row: self.next_row,
+            next_fixed: self.output.next_row,
+            wanted: self.output.first_row,
+            sums: self.blender.into_sums(),
+            fixer: self.fixer,
+            computed: self.next_tile - self.first_tile,
+        }))
     }
 
     /// The input's rows that a batch needs, from the first that anything will need.

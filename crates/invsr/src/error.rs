@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use crate::device::{DeviceSpec, Dtype};
+use crate::hand_over::HandOver;
 use crate::noise::NoiseError;
 use crate::rows::Stop;
 
@@ -98,6 +99,12 @@ pub enum UpscaleError {
     /// The observer answered `Break`.
     #[error("cancelled")]
     Cancelled,
+    /// The observer asked for it: this much is done.
+    #[error("suspended before tile {}", .0.next_tile())]
+    Suspended(Box<HandOver>),
+    /// What an earlier run left belongs to another image, other options, or another model.
+    #[error("what was handed over belongs to another run")]
+    HandOver,
     /// The tile side does not fit the model's networks.
     #[error(
         "a tile side of {tile_px} px does not fit this model: use a multiple of {multiple} px, at most {largest}"
@@ -223,7 +230,7 @@ impl UpscaleError {
     /// Whose fault it is; the caller decides what follows. No `_` arm: a new error must choose.
     pub fn fault(&self) -> Fault {
         match self {
-            Self::Cancelled => Fault::Cancelled,
+            Self::Cancelled | Self::Suspended(_) => Fault::Cancelled,
             Self::TileSize { .. }
             | Self::Overlap { .. }
             | Self::EmptyTileBatch
@@ -232,7 +239,7 @@ impl UpscaleError {
             | Self::Noise(_) => Fault::Input,
             Self::OutOfMemory { .. } | Self::Observer { .. } => Fault::Moment,
             Self::DeviceLost { .. } => Fault::Device,
-            Self::Source(_) | Self::Sink(_) => Fault::Caller,
+            Self::Source(_) | Self::Sink(_) | Self::HandOver => Fault::Caller,
             Self::NonFinite { .. } | Self::Compute { .. } => Fault::Engine,
         }
     }

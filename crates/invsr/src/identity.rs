@@ -7,7 +7,7 @@ use crate::error::UpscaleError;
 use crate::rows::{RowSink, RowSource};
 use crate::run::enlarge;
 use crate::tiling::{Cells, Tiling};
-use crate::upscale::{Observer, Options, Plan, Spent, Upscale};
+use crate::upscale::{Observer, Options, Plan, Spent, Start, Upscale};
 use crate::watch::Watch;
 
 /// Cuts, blends and fixes like [`InvSr`](crate::InvSr), but enlarges each tile by bicubic alone:
@@ -36,13 +36,13 @@ impl Upscale for Identity {
     fn upscale_rows(
         &mut self,
         source: &mut dyn RowSource,
-        first_row: u32,
+        start: Start,
         options: &Options,
         sink: &mut dyn RowSink,
         observer: &mut dyn Observer,
     ) -> Result<Spent, UpscaleError> {
         let tiling = Tiling::new(source.width(), source.height(), options, CELLS)?;
-        Bands::new(&tiling, options, source, first_row, sink, observer)?.run(self)
+        Bands::new(&tiling, options, source, start, sink, observer)?.run(self)
     }
 }
 

@@ -26,6 +26,7 @@ mod color_fix;
 mod config;
 mod device;
 mod error;
+mod hand_over;
 mod identity;
 mod image;
 mod input;
@@ -52,6 +53,7 @@ pub use candle_core::{Error as TensorError, Tensor};
 pub use color_fix::{ColorFix, ParseColorFixError};
 pub use device::{DeviceSpec, Dtype, ParseDeviceError, ParseDtypeError};
 pub use error::{Fault, LoadError, UpscaleError};
+pub use hand_over::HandOver;
 pub use identity::Identity;
 pub use image::{ImageSizeError, RgbImage};
 pub use manifest::{MANIFEST_FILE, Manifest, ModelInfo};
@@ -62,5 +64,5 @@ pub use random::{ParseSizeError, Size, WriteModelError, write_random_model};
 pub use rows::{ImageRows, RowSink, RowSource, Stop};
 pub use scheduler::{MAX_TIMESTEP, Schedule, ScheduleError, TRAINED_FIRST_TIMESTEPS};
 pub use upscale::{
-    DEFAULT_OVERLAP_PX, Observer, Options, Plan, Progress, Spent, Timings, Upscale, Upscaled,
+    DEFAULT_OVERLAP_PX, Observer, Options, Plan, Progress, Spent, Start, Timings, Upscale, Upscaled,
 };

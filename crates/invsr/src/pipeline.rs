@@ -28,7 +28,7 @@ use crate::run::Run;
 use crate::scheduler::NoiseTable;
 use crate::tiling::{Cells, Tiling};
 use crate::unet::{Prompted, Unet};
-use crate::upscale::{Observer, Options, Plan, Spent, Upscale};
+use crate::upscale::{Observer, Options, Plan, Spent, Start, Upscale};
 use crate::vae::Vae;
 use crate::weights::Weights;
 
@@ -204,13 +204,13 @@ impl Upscale for InvSr {
     fn upscale_rows(
         &mut self,
         source: &mut dyn RowSource,
-        first_row: u32,
+        start: Start,
         options: &Options,
         sink: &mut dyn RowSink,
         observer: &mut dyn Observer,
     ) -> Result<Spent, UpscaleError> {
         let tiling = self.tiling(source.width(), source.height(), options)?;
-        let bands = Bands::new(&tiling, options, source, first_row, sink, observer)?;
+        let bands = Bands::new(&tiling, options, source, start, sink, observer)?;
         bands.run(&mut Run {
             model: self,
             options,

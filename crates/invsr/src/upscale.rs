@@ -8,6 +8,7 @@ use candle_core::Tensor;
 use crate::color_fix::ColorFix;
 use crate::config::SCALE;
 use crate::error::UpscaleError;
+use crate::hand_over::HandOver;
 use crate::image::RgbImage;
 use crate::noise::InjectedNoise;
 use crate::rows::{Collect, ImageRows, RowSink, RowSource};
@@ -29,14 +30,16 @@ pub trait Upscale: Send {
     /// computed, the rows above are not, and what comes is bit for bit what an uninterrupted run
     /// gives. The source is still taken from its top; rows not needed are skipped.
     ///
-    /// - `first_row`: the first row of the result that the sink wants, 0 for all.
+    /// - `start`: the first row of the result that the sink wants, or what a suspended run handed
+    ///   over; then nothing is computed twice.
     ///
     /// # Errors
-    /// [`UpscaleError`]; its [`fault`](UpscaleError::fault) says whether to try again.
+    /// [`UpscaleError::Suspended`] when the observer [asks for it](Observer::suspend), any other
+    /// [`UpscaleError`] when something went wrong; its [`fault`](UpscaleError::fault) says whether to try again.
     fn upscale_rows(
         &mut self,
         source: &mut dyn RowSource,
-        first_row: u32,
+        start: Start,
         options: &Options,
         sink: &mut dyn RowSink,
         observer: &mut dyn Observer,
@@ -58,7 +61,13 @@ pub trait Upscale: Send {
             timings,
             tiles,
             tile_steps,
-        } = self.upscale_rows(&mut ImageRows::new(image), 0, options, &mut rows, observer)?;
+        } = self.upscale_rows(
+            &mut ImageRows::new(image),
+            Start::Row(0),
+            options,
+            &mut rows,
+            observer,
+        )?;
         let image = RgbImage {
             width: blank.width,
             height: blank.height,
@@ -153,6 +162,15 @@ impl Options {
     }
 }
 
+/// Where the work on an image begins.
+#[derive(Debug, Clone)]
+pub enum Start {
+    /// With what shows in this row of the result, 0 for all of it.
+    Row(u32),
+    /// Where a suspended run stopped.
+    HandOver(Box<HandOver>),
+}
+
 /// An amount of work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Plan {
@@ -178,6 +196,14 @@ pub trait Observer {
     fn progress(&mut self, progress: Progress) -> ControlFlow<()> {
         let _ = progress;
         ControlFlow::Continue(())
+    }
+
+    /// Whether to stop and keep what is half done: the run then ends with
+    /// [`UpscaleError::Suspended`]. Asked after each batch of tiles but the last, and when
+    /// [`Observer::progress`] answered `Break`, so that a batch that takes too long can be given up.
+    /// With a colour fix that [does not stream](ColorFix::streams) nothing is kept.
+    fn suspend(&mut self) -> bool {
+        false
     }
 
     /// Takes a stage's output, once for the whole image; only if [`Observer::wants_tensors`].

@@ -45,6 +45,11 @@ impl<'a> Watch<'a> {
         }
     }
 
+    /// Whether the observer wants the run to be suspended.
+    pub(crate) fn is_to_suspend(&mut self) -> bool {
+        self.observer.suspend()
+    }
+
     /// Keeps a batch's part of a stage tensor, tiles first.
     pub(crate) fn keep(&mut self, name: &str, tensor: &Tensor) -> Result<(), UpscaleError> {
         self.keep_part(name, 0, || Ok(tensor.clone()))

@@ -9,7 +9,8 @@ use std::sync::OnceLock;
 
 use invsr::{
     ColorFix, DeviceSpec, Dtype, Fault, Identity, ImageRows, InvSr, Options, Progress, RgbImage,
-    RowSink, RowSource, Schedule, Size, Spent, Stop, Upscale, UpscaleError, write_random_model,
+    RowSink, RowSource, Schedule, Size, Spent, Start, Stop, Upscale, UpscaleError,
+    write_random_model,
 };
 use proptest::prelude::*;
 use tempfile::TempDir;
@@ -55,7 +56,13 @@ fn from_row(
     let mut bands = Bands::default();
     let mut source = ImageRows::new(image);
     let spent = model
-        .upscale_rows(&mut source, first_row, options, &mut bands, &mut ())
+        .upscale_rows(
+            &mut source,
+            Start::Row(first_row),
+            options,
+            &mut bands,
+            &mut (),
+        )
         .unwrap();
     (bands, spent)
 }
@@ -231,7 +238,13 @@ fn rows_come_as_soon_as_no_tile_can_touch_them() {
             stop,
         };
         Identity
-            .upscale_rows(&mut source, 0, &options_of_32(fix), &mut sink, &mut ())
+            .upscale_rows(
+                &mut source,
+                Start::Row(0),
+                &options_of_32(fix),
+                &mut sink,
+                &mut (),
+            )
             .unwrap();
         // After a row of tiles has been read, rows are final down to where the next row begins.
         for tile_row in 0..9 {
@@ -260,7 +273,13 @@ fn a_resumed_run_reads_and_computes_only_what_it_needs() {
     // What was handed over after the sixth row of tiles.
     let first_row = 4 * 24 * 6 - 31;
     let spent = Identity
-        .upscale_rows(&mut source, first_row, &options, &mut bands, &mut ())
+        .upscale_rows(
+            &mut source,
+            Start::Row(first_row),
+            &options,
+            &mut bands,
+            &mut (),
+        )
         .unwrap();
     // The sixth is done again for the fix's context: rows of it show in the rows wanted.
     let plan = Identity.plan(80, image.height, &options).unwrap();
@@ -288,7 +307,7 @@ fn source_and_sink_can_end_the_work() {
             stop,
         };
         let options = options_of_32(ColorFix::Wavelet);
-        Identity.upscale_rows(&mut source, 0, &options, &mut sink, &mut ())
+        Identity.upscale_rows(&mut source, Start::Row(0), &options, &mut sink, &mut ())
     };
     let failed = run(Some(50), |_| Ok(())).unwrap_err();
     assert_eq!(failed.fault(), Fault::Caller);
@@ -325,7 +344,7 @@ fn progress_goes_on_where_it_was() {
     Identity
         .upscale_rows(
             &mut ImageRows::new(&image),
-            300,
+            Start::Row(300),
             &options,
             &mut Bands::default(),
             &mut heard,
@@ -350,7 +369,7 @@ fn what_cannot_be_is_refused_in_a_sentence() {
         let refused = Identity
             .upscale_rows(
                 &mut source,
-                first_row,
+                Start::Row(first_row),
                 &options,
                 &mut Bands::default(),
                 &mut (),

@@ -6,7 +6,7 @@
 
 use std::fs;
 
-use invsr::{ColorFix, Identity, Options, RowSink, RowSource, Stop, Upscale};
+use invsr::{ColorFix, Identity, Options, RowSink, RowSource, Start, Stop, Upscale};
 
 const WIDTH: u32 = 500;
 
@@ -70,7 +70,7 @@ fn the_height_of_an_image_costs_no_memory() {
         let mut looked = Looked::default();
         let mut source = Generated { height, next: 0 };
         Identity
-            .upscale_rows(&mut source, 0, &options, &mut looked, &mut ())
+            .upscale_rows(&mut source, Start::Row(0), &options, &mut looked, &mut ())
             .unwrap();
         assert_eq!((looked.rows, looked.outside), (4 * height as usize, 0));
     };

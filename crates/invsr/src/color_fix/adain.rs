@@ -8,6 +8,7 @@ use crate::bands::BAND_ROWS;
 use crate::error::UpscaleError;
 
 /// The result so far.
+#[derive(Debug, Clone, PartialEq)]
 pub(super) struct AdaIn {
     size: Size,
     rows: Vec<f32>,
@@ -56,7 +57,7 @@ impl AdaIn {
     }
 }
 
-#[derive(Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
 struct Sums {
     count: f64,
     values: [f64; 3],

@@ -15,6 +15,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::error::UpscaleError;
+use crate::hand_over::{In, Out};
 use adain::AdaIn;
 use wavelet::Wavelet;
 
@@ -80,7 +81,7 @@ impl FromStr for ColorFix {
 pub struct ParseColorFixError(String);
 
 /// The result's, in values and rows.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Size {
     /// Values a row: three times its pixels.
     pub stride: usize,
@@ -92,12 +93,14 @@ pub(crate) struct Size {
 pub(crate) type Give<'a> = dyn FnMut(&[f32]) -> Result<(), UpscaleError> + 'a;
 
 /// Fixes rows as they come.
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Fixer {
     stride: usize,
     held: Held,
 }
 
 /// What a fix must remember.
+#[derive(Debug, Clone, PartialEq)]
 enum Held {
     Nothing,
     Chroma,
@@ -142,6 +145,32 @@ impl Fixer {
             Held::Frequencies(wavelet) => wavelet.push(rows, reference, give),
             Held::Everything(adain) => adain.push(rows, reference, give),
         }
+    }
+
+    /// Writes what has to be remembered. AdaIN is never suspended: see [`ColorFix::streams`].
+    pub(crate) fn save(&self, out: &mut Out) {
+        out.count(self.stride);
+        match &self.held {
+            Held::Nothing => out.number(0),
+            Held::Chroma => out.number(1),
+            Held::Frequencies(wavelet) => {
+                out.number(2);
+                wavelet.save(out);
+            }
+            Held::Everything(_) => out.number(3),
+        }
+    }
+
+    /// Reads what [`save`](Self::save) wrote.
+    pub(crate) fn load(bytes: &mut In<'_>) -> Option<Self> {
+        let stride = bytes.count()?;
+        let held = match bytes.number()? {
+            0 => Held::Nothing,
+            1 => Held::Chroma,
+            2 => Held::Frequencies(Wavelet::load(bytes)?),
+            _ => return None,
+        };
+        Some(Self { stride, held })
     }
 }
 

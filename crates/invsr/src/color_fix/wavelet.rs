@@ -8,6 +8,7 @@ use rayon::prelude::*;
 
 use super::{Give, Size};
 use crate::error::UpscaleError;
+use crate::hand_over::{In, Out};
 
 /// Levels of blurring that separate low from high frequencies.
 pub(super) const LEVELS: u32 = 5;
@@ -16,6 +17,7 @@ pub(super) const LEVELS: u32 = 5;
 pub(super) const CONTEXT: usize = (1 << LEVELS) - 1;
 
 /// Rows on their way through the blurs.
+#[derive(Debug, Clone, PartialEq)]
 pub(super) struct Wavelet {
     stride: usize,
     /// The result's own rows that wait for their low frequencies.
@@ -78,9 +80,46 @@ impl Wavelet {
         self.rows.drain(..low.len());
         give(&low)
     }
+
+    pub(super) fn save(&self, out: &mut Out) {
+        let size = self.levels[0].size;
+        for count in [size.stride, size.height, self.unfixed] {
+            out.count(count);
+        }
+        out.values(&self.rows);
+        for level in &self.levels {
+            out.values(&level.held);
+            out.count(level.first);
+            out.count(level.next);
+        }
+    }
+
+    pub(super) fn load(bytes: &mut In<'_>) -> Option<Self> {
+        let size = Size {
+            stride: bytes.count()?,
+            height: bytes.count()?,
+        };
+        let (unfixed, rows) = (bytes.count()?, bytes.values()?);
+        let level = |level: u32| {
+            Some(Level {
+                size,
+                reach: 1 << level,
+                held: bytes.values()?,
+                first: bytes.count()?,
+                next: bytes.count()?,
+            })
+        };
+        Some(Self {
+            stride: size.stride,
+            rows,
+            unfixed,
+            levels: (0..LEVELS).map(level).collect::<Option<_>>()?,
+        })
+    }
 }
 
 /// One blur with `[1 2 1] / 4` each way, the taps `reach` pixels apart, borders repeated.
+#[derive(Debug, Clone, PartialEq)]
 struct Level {
     size: Size,
     reach: usize,
