@@ -103,7 +103,9 @@ fn write_by_steps(pixels: &Pixels, options: &EncodeOptions, steps: &[Step]) -> V
             Step::Die | Step::Suspend => {
                 deaths += 1;
                 if matches!(step, Step::Suspend) {
+                    let next_row = writer.next_row();
                     let (checkpoint, held) = writer.suspend().unwrap();
+                    assert_eq!(checkpoint.next_row, next_row, "no row is made again");
                     recorded = (carried(&checkpoint), held);
                 }
                 let (checkpoint, held) = &recorded;

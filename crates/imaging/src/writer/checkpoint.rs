@@ -21,6 +21,8 @@ pub struct Checkpoint {
     icc: Digest,
     /// The first row that the writer that goes on needs.
     pub next_row: u32,
+    /// Rows above that one whose samples are held: those of a band that is not full.
+    rows_in_hand: u32,
     /// Bytes that were taken from the writer: those that belong behind the head. Later ones are to
     /// be dropped.
     pub bytes: u64,
@@ -57,6 +59,7 @@ impl Checkpoint {
             jpeg_quality: options.jpeg_quality,
             icc: Digest::of(options.icc.as_deref().unwrap_or_default()),
             next_row: 0,
+            rows_in_hand: 0,
             bytes: 0,
             held: Digest::of(&[]),
             state,
@@ -69,11 +72,27 @@ impl Checkpoint {
     pub(super) fn at(&self, next_row: u32, bytes: u64, state: State, held: &[u8]) -> Self {
         Self {
             next_row,
+            rows_in_hand: 0,
             bytes,
             held: Digest::of(held),
             state,
             ..self.clone()
         }
+    }
+
+    /// The same with rows of the next band, whose samples follow the finished bytes in `held`.
+    pub(super) fn with_rows_in_hand(self, rows: u32, held: &[u8]) -> Self {
+        Self {
+            next_row: self.next_row + rows,
+            rows_in_hand: rows,
+            held: Digest::of(held),
+            ..self
+        }
+    }
+
+    /// The first row of the band that is not full.
+    pub(super) fn band_row(&self) -> u32 {
+        self.next_row - self.rows_in_hand
     }
 
     /// Checks that this belongs to the file that begins as `fresh` does, and to the bytes `held`.
@@ -94,9 +113,11 @@ impl Checkpoint {
         if start(self) != start(fresh) {
             return refuse("it belongs to another file");
         }
-        let bands = self.next_row.div_ceil(shape.band_rows);
-        let at_a_band =
-            self.next_row.is_multiple_of(shape.band_rows) || self.next_row == shape.height;
+        let Some(band_row) = self.next_row.checked_sub(self.rows_in_hand) else {
+            return refuse("it holds more rows than there were");
+        };
+        let bands = band_row.div_ceil(shape.band_rows);
+        let at_a_band = band_row.is_multiple_of(shape.band_rows) || band_row == shape.height;
         let strips_fit = match &self.state {
             State::Tiff { strips } => u32::try_from(strips.len()) == Ok(bands),
             State::Jpeg | State::Png { .. } | State::WebP => true,
@@ -106,6 +127,11 @@ impl Checkpoint {
         }
         if self.held != Digest::of(held) {
             return refuse("the bytes held with it are others");
+        }
+        if self.rows_in_hand >= shape.band_rows
+            || held.len() / shape.row_bytes() < self.rows_in_hand as usize
+        {
+            return refuse("it lacks rows");
         }
         Ok(())
     }

@@ -119,12 +119,16 @@ impl Writer {
     ) -> Result<Self, EncodeError> {
         let mut writer = Self::new(options, width, height)?;
         checkpoint.check(&writer.start, &writer.shape, held)?;
-        writer.band_row = checkpoint.next_row;
+        writer.band_row = checkpoint.band_row();
         writer.taken = checkpoint.bytes;
+        let rows_in_hand = checkpoint.next_row - checkpoint.band_row();
+        let samples = rows_in_hand as usize * writer.shape.row_bytes();
+        let (held, samples) = held.split_at(held.len() - samples);
+        writer.samples = samples.to_vec();
         writer.bands = Bands::resume(&checkpoint.state, held, &mut writer.ready)?;
         writer.mark = held
             .is_empty()
-            .then_some((checkpoint.next_row, checkpoint.state));
+            .then_some((checkpoint.band_row(), checkpoint.state));
         Ok(writer)
     }
 
@@ -198,15 +202,18 @@ impl Writer {
         self.options.format.streams().then_some(checkpoint)
     }
 
-    /// Stops on purpose: like [`checkpoint`](Self::checkpoint), but with the bytes of all finished
-    /// bands that were not taken (some 5 MiB more for TIFF), so that only the rows of the band in
-    /// hand are to be made again. `None` if the format does not stream.
+    /// Stops on purpose: like [`checkpoint`](Self::checkpoint), but with all that was not taken: the
+    /// bytes of finished bands (some 5 MiB more for TIFF) and the samples of the band in hand, so that
+    /// no row is to be made again. `None` if the format does not stream.
     #[must_use]
     pub fn suspend(self) -> Option<(Checkpoint, Vec<u8>)> {
         let mut held = self.ready;
         self.bands.append_held(&mut held);
         let state = self.bands.state();
         let checkpoint = self.start.at(self.band_row, self.taken, state, &held);
+        held.extend_from_slice(&self.samples);
+        let rows = u32::try_from(self.samples.len() / self.shape.row_bytes()).unwrap_or(u32::MAX);
+        let checkpoint = checkpoint.with_rows_in_hand(rows, &held);
         self.options.format.streams().then_some((checkpoint, held))
     }
 
