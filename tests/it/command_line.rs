@@ -226,7 +226,7 @@ fn a_check_names_every_problem_at_once() -> anyhow::Result<()> {
         "--amqp-url is missing",
         "--model-dir is missing",
         "--device: ",
-        "--drain-secs must be at most 25",
+        "--drain-secs must be at most 15",
         "--s3-endpoint `nowhere`",
     ] {
         assert!(said.contains(word), "{word}: {said}");

@@ -44,6 +44,11 @@ async fn orphaned_uploads_old_keys_and_old_jobs_go_and_nothing_else() -> anyhow:
     for key in ["out/recent.png", "out/running.png", "elsewhere/x.png"] {
         world.store.begin_upload(key).await?;
     }
+    // What a drained worker left for a job that has ended without it, and for the one that runs.
+    for job in [&recent, &running] {
+        let key = format!("hand-over/{job}");
+        world.store.put(&key, b"unfinished".to_vec()).await?;
+    }
     let mut database = world.database().await?;
     sqlx::query("update jobs set finished_at = now() - interval '8 days' where job_id = $1::uuid")
         .bind(&old)
@@ -57,16 +62,20 @@ async fn orphaned_uploads_old_keys_and_old_jobs_go_and_nothing_else() -> anyhow:
     .execute(&mut database)
     .await?;
 
-    let expected = json!({"uploads": 1, "idempotency_keys": 1, "jobs": 1});
+    let expected = json!({"uploads": 1, "hand_overs": 1, "idempotency_keys": 1, "jobs": 1});
     assert_eq!(sweep(&world, &["--dry-run"])?, expected);
     assert_eq!(world.store.open_uploads().await?, 3);
     assert_eq!(sweep(&world, &[])?, expected);
     assert_eq!(world.store.open_uploads().await?, 2);
-    let nothing = json!({"uploads": 0, "idempotency_keys": 0, "jobs": 0});
+    let nothing = json!({"uploads": 0, "hand_overs": 0, "idempotency_keys": 0, "jobs": 0});
     assert_eq!(sweep(&world, &[])?, nothing);
     let left = sqlx::query_scalar::<_, i64>("select count(*) from jobs");
     assert_eq!(left.fetch_one(&mut database).await?, 2);
     assert_eq!(world.job(&recent).await?["state"], "succeeded");
     assert!(world.store.get("out/old.png").await?.is_some());
+    for (job, kept) in [(&recent, false), (&running, true)] {
+        let left = world.store.get(&format!("hand-over/{job}")).await?;
+        assert_eq!(left.is_some(), kept);
+    }
     Ok(())
 }

@@ -132,3 +132,58 @@ async fn a_job_that_is_cancelled_between_two_attempts_leaves_no_upload() -> anyh
     })
     .await
 }
+
+/// Tiles that a worker computed, summed over its log.
+fn computed(log: &str) -> usize {
+    let counts = log.lines().filter_map(|line| {
+        let (_, rest) = line.split_once(" computed=")?;
+        rest.split_whitespace().next()?.parse::<usize>().ok()
+    });
+    counts.sum()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_that_is_drained_ten_times_makes_no_tile_twice() -> anyhow::Result<()> {
+    let mut world = World::plain("resume_ten").await?;
+    world.store.put("in/grain.png", grain(512, 3200)).await?;
+    let slow = FakeWorker {
+        identity: true,
+        tile_ms: 2 * TILE_MS,
+        ..FakeWorker::default()
+    };
+    let id = submit(&world, "out/interrupted", "png").await?;
+    let mut tiles = 0;
+    let mut seen = 0;
+    for _ in 0..10 {
+        let mut worker = world.start_fake_worker(slow).await?;
+        // Some tiles further, wherever that is in a row of tiles or a part.
+        until("some tiles are done", DEADLINE, async || {
+            let done = &world.job(&id).await?["progress"]["tiles"];
+            Ok(done.as_u64().is_some_and(|done| done > seen))
+        })
+        .await?;
+        assert!(worker.terminate(DRAIN).await?.success());
+        world.wait_for(&id, &["queued"]).await?;
+        tiles += computed(&worker.log());
+        seen = u64::try_from(tiles)?;
+    }
+    let left = format!("hand-over/{id}");
+    assert!(world.store.get(&left).await?.is_some());
+    let last = world
+        .start_fake_worker(FakeWorker { tile_ms: 0, ..slow })
+        .await?;
+    let job = world.succeeds(&id).await?;
+    tiles += computed(&last.log());
+    let total = job["progress"]["tiles_total"].as_u64();
+    assert_eq!(Some(u64::try_from(tiles)?), total, "{}", last.log());
+    assert_eq!(job["attempts"].as_array().map(Vec::len), Some(11));
+    until("what was left is removed", DEADLINE, async || {
+        Ok(world.store.get(&left).await?.is_none())
+    })
+    .await?;
+
+    let whole = submit(&world, "out/whole", "png").await?;
+    let whole = world.succeeds(&whole).await?;
+    assert_eq!(job["result"]["sha256"], whole["result"]["sha256"]);
+    Ok(())
+}

@@ -54,6 +54,10 @@ pub struct Lease {
     /// Where an earlier attempt got to. A worker that cannot go on from there begins anew.
     #[serde(default)]
     pub resume: Option<ResumePoint>,
+    /// Where the worker may leave, when it is drained, what it has not uploaded. Absent if this
+    /// deployment has no place for it.
+    #[serde(default)]
+    pub hand_over_to: Option<String>,
     /// W3C trace context of the submission.
     pub traceparent: Option<String>,
 }
@@ -73,6 +77,19 @@ pub struct ResumePoint {
     /// What only workers understand: which input, model and settings the rows were made with, and what
     /// the writer of the file has to remember.
     pub state: String,
+    /// What a drained worker left beside the parts, with which no tile is computed again. A worker that
+    /// cannot have it goes on from `next_row`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hand_over: Option<HandedOver>,
+}
+
+/// An object for the next worker alone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct HandedOver {
+    /// Where it is.
+    pub address: String,
+    /// Of its bytes, lower-case hex. It may be that of another attempt, which would be no use.
+    pub sha256: String,
 }
 
 /// Names one held lease.

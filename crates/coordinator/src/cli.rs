@@ -7,7 +7,7 @@ use upres_common::config::Refused;
 use upres_common::objects::{ObjectStore, S3Args};
 use upres_common::telemetry::{self, LogArgs};
 
-use crate::config::{Config, DatabaseConfig, JanitorConfig};
+use crate::config::{Config, DatabaseConfig, JanitorConfig, PlaceConfig};
 use crate::{auth, janitor, serve, store};
 
 /// Takes jobs in, sends them out to workers, watches over them and answers for them.
@@ -24,8 +24,8 @@ enum Command {
     Serve(Box<Config>),
     /// Applies migrations and ends. Prints a first admin key when there is no key yet.
     Migrate(DatabaseConfig),
-    /// Removes leftovers once, as `serve` does every hour: orphaned uploads, old idempotency keys,
-    /// jobs past their retention. Prints the counts as JSON.
+    /// Removes leftovers once, as `serve` does every hour: orphaned uploads, unfinished work that nobody
+    /// goes on with, old idempotency keys, jobs past their retention. Prints the counts as JSON.
     Janitor {
         /// Only count.
         #[arg(long)]
@@ -44,6 +44,8 @@ struct JanitorArgs {
     database: DatabaseConfig,
     #[command(flatten)]
     s3: S3Args,
+    #[command(flatten)]
+    place: PlaceConfig,
     #[command(flatten)]
     janitor: JanitorConfig,
     #[command(flatten)]
@@ -95,13 +97,15 @@ async fn sweep(args: &JanitorArgs, dry_run: bool) -> anyhow::Result<ExitCode> {
         args.database.database_connections,
     );
     problems.extend(pool.as_ref().err().cloned());
+    problems.extend(args.place.problem());
     problems.extend(args.log.problems());
     let (Ok(pool), true) = (pool, problems.is_empty()) else {
         return Ok(report(&problems, false));
     };
     telemetry::init(&args.log).map_err(anyhow::Error::msg)?;
     let objects = ObjectStore::new(&args.s3).await;
-    let swept = janitor::sweep(&pool, &objects, &args.janitor, dry_run).await?;
+    let uploads = args.place.prefix();
+    let swept = janitor::sweep(&pool, &objects, uploads.as_ref(), &args.janitor, dry_run).await?;
     println!("{}", serde_json::to_string(&swept)?);
     Ok(ExitCode::SUCCESS)
 }

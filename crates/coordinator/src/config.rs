@@ -35,10 +35,9 @@ pub struct Config {
     /// The object store.
     #[command(flatten)]
     pub s3: S3Args,
-    /// Bucket (and prefix) for the files of clients that hold no S3 keys, e.g. s3://upres/. Without
-    /// it `POST /v1/uploads` is refused.
-    #[arg(long, env = "UPRES_UPLOADS", value_name = "S3 PREFIX")]
-    pub uploads: Option<String>,
+    /// The deployment's own place.
+    #[command(flatten)]
+    pub place: PlaceConfig,
     /// Leases.
     #[command(flatten)]
     pub lease: LeaseConfig,
@@ -54,6 +53,16 @@ pub struct Config {
     /// Logs.
     #[command(flatten)]
     pub log: LogArgs,
+}
+
+/// A place in the object store that is the deployment's own.
+#[derive(Debug, Clone, clap::Args)]
+pub struct PlaceConfig {
+    /// Bucket (and prefix) for the files of clients that hold no S3 keys, and for what drained workers
+    /// leave to others, e.g. s3://upres/. Without it `POST /v1/uploads` is refused, and a drained job
+    /// goes on behind its last uploaded part.
+    #[arg(long, env = "UPRES_UPLOADS", value_name = "S3 PREFIX")]
+    pub uploads: Option<String>,
 }
 
 /// The database.
@@ -182,13 +191,7 @@ impl Config {
         if !amqp.starts_with("amqp://") && !amqp.starts_with("amqps://") {
             problems.push("--amqp-url must begin with amqp:// or amqps://".to_owned());
         }
-        if let Some(uploads) = &self.uploads
-            && uploads.parse::<UriPrefix>().is_err()
-        {
-            problems.push(format!(
-                "--uploads `{uploads}` is no S3 prefix: write s3://bucket/ or s3://bucket/folder/"
-            ));
-        }
+        problems.extend(self.place.problem());
         if self.lease.lease_ttl_secs < 3 {
             problems.push(
                 "--lease-ttl-secs must be at least 3, or one slow answer loses a lease".to_owned(),
@@ -210,13 +213,24 @@ impl Config {
         }
         problems
     }
+}
 
-    /// The place for clients' uploads, if there is one.
+impl PlaceConfig {
+    /// What is wrong with it.
     #[must_use]
-    pub fn uploads(&self) -> Option<UriPrefix> {
-        self.uploads
-            .as_ref()
-            .and_then(|uploads| uploads.parse().ok())
+    pub fn problem(&self) -> Option<String> {
+        let uploads = self.uploads.as_ref()?;
+        uploads.parse::<UriPrefix>().is_err().then(|| {
+            format!(
+                "--uploads `{uploads}` is no S3 prefix: write s3://bucket/ or s3://bucket/folder/"
+            )
+        })
+    }
+
+    /// The place, if there is one.
+    #[must_use]
+    pub fn prefix(&self) -> Option<UriPrefix> {
+        self.uploads.as_ref()?.parse().ok()
     }
 }
 

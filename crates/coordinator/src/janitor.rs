@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
-use upres_common::objects::{ObjectError, ObjectStore};
+use upres_common::objects::{ObjectError, ObjectStore, UriPrefix, hand_over_folder, hand_over_job};
 
 use crate::config::JanitorConfig;
 use crate::store::{StoreError, idempotency, retention, within};
@@ -25,6 +25,8 @@ const PATIENCE: Duration = Duration::from_secs(300);
 pub struct Swept {
     /// Uploads that nobody will complete.
     pub uploads: u64,
+    /// Unfinished work that nobody will go on with.
+    pub hand_overs: u64,
     /// Idempotency keys past their day.
     pub idempotency_keys: u64,
     /// Jobs past their retention.
@@ -52,6 +54,7 @@ impl From<sqlx::Error> for SweepError {
 pub async fn run(
     pool: PgPool,
     objects: ObjectStore,
+    uploads: Option<UriPrefix>,
     config: JanitorConfig,
     stop: CancellationToken,
 ) {
@@ -59,10 +62,11 @@ pub async fn run(
         .await
         .is_err()
     {
-        match sweep(&pool, &objects, &config, false).await {
+        match sweep(&pool, &objects, uploads.as_ref(), &config, false).await {
             Ok(swept) if swept == Swept::default() => {}
             Ok(swept) => tracing::info!(
                 uploads = swept.uploads,
+                hand_overs = swept.hand_overs,
                 idempotency_keys = swept.idempotency_keys,
                 jobs = swept.jobs,
                 "janitor removed leftovers"
@@ -82,11 +86,18 @@ pub async fn run(
 pub async fn sweep(
     pool: &PgPool,
     objects: &ObjectStore,
+    uploads: Option<&UriPrefix>,
     config: &JanitorConfig,
     dry_run: bool,
 ) -> Result<Swept, SweepError> {
     Ok(Swept {
         uploads: sweep_uploads(pool, objects, config.orphan_after, dry_run).await?,
+        hand_overs: match uploads {
+            Some(uploads) => {
+                sweep_hand_overs(pool, objects, uploads, config.orphan_after, dry_run).await?
+            }
+            None => 0,
+        },
         idempotency_keys: sweep_keys(pool, dry_run).await?,
         jobs: match config.retain_days {
             Some(days) => sweep_jobs(pool, days, dry_run).await?,
@@ -137,6 +148,44 @@ async fn sweep_uploads(
             if !dry_run {
                 objects.abort_upload(&upload.uri, &upload.upload_id).await?;
             }
+        }
+    }
+    Ok(found)
+}
+
+/// Removes what drained workers left for jobs that have ended since, or gone on without it.
+async fn sweep_hand_overs(
+    pool: &PgPool,
+    objects: &ObjectStore,
+    uploads: &UriPrefix,
+    age: Duration,
+    dry_run: bool,
+) -> Result<u64, SweepError> {
+    let Ok(folder) = hand_over_folder(uploads) else {
+        return Ok(0);
+    };
+    let listed = objects.list(&folder).await?;
+    let ids: Vec<_> = listed
+        .iter()
+        .filter_map(|object| hand_over_job(&object.uri))
+        .collect();
+    let looked = within(PATIENCE, async {
+        let mut conn = pool.acquire().await?;
+        let going_on = retention::going_on(&mut conn, &ids).await?;
+        Ok::<_, SweepError>((going_on, retention::moment_ago(&mut conn, age).await?))
+    });
+    let (going_on, before) = looked.await?;
+    let mut found = 0;
+    for object in listed {
+        let old = object.written_at.is_some_and(|written| written < before);
+        let wanted = hand_over_job(&object.uri).is_none_or(|job| going_on.contains(&job));
+        if !old || wanted {
+            continue;
+        }
+        found += 1;
+        tracing::info!(object.key = %object.uri, dry_run, "unfinished work that nobody goes on with");
+        if !dry_run {
+            objects.delete(&object.uri).await?;
         }
     }
     Ok(found)

@@ -57,6 +57,7 @@ pub(crate) async fn serve(config: Config) -> anyhow::Result<()> {
     tasks.spawn(janitor::run(
         pool.clone(),
         objects.clone(),
+        config.place.prefix(),
         config.janitor.clone(),
         stop.clone(),
     ));
@@ -71,7 +72,7 @@ pub(crate) async fn serve(config: Config) -> anyhow::Result<()> {
         objects,
         bell,
         metrics,
-        uploads: config.uploads(),
+        uploads: config.place.prefix(),
         tasks: tasks.clone(),
         stop: stop.clone(),
     };

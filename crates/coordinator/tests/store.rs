@@ -9,7 +9,9 @@ use sqlx::{
 use upres_common::job::state::LeaseToken;
 use upres_common::job::view::Progress;
 use upres_common::job::{Class, ErrorType, JobError, JobEvent, JobId, JobRequest, JobState};
-use upres_common::lease::{Beat, ClaimRequest, Lease, LeaseRef, Outcome, ResumePoint, Verdict};
+use upres_common::lease::{
+    Beat, ClaimRequest, HandedOver, Lease, LeaseRef, Outcome, ResumePoint, Verdict,
+};
 use upres_common::objects::ObjectUri;
 use upres_coordinator::accept::accept;
 use upres_coordinator::config::RetryConfig;
@@ -839,6 +841,10 @@ async fn the_next_attempt_is_told_where_to_go_on_until_one_fails(pool: PgPool) {
         parts: Vec::new(),
         next_row: 512,
         state: "{}".to_owned(),
+        hand_over: Some(HandedOver {
+            address: "s3://own/hand-over/1".to_owned(),
+            sha256: String::new(),
+        }),
     };
     lease::release(&pool, first, "drains", Some(&point))
         .await

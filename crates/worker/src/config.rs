@@ -63,7 +63,7 @@ pub struct ServiceConfig {
     #[arg(long, env = "UPRES_MAX_INPUT_BYTES", default_value_t = 2 << 30, value_name = "BYTES")]
     pub max_input_bytes: u64,
     /// Seconds after SIGTERM in which a running job may still finish; then it is handed back.
-    #[arg(long = "drain-secs", env = "UPRES_DRAIN_SECS", default_value = "20", value_parser = seconds, value_name = "SECS")]
+    #[arg(long = "drain-secs", env = "UPRES_DRAIN_SECS", default_value = "12", value_parser = seconds, value_name = "SECS")]
     pub drain: Duration,
     /// Seconds in which the engine must finish a tile. One that does not is stuck: its jobs go to
     /// other workers and this process ends with an error, to be restarted.
@@ -112,8 +112,8 @@ impl ServiceConfig {
         if self.stall.is_zero() {
             problems.push("--stall-secs must be above zero".to_owned());
         }
-        if self.drain > Duration::from_secs(25) {
-            problems.push("--drain-secs must be at most 25: a drain ends within 30 s".to_owned());
+        if self.drain > Duration::from_secs(15) {
+            problems.push("--drain-secs must be at most 15: a drain ends within 30 s".to_owned());
         }
         problems
     }

@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use anyhow::Context;
-use invsr::{Observer, Options, RowSink, RowSource, Spent, Upscale, UpscaleError};
+use invsr::{Observer, Options, RowSink, RowSource, Spent, Start, Upscale, UpscaleError};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -32,15 +32,18 @@ pub struct Engine {
 pub(crate) struct Request {
     /// Asked for rows on the engine's thread.
     pub(crate) source: Box<dyn RowSource + Send>,
-    /// The first row of the result that is wanted.
-    pub(crate) first_row: u32,
+    pub(crate) start: Start,
     pub(crate) options: Options,
     /// Given rows on the engine's thread.
     pub(crate) sink: Box<dyn RowSink + Send>,
     /// Hears (done, total).
     pub(crate) tiles: watch::Sender<(usize, usize)>,
-    /// Acts at the next tile.
+    /// Acts at the next stage of the networks; nothing is kept.
     pub(crate) cancel: CancellationToken,
+    /// Acts at the next tile; what is done is kept.
+    pub(crate) suspend: CancellationToken,
+    /// Gives the tiles under way up, so that a wish to suspend is not kept waiting for them.
+    pub(crate) hurry: CancellationToken,
     pub(crate) answer: oneshot::Sender<Result<Spent, UpscaleError>>,
 }
 
@@ -103,10 +106,12 @@ impl Request {
         let mut observer = Reporter {
             tiles: &self.tiles,
             cancel: &self.cancel,
+            suspend: &self.suspend,
+            hurry: &self.hurry,
         };
         let result = upscale.upscale_rows(
             self.source.as_mut(),
-            self.first_row,
+            self.start,
             &self.options,
             self.sink.as_mut(),
             &mut observer,
@@ -120,16 +125,22 @@ impl Request {
 struct Reporter<'a> {
     tiles: &'a watch::Sender<(usize, usize)>,
     cancel: &'a CancellationToken,
+    suspend: &'a CancellationToken,
+    hurry: &'a CancellationToken,
 }
 
 impl Observer for Reporter<'_> {
     fn progress(&mut self, progress: invsr::Progress) -> ControlFlow<()> {
         self.tiles
             .send_replace((progress.tiles_done, progress.tiles_total));
-        if self.cancel.is_cancelled() {
+        if self.cancel.is_cancelled() || self.hurry.is_cancelled() {
             ControlFlow::Break(())
         } else {
             ControlFlow::Continue(())
         }
+    }
+
+    fn suspend(&mut self) -> bool {
+        self.suspend.is_cancelled() && !self.cancel.is_cancelled()
     }
 }

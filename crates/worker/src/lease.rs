@@ -24,19 +24,22 @@ pub(crate) struct Held {
     pub(crate) upload_id: watch::Sender<Option<String>>,
     /// From where another worker could go on, for the next heartbeat.
     pub(crate) resume: watch::Sender<Option<ResumePoint>>,
-    /// Fires when the work is to stop, whatever the reason.
+    /// Fires when the work is to stop at once: nobody wants it any more.
     pub(crate) stop: CancellationToken,
+    /// Fires when the work is to be handed over to another worker.
+    pub(crate) drain: CancellationToken,
 }
 
 impl Held {
-    /// A fresh claim. Its work also stops when `drain` fires.
+    /// A fresh claim. Its work is handed over when `drain` fires.
     pub(crate) fn new(lease: Lease, drain: &CancellationToken) -> Self {
         Self {
             lease,
             progress: watch::Sender::new(None),
             upload_id: watch::Sender::new(None),
             resume: watch::Sender::new(None),
-            stop: drain.child_token(),
+            stop: CancellationToken::new(),
+            drain: drain.clone(),
         }
     }
 

@@ -7,8 +7,9 @@ use std::io::Seek as _;
 use std::time::{Duration, Instant};
 
 use imaging::{DecodeError, EncodeError, EncodeOptions, Format, Limits, Reader, Writer};
-use invsr::{Fault, Options, Schedule, Spent, Timings, UpscaleError};
+use invsr::{Fault, HandOver, Options, Schedule, Spent, Start, Timings, UpscaleError};
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
 use upres_common::job::spec::{ColorFix, OutputFormat};
 use upres_common::job::view::Progress;
 use upres_common::job::{ErrorType, JobError, UpscaleSpec};
@@ -16,14 +17,21 @@ use upres_common::lease::{Lease, Outcome};
 use upres_common::objects::{ObjectError, ObjectStore, ObjectUri};
 
 use crate::engine::{Engine, EngineStopped, Request};
+use crate::hand_over;
 use crate::lease::Held;
 use crate::rows::{Bands, FileRows};
-use crate::write_back::{self, Destination, MadeWith, ResumeState, WriteBack, WriteBackError};
+use crate::write_back::{
+    self, Destination, MadeWith, ResumeState, WriteBack, WriteBackError, Written,
+};
 
 /// The engine multiplies each side by this.
 const SCALE: u32 = 4;
 /// Finished bands that wait for the writer before the engine has to.
 const BANDS_WAITING: usize = 4;
+/// How long a drain waits for the tiles under way; then they are given up.
+const TILES_MAY_TAKE: Duration = Duration::from_secs(4);
+/// And how long for an engine that gives them up. One stage of a large batch may take longer.
+const GIVING_UP_MAY_TAKE: Duration = Duration::from_secs(4);
 
 /// What a worker works with.
 #[derive(Debug, Clone)]
@@ -157,19 +165,23 @@ async fn upscale_and_upload(shop: &Workshop, held: &Held) -> Result<Outcome, Pro
     let input: ObjectUri = address(&lease.input)?;
     let output: ObjectUri = address(&lease.output)?;
 
-    let fetched = shop
-        .objects
-        .fetch(&input, shop.limits.max_bytes)
-        .await
-        .map_err(ProcessError::Fetch)?;
-    clock.lap("fetch");
+    let format = output_format(lease.upscale.format);
+    let fetching = async {
+        let fetched = shop.objects.fetch(&input, shop.limits.max_bytes).await;
+        let fetched = fetched.map_err(ProcessError::Fetch)?;
+        clock.lap("fetch");
+        let reader = open(fetched.file, shop.limits, format).await?;
+        clock.lap("decode");
+        Ok::<_, ProcessError>((reader, fetched.sha256))
+    };
+    let (reader, input_sha256) = tokio::select! {
+        fetched = fetching => fetched?,
+        () = stopped(held) => return Err(UpscaleError::Cancelled.into()),
+    };
     let made_with = MadeWith {
         engine: shop.engine.identity().to_owned(),
-        input_sha256: fetched.sha256,
+        input_sha256,
     };
-    let format = output_format(lease.upscale.format);
-    let reader = open(fetched.file, shop.limits, format).await?;
-    clock.lap("decode");
 
     let options = reader.encode_like(format);
     let warnings = reader.warnings().to_vec();
@@ -182,14 +194,28 @@ async fn upscale_and_upload(shop: &Workshop, held: &Held) -> Result<Outcome, Pro
         height,
         largest_bytes: 3 * u64::from(width) * u64::from(height),
     };
-    let (writing, writer) = begin_or_go_on(to, made_with, &options, width).await?;
-    let first_row = writer.next_row();
-    let (bands, written) = mpsc::channel(BANDS_WAITING);
-    let upscaling = upscale(shop, held, reader, first_row, bands, &mut clock);
-    let writing = async { Ok::<_, ProcessError>(writing.run(writer, written).await?) };
-    let (upscaled, uploaded) = tokio::try_join!(upscaling, writing)?;
+    let begun = begin_or_go_on(to, made_with, &options, width).await?;
+    let (bands, rows) = mpsc::channel(BANDS_WAITING);
+    let upscaling = upscale(shop, held, reader, begun.start, bands, &mut clock);
+    let writing = async { Ok::<_, ProcessError>(begun.writing.run(begun.writer, rows).await?) };
+    let (spent, progress, uploaded) = match tokio::try_join!(upscaling, writing)? {
+        (Upscaled::Whole { spent, progress }, Written::Whole(uploaded)) => {
+            tracing::info!(
+                computed = spent.tiles,
+                of = progress.tiles_total,
+                "tiles done"
+            );
+            (spent, progress, uploaded)
+        }
+        (Upscaled::Suspended(engine), Written::Cut(writing, writer)) => {
+            writing.leave(writer, &engine).await?;
+            return Err(UpscaleError::Cancelled.into());
+        }
+        // The engine gave all rows, and then did not say so; or the other way round.
+        _ => return Err(EngineStopped.into()),
+    };
     clock.lap("upscale");
-    clock.add_stages(&upscaled.spent.timings);
+    clock.add_stages(&spent.timings);
     clock.add("encode", uploaded.encoding);
     clock.add("write_back", uploaded.uploading);
 
@@ -201,10 +227,25 @@ async fn upscale_and_upload(shop: &Workshop, held: &Held) -> Result<Outcome, Pro
         bytes: i64::try_from(uploaded.bytes).unwrap_or(i64::MAX),
         width: signed(width),
         height: signed(height),
-        progress: upscaled.progress,
+        progress,
         timings: clock.laps,
         warnings,
     })
+}
+
+/// Either when the work is not wanted any more or when somebody else is to do it.
+async fn stopped(held: &Held) {
+    tokio::select! {
+        () = held.stop.cancelled() => {}
+        () = held.drain.cancelled() => {}
+    }
+}
+
+/// A file on its way, and where the engine begins.
+struct Begun<'a> {
+    writing: WriteBack<'a>,
+    writer: Writer,
+    start: Start,
 }
 
 /// Goes on with what an earlier attempt began, if it was made of the same input by the same engine;
@@ -214,18 +255,37 @@ async fn begin_or_go_on<'a>(
     made_with: MadeWith,
     options: &EncodeOptions,
     width: u32,
-) -> Result<(WriteBack<'a>, Writer), ProcessError> {
+) -> Result<Begun<'a>, ProcessError> {
     if let Some(point) = &to.held.lease.resume {
         let state = serde_json::from_str::<ResumeState>(&point.state).ok();
         let checkpoint = state
             .filter(|state| state.made_with == made_with)
             .map(|state| state.checkpoint);
         if let Some(checkpoint) = checkpoint {
+            if let Some(left) = &point.hand_over
+                && let Some(found) =
+                    hand_over::find(to.objects, left, options, (width, to.height)).await
+            {
+                tracing::info!(
+                    row = found.writer.next_row(),
+                    of = to.height,
+                    "attempt goes on with what was left"
+                );
+                return Ok(Begun {
+                    writing: WriteBack::going_on(to, made_with, point, found.uploaded),
+                    writer: found.writer,
+                    start: found.start,
+                });
+            }
             let bytes = checkpoint.bytes;
             match Writer::resume(options, width, to.height, checkpoint, &[]) {
                 Ok(writer) => {
                     tracing::info!(row = point.next_row, of = to.height, "attempt goes on");
-                    return Ok((WriteBack::going_on(to, made_with, point, bytes), writer));
+                    return Ok(Begun {
+                        writing: WriteBack::going_on(to, made_with, point, bytes),
+                        start: Start::Row(writer.next_row()),
+                        writer,
+                    });
                 }
                 Err(error) => tracing::warn!(
                     error = &error as &dyn std::error::Error,
@@ -235,8 +295,11 @@ async fn begin_or_go_on<'a>(
         }
         write_back::abort(to.objects, to.output, &point.upload_id).await;
     }
-    let writer = Writer::new(options, width, to.height).map_err(WriteBackError::Encode)?;
-    Ok((WriteBack::new(to, made_with), writer))
+    Ok(Begun {
+        writing: WriteBack::new(to, made_with),
+        writer: Writer::new(options, width, to.height).map_err(WriteBackError::Encode)?,
+        start: Start::Row(0),
+    })
 }
 
 /// Opens the input, on a thread for blocking work. Before any time of the device is spent it checks that
@@ -269,17 +332,21 @@ async fn open(
 }
 
 /// What the engine did.
-struct Upscaled {
-    spent: Spent,
-    /// Of the whole picture.
-    progress: Progress,
+enum Upscaled {
+    Whole {
+        spent: Spent,
+        /// Of the whole picture.
+        progress: Progress,
+    },
+    /// It stopped for another worker to go on.
+    Suspended(Box<HandOver>),
 }
 
 async fn upscale(
     shop: &Workshop,
     held: &Held,
     reader: Reader<'static>,
-    first_row: u32,
+    start: Start,
     bands: mpsc::Sender<Vec<u8>>,
     clock: &mut Clock,
 ) -> Result<Upscaled, ProcessError> {
@@ -287,26 +354,40 @@ async fn upscale(
     let steps = options.schedule.timesteps().len();
     let (tiles, mut changed) = watch::channel((0, 0));
     let (answer, mut answered) = oneshot::channel();
+    let hurry = CancellationToken::new();
     let request = Request {
         source: Box::new(FileRows::new(reader)),
-        first_row,
+        start,
         options,
         sink: Box::new(Bands(bands)),
         tiles,
         cancel: held.stop.clone(),
+        suspend: held.drain.clone(),
+        hurry: hurry.clone(),
         answer,
     };
     tokio::select! {
         handed_over = shop.engine.upscale(request) => handed_over?,
-        () = held.stop.cancelled() => return Err(UpscaleError::Cancelled.into()),
+        () = stopped(held) => return Err(UpscaleError::Cancelled.into()),
     }
+    let drain_is_over = async {
+        held.drain.cancelled().await;
+        tokio::time::sleep(TILES_MAY_TAKE).await;
+        hurry.cancel();
+        tokio::time::sleep(GIVING_UP_MAY_TAKE).await;
+    };
+    tokio::pin!(drain_is_over);
     let mut begun = false;
     loop {
         tokio::select! {
             done = &mut answered => {
-                let spent = done.map_err(|_| EngineStopped)??;
+                let spent = match done.map_err(|_| EngineStopped)? {
+                    Err(UpscaleError::Suspended(left)) => return Ok(Upscaled::Suspended(left)),
+                    done => done?,
+                };
                 let (_, total) = *changed.borrow();
-                return Ok(Upscaled { spent, progress: progress(total, total, total * steps) });
+                let progress = progress(total, total, total * steps);
+                return Ok(Upscaled::Whole { spent, progress });
             }
             Ok(()) = changed.changed() => {
                 // The first word from the engine ends the wait for the image before.
@@ -318,6 +399,7 @@ async fn upscale(
             }
             // Not waited for: the engine notices at its next tile.
             () = held.stop.cancelled() => return Err(UpscaleError::Cancelled.into()),
+            () = &mut drain_is_over => return Err(UpscaleError::Cancelled.into()),
         }
     }
 }

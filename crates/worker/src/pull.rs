@@ -30,7 +30,7 @@ const PREFETCH: u16 = 1;
 const RECONNECT: std::ops::RangeInclusive<Duration> =
     Duration::from_millis(200)..=Duration::from_secs(5);
 /// After a job was told to stop, time to hand it back.
-const HAND_BACK: Duration = Duration::from_secs(5);
+const HAND_BACK: Duration = Duration::from_secs(14);
 
 /// One running worker.
 struct Worker {
@@ -262,6 +262,7 @@ impl Worker {
             Ok(outcome) => {
                 let upload_id = outcome.upload_id.clone();
                 let answer = report::completed(&self.coordinator, lease, outcome).await;
+                self.remove_what_was_left(held).await;
                 if answer.as_ref().is_some_and(|answer| answer.superseded) {
                     tracing::warn!("attempt was superseded, its result is dropped");
                     // One that others were told of may be theirs by now.
@@ -280,12 +281,24 @@ impl Worker {
                     tracing::warn!(error.type_ = %report.error_type, detail = report.detail, "attempt failed");
                     let tile_batch = u32::try_from(self.shop.tile_batch_for(&held.lease)).ok();
                     report::failed(&self.coordinator, lease, report, tile_batch).await;
+                    self.remove_what_was_left(held).await;
                 } else if self.drain.is_cancelled() {
                     let resume = held.resume.borrow().clone();
                     let reason = "the worker drains";
                     report::released(&self.coordinator, lease, reason, resume).await;
                 }
             }
+        }
+    }
+
+    /// Removes what this attempt went on with, once nobody will again. What escapes this the janitor finds.
+    async fn remove_what_was_left(&self, held: &Held) {
+        let left = held.lease.resume.as_ref();
+        let left = left.and_then(|point| point.hand_over.as_ref()?.address.parse().ok());
+        if let Some(left) = left
+            && let Err(error) = self.shop.objects.delete(&left).await
+        {
+            tracing::warn!(object.key = %left, error = &error as &dyn std::error::Error, "cannot remove what was left");
         }
     }
 

@@ -7,13 +7,15 @@
 use std::time::{Duration, Instant};
 
 use imaging::{EncodeError, Finished, Format, Writer};
+use invsr::HandOver;
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 use upres_common::job::state::LeaseToken;
-use upres_common::lease::{ResumePoint, UploadedPart};
-use upres_common::objects::{ObjectError, ObjectStore, ObjectUri, Ownership};
+use upres_common::lease::{HandedOver, ResumePoint, UploadedPart};
+use upres_common::objects::{ObjectError, ObjectStore, ObjectUri, Ownership, sha256_hex};
 
 use crate::digest::FileDigest;
+use crate::hand_over;
 use crate::lease::Held;
 
 /// Stores ask for 5 MiB at least. The smaller the parts, the less is made again after an interruption.
@@ -46,6 +48,14 @@ pub(crate) struct Uploaded {
     pub(crate) encoding: Duration,
     /// Time spent uploading.
     pub(crate) uploading: Duration,
+}
+
+/// How writing ended.
+pub(crate) enum Written<'a> {
+    /// With the last row.
+    Whole(Uploaded),
+    /// Before it: no more rows came.
+    Cut(WriteBack<'a>, Writer),
 }
 
 /// An upload, and the lease under which it was begun.
@@ -135,17 +145,16 @@ impl<'a> WriteBack<'a> {
         }
     }
 
-    /// Writes rows as they come, until the file is whole. If they end before, this waits for ever: whoever
-    /// sent them knows why.
+    /// Writes rows as they come, until the file is whole or no more come.
     pub(crate) async fn run(
         mut self,
         mut writer: Writer,
         mut bands: mpsc::Receiver<Vec<u8>>,
-    ) -> Result<Uploaded, WriteBackError> {
+    ) -> Result<Written<'a>, WriteBackError> {
         let part_bytes = PART_BYTES.max(self.to.largest_bytes / MAX_PARTS);
         while writer.next_row() < self.to.height {
             let Some(rows) = bands.recv().await else {
-                return std::future::pending().await;
+                return Ok(Written::Cut(self, writer));
             };
             let started = Instant::now();
             writer = off_the_runtime(move || {
@@ -165,7 +174,51 @@ impl<'a> WriteBack<'a> {
         if !tail.is_empty() {
             self.put_next(tail).await?;
         }
-        self.finish(head).await
+        Ok(Written::Whole(self.finish(head).await?))
+    }
+
+    /// Leaves all that was not uploaded to the next worker: what the engine keeps, and what the writer
+    /// does. A place that cannot be written to costs the next worker some tiles, nothing else.
+    pub(crate) async fn leave(
+        mut self,
+        writer: Writer,
+        engine: &HandOver,
+    ) -> Result<(), WriteBackError> {
+        let Some(place) = self.to.held.lease.hand_over_to.as_deref() else {
+            return Ok(());
+        };
+        let Ok(place) = place.parse::<ObjectUri>() else {
+            return Ok(());
+        };
+        // Its parts so far are where a worker goes on that cannot have the rest.
+        self.upload().await?;
+        self.announce(&writer);
+        let Some(point) = self.to.held.resume.borrow().clone() else {
+            return Ok(());
+        };
+        let Some(bytes) = hand_over::to_bytes(writer, engine) else {
+            return Ok(());
+        };
+        let hand_over = HandedOver {
+            address: place.to_string(),
+            sha256: sha256_hex(&bytes),
+        };
+        let length = bytes.len();
+        if let Err(error) = self.to.objects.put(&place, bytes).await {
+            tracing::warn!(object.key = %place, error = &error as &dyn std::error::Error, "cannot leave unfinished work to the next worker");
+            return Ok(());
+        }
+        tracing::info!(
+            tile = engine.next_tile(),
+            computed = engine.computed(),
+            bytes = length,
+            "unfinished work left to the next worker"
+        );
+        self.to.held.resume.send_replace(Some(ResumePoint {
+            hand_over: Some(hand_over),
+            ..point
+        }));
+        Ok(())
     }
 
     /// Uploads what follows the parts so far.
@@ -248,6 +301,7 @@ impl<'a> WriteBack<'a> {
             parts: self.parts.clone(),
             next_row,
             state: serde_json::to_string(&state).expect("plain data becomes JSON"),
+            hand_over: None,
         }));
     }
 

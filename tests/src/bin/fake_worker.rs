@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use clap::Parser;
 use invsr::{
-    Identity, Observer, Options, Plan, Progress, RowSink, RowSource, Spent, Stop, Timings, Upscale,
-    UpscaleError,
+    Identity, Observer, Options, Plan, Progress, RowSink, RowSource, Spent, Start, Stop, Timings,
+    Upscale, UpscaleError,
 };
 use upres_common::telemetry::{self, LogArgs};
 use upres_worker::config::ServiceConfig;
@@ -51,7 +51,7 @@ impl Upscale for FakeEngine {
     fn upscale_rows(
         &mut self,
         source: &mut dyn RowSource,
-        first_row: u32,
+        start: Start,
         options: &Options,
         sink: &mut dyn RowSink,
         observer: &mut dyn Observer,
@@ -62,7 +62,7 @@ impl Upscale for FakeEngine {
                 tiles_done,
                 tiles_total: plan.tiles,
             };
-            if let ControlFlow::Break(()) = observer.progress(progress) {
+            if observer.progress(progress).is_break() || observer.suspend() {
                 return Err(UpscaleError::Cancelled);
             }
             std::thread::sleep(self.tile);
@@ -74,6 +74,10 @@ impl Upscale for FakeEngine {
                 tile: 0,
             });
         }
+        // It is never suspended, so nobody hands over to it.
+        let Start::Row(first_row) = start else {
+            return Err(UpscaleError::HandOver);
+        };
         enlarge(source, first_row, sink).map_err(|stop| match stop {
             Stop::Cancelled => UpscaleError::Cancelled,
             Stop::Failed(cause) => UpscaleError::Sink(cause),
@@ -118,6 +122,10 @@ impl Observer for Pace<'_> {
         std::thread::sleep(self.tile);
         self.inner.progress(progress)
     }
+
+    fn suspend(&mut self) -> bool {
+        self.inner.suspend()
+    }
 }
 
 impl Upscale for Paced {
@@ -128,7 +136,7 @@ impl Upscale for Paced {
     fn upscale_rows(
         &mut self,
         source: &mut dyn RowSource,
-        first_row: u32,
+        start: Start,
         options: &Options,
         sink: &mut dyn RowSink,
         observer: &mut dyn Observer,
@@ -138,7 +146,7 @@ impl Upscale for Paced {
             tile: self.tile,
         };
         self.inner
-            .upscale_rows(source, first_row, options, sink, &mut pace)
+            .upscale_rows(source, start, options, sink, &mut pace)
     }
 }
 

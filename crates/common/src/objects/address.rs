@@ -94,6 +94,12 @@ impl UriPrefix {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// Bucket and the beginning of keys; `None` for `*`.
+    #[must_use]
+    pub fn bucket_and_key(&self) -> Option<(&str, &str)> {
+        split(&self.0).ok()
+    }
 }
 
 impl FromStr for UriPrefix {
@@ -130,6 +136,28 @@ pub fn upload_address(
         format!("{place}/uploads/{id}/{name}").parse()?,
         format!("{place}/results/{id}/{name}").parse()?,
     ))
+}
+
+/// The folder of what drained workers leave for others, beside the clients' files.
+///
+/// # Errors
+/// [`AddressError`] when `uploads` is no valid place.
+pub fn hand_over_folder(uploads: &UriPrefix) -> Result<UriPrefix, AddressError> {
+    format!("{}/hand-over/", uploads.as_str().trim_end_matches('/')).parse()
+}
+
+/// Where a drained worker leaves what it has not uploaded of a job.
+///
+/// # Errors
+/// [`AddressError`] when `uploads` is no valid place.
+pub fn hand_over_address(uploads: &UriPrefix, id: JobId) -> Result<ObjectUri, AddressError> {
+    format!("{}{id}", hand_over_folder(uploads)?.as_str()).parse()
+}
+
+/// The job that an object of the hand-over folder belongs to.
+#[must_use]
+pub fn hand_over_job(uri: &ObjectUri) -> Option<JobId> {
+    uri.key().rsplit('/').next()?.parse().ok()
 }
 
 /// Bucket and key, the bucket checked.

@@ -1,10 +1,15 @@
 //! The object store: addresses, and the few operations that the programs need.
 
 mod address;
+mod aside;
 mod client;
 mod piece;
 
-pub use address::{AddressError, ObjectUri, UriPrefix, upload_address};
+pub use address::{
+    AddressError, ObjectUri, UriPrefix, hand_over_address, hand_over_folder, hand_over_job,
+    upload_address,
+};
+pub use aside::Listed;
 pub use client::{
     Completion, Fetched, ObjectError, ObjectInfo, ObjectStore, OpenUpload, Ownership, S3Args,
     sha256_base64, sha256_hex,

@@ -7,6 +7,8 @@ use upres_common::lease::{
     LeaseRef, ReleaseRequest, SettledAnswer,
 };
 
+use upres_common::objects::hand_over_address;
+
 use super::App;
 use super::caller::require;
 use super::error::{ApiError, Body, Problem};
@@ -29,7 +31,13 @@ pub async fn claim(
 ) -> Result<Json<ClaimAnswer>, ApiError> {
     require(&caller, Scope::Worker)?;
     check_length("/job_ids", request.job_ids.len())?;
-    let leases = app.claims.ask(request).await?;
+    let mut leases = app.claims.ask(request).await?;
+    if let Some(uploads) = &app.uploads {
+        for lease in &mut leases {
+            let place = hand_over_address(uploads, lease.job_id).ok();
+            lease.hand_over_to = place.map(|place| place.to_string());
+        }
+    }
     app.bell.room.notify_one();
     Ok(Json(ClaimAnswer { leases }))
 }

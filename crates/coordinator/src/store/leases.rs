@@ -74,6 +74,7 @@ pub async fn claim(
                 .resume
                 .map(|resume| from_json(row.job_id, "resume", resume))
                 .transpose()?,
+            hand_over_to: None,
             traceparent: row.traceparent,
         });
     }

@@ -1,9 +1,11 @@
 //! What may go: uploads nobody will complete, jobs that ended long ago.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
+use upres_common::job::JobId;
 use upres_common::objects::ObjectUri;
 
 use super::StoreError;
@@ -59,6 +61,28 @@ pub async fn is_orphan(
         upload_id,
     );
     Ok(orphan.fetch_one(conn).await?)
+}
+
+/// Those of `jobs` that wait for a worker to go on with what a drained one left, or are about to say
+/// that they have left something.
+///
+/// # Errors
+/// [`StoreError::Database`].
+pub async fn going_on(
+    conn: &mut PgConnection,
+    jobs: &[JobId],
+) -> Result<HashSet<JobId>, StoreError> {
+    let ids: Vec<_> = jobs.iter().map(|job| job.0).collect();
+    let going_on = sqlx::query_scalar!(
+        r#"
+        select job_id
+        from jobs
+        where job_id = any($1)
+            and (state = 'running' or (state = 'queued' and resume -> 'hand_over' is not null))"#,
+        &ids,
+    );
+    let found = going_on.fetch_all(conn).await?;
+    Ok(found.into_iter().map(JobId).collect())
 }
 
 /// How many jobs ended longer than `age` ago.

@@ -4,7 +4,7 @@ use std::fs;
 use std::time::Instant;
 
 use anyhow::Context;
-use invsr::{ColorFix, Identity, Options, RowSink, RowSource, Stop, Upscale};
+use invsr::{ColorFix, Identity, Options, RowSink, RowSource, Start, Stop, Upscale};
 
 /// The image, and how it is cut.
 #[derive(Debug, clap::Args)]
@@ -92,7 +92,8 @@ pub(crate) fn run(args: &StreamArgs) -> anyhow::Result<()> {
     };
     let mut looked = Looked::default();
     let started = Instant::now();
-    let spent = Identity.upscale_rows(&mut source, 0, &options, &mut looked, &mut ())?;
+    let spent =
+        Identity.upscale_rows(&mut source, Start::Row(0), &options, &mut looked, &mut ())?;
     let took = started.elapsed();
     println!(
         "{}x{} px to {}x{}: {} tiles in {:.1} s; values {}, outside [0, 1] {}, sum {:x}",
