@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The benchmarks: a tile by stage beside PyTorch, no-op jobs beside graphile-worker. What cannot be had
+# The benchmarks: a tile by stage beside PyTorch, no-op jobs beside graphile-worker and Celery. What cannot be had
 # is left out with a word about it. Another program is only ever measured in the same run as ours.
 set -euo pipefail
 
@@ -94,7 +94,24 @@ find_graphile() {
     fi
     # Beside its packages, or it would not find them.
     cp -- "$BENCH/graphile/peer.mjs" "$home/"
-    GRAPHILE=(-- node "$home/peer.mjs")
+    GRAPHILE=(--graphile node "$home/peer.mjs" ';')
+}
+
+# find_celery: leaves CELERY empty when it cannot be installed.
+find_celery() {
+    local home=$OUT/celery wanted=$BENCH/celery/requirements.txt
+    CELERY=()
+    if ! cmp -s -- "$wanted" "$home/installed.txt"; then
+        say "installing Celery into $home"
+        python3 -c 'import ensurepip' 2>/dev/null || (install_packages python3 python3-venv) ||
+            { skip Celery "no Python here"; return 0; }
+        if ! python3 -m venv "$home" || ! "$home/bin/pip" install -r "$wanted" >"$OUT/pip-celery.log" 2>&1; then
+            skip Celery "it could not be installed, see $OUT/pip-celery.log"
+            return
+        fi
+        cp -- "$wanted" "$home/installed.txt"
+    fi
+    CELERY=(--celery "$home/bin/python" "$BENCH/celery/peer.py" ';')
 }
 
 # bench_engine SIZE OPTION...
@@ -116,10 +133,11 @@ engine() {
 }
 
 queue() {
-    local GRAPHILE
+    local GRAPHILE CELERY
     need_services
     find_graphile
-    "$LOCAL/with-services.sh" "$PROGRAMS/upres-bench" queue --out "$OUT/queue.json" "${GRAPHILE[@]}"
+    find_celery
+    "$LOCAL/with-services.sh" "$PROGRAMS/upres-bench" queue --out "$OUT/queue.json" "${GRAPHILE[@]}" "${CELERY[@]}"
 }
 
 load() {

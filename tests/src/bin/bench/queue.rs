@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::process::Command;
 
 use journey_tests::{OwnPostgres, World, WorldOptions};
 use serde_json::{Value, json};
@@ -41,10 +42,13 @@ pub(crate) struct QueueArgs {
     /// Where the numbers go.
     #[arg(long)]
     out: PathBuf,
-    /// A program that takes --mode, --jobs, --singles and --at-once and the variable DATABASE_URL,
-    /// and prints the numbers of one side as JSON.
-    #[arg(last = true)]
-    peer: Vec<String>,
+    /// A program for graphile-worker that takes --jobs, --singles, --at-once and --mode and the variable
+    /// DATABASE_URL, and prints the numbers of one side as JSON. Ends with `;`.
+    #[arg(long, num_args = 1.., value_terminator = ";")]
+    graphile: Vec<String>,
+    /// The same for Celery, without --mode and with AMQP_URL.
+    #[arg(long, num_args = 1.., value_terminator = ";")]
+    celery: Vec<String>,
 }
 
 /// One side's numbers of one turn.
@@ -60,6 +64,7 @@ const LEASES: &str = "upres: queue alone";
 const WHOLE: &str = "upres: whole job";
 const ONE_BY_ONE: &str = "graphile-worker: job by job";
 const BATCHES: &str = "graphile-worker: batches";
+const CELERY: &str = "Celery: task by task";
 
 type Sides = BTreeMap<&'static str, Vec<Turn>>;
 
@@ -83,9 +88,15 @@ pub(crate) async fn run(args: &QueueArgs) -> anyhow::Result<()> {
             (ONE_BY_ONE, "one", args.jobs),
             (BATCHES, "batch", 10 * args.jobs),
         ] {
-            if let Some(turn) = measure_peer(args, mode, jobs, &postgres.url())? {
-                add(side, turn);
+            if let Some(mut command) = peer::command(&args.graphile) {
+                command.args(["--mode", mode]);
+                command.env("DATABASE_URL", postgres.url());
+                add(side, measure_peer(command, args, jobs)?);
             }
+        }
+        if let Some(mut command) = peer::command(&args.celery) {
+            command.env("AMQP_URL", world.amqp_url());
+            add(CELERY, measure_peer(command, args, args.jobs)?);
         }
         let leases = Leases::new(&world, &format!("whole-{turn}"));
         add(
@@ -103,30 +114,21 @@ pub(crate) async fn run(args: &QueueArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn measure_peer(
-    args: &QueueArgs,
-    mode: &str,
-    jobs: usize,
-    database_url: &str,
-) -> anyhow::Result<Option<Turn>> {
-    let Some(mut command) = peer::command(&args.peer) else {
-        return Ok(None);
-    };
-    command.args(["--mode", mode, "--jobs", &jobs.to_string()]);
+fn measure_peer(mut command: Command, args: &QueueArgs, jobs: usize) -> anyhow::Result<Turn> {
+    command.args(["--jobs", &jobs.to_string()]);
     command.args(["--singles", &args.singles.to_string()]);
     command.args(["--at-once", &AT_ONCE.to_string()]);
-    command.env("DATABASE_URL", database_url);
     let printed = peer::measure(&mut command)?;
     let number = |name: &str| {
         let number = printed[name].as_f64();
         number.ok_or_else(|| anyhow::anyhow!("the other program printed no {name}: {printed}"))
     };
-    Ok(Some(Turn {
+    Ok(Turn {
         enqueue_per_s: number("enqueue_per_s")?,
         drain_per_s: number("drain_per_s")?,
         pickup_p50_ms: number("pickup_p50_ms")?,
         pickup_p99_ms: number("pickup_p99_ms")?,
-    }))
+    })
 }
 
 /// Its name in the file, its title in the table, and where it is.
@@ -156,7 +158,7 @@ fn print_table(sides: &Sides) {
     let mut head = row(["side"]);
     head.extend(COLUMNS.map(|(_, title, _)| title.to_owned()));
     let mut rows = vec![head];
-    for side in [LEASES, WHOLE, ONE_BY_ONE, BATCHES] {
+    for side in [LEASES, WHOLE, ONE_BY_ONE, BATCHES, CELERY] {
         if let Some(turns) = sides.get(side) {
             rows.push(line(
                 side,
@@ -164,7 +166,7 @@ fn print_table(sides: &Sides) {
             ));
         }
     }
-    for peer in [ONE_BY_ONE, BATCHES] {
+    for peer in [ONE_BY_ONE, BATCHES, CELERY] {
         if let Some((own, other)) = sides.get(LEASES).zip(sides.get(peer)) {
             // Of each turn, because the machine changes between turns.
             let ratio = |column: fn(&Turn) -> f64| {
