@@ -10,9 +10,9 @@
 //! [`rules::Flaw`] lists rules that can be left out, to see that each is needed.
 //!
 //! Left out: contents and integrity of objects beyond that; masters (an output that is another job's
-//! input); the age by which the janitor knows what no attempt can still be about to name; priorities, fairness and the release limit; deaths
-//! that a job is not blamed for; how long anything takes; idempotency keys; a database or a store that
-//! breaks its own promises. Processes are anonymous, and each coordinator does one thing at a time; a
+//! input); the age by which the janitor knows what no attempt can still be about to name; priorities,
+//! fairness and the release limit; deaths that a job is not blamed for; how long anything takes;
+//! idempotency keys; a database or a store that breaks its own promises. Processes are anonymous, and each coordinator does one thing at a time; a
 //! request that is still under way when its sender has died is a sender that has not died yet.
 
 pub mod action;
