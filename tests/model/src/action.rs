@@ -75,8 +75,13 @@ pub enum Action {
     Upload(usize),
     /// A worker reports an error.
     Fail(usize, Cause),
-    /// A worker drains.
-    HandBack(usize),
+    /// A worker drains. It may leave all that it has, even before it has uploaded a part.
+    HandBack {
+        /// Who.
+        worker: usize,
+        /// What it has not uploaded has a place, too.
+        leaves: bool,
+    },
     /// A worker asks for publication.
     Ask {
         /// Who.
@@ -209,7 +214,10 @@ impl Protocol {
                 for cause in [Cause::Final, Cause::Attempt, Cause::Death] {
                     actions.push(Action::Fail(worker, cause));
                 }
-                actions.push(Action::HandBack(worker));
+                let (worth, places) = (self.setting.parts > 1, [false, true]);
+                for leaves in places.into_iter().filter(|leaves| worth || !leaves) {
+                    actions.push(Action::HandBack { worker, leaves });
+                }
             }
             Worker::Asking(_) => {
                 let idle = world

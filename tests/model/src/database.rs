@@ -165,11 +165,10 @@ impl Protocol {
     }
 
     /// Returns a job unfinished, and says where another can go on.
-    pub fn hand_back(&self, job: &mut Job, attempt: Attempt) -> bool {
-        let token = attempt.token;
+    pub fn hand_back(&self, job: &mut Job, token: LeaseToken, point: Option<Parts>) -> bool {
         let before = job.row.as_ref().and_then(|row| row.point);
         if let Some(row) = &mut job.row {
-            row.point = self.point(attempt).or(before);
+            row.point = point.or(before);
         }
         let event = JobEvent::HandedBack { token };
         let done = if self.lacks(Flaw::RemembersTheState) {

@@ -47,7 +47,7 @@ impl Protocol {
             | Action::Begin(worker)
             | Action::Upload(worker)
             | Action::Fail(worker, _)
-            | Action::HandBack(worker)
+            | Action::HandBack { worker, .. }
             | Action::CrashWorker(worker)
             | Action::Ask { worker, .. } => {
                 next.workers[worker] = self.work(&mut next, worker, action);

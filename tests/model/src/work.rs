@@ -22,10 +22,10 @@ impl Protocol {
             // What is uploaded is still offered: the answer then says what to do with it.
             Action::Renew(_) if matches!(state, Worker::Asking(_)) => state,
             Action::Renew(_) => self.stop(world, attempt),
-            Action::Begin(_) => Worker::Working(begin(world, attempt, 0)),
+            Action::Begin(_) => Worker::Working(begin(world, attempt)),
             Action::Upload(_) => self.upload(world, place, attempt),
             Action::Fail(_, cause) => self.report(world, attempt, cause),
-            Action::HandBack(_) => self.drain(world, attempt),
+            Action::HandBack { leaves, .. } => self.drain(world, attempt, leaves),
             Action::Ask { coordinator, .. } => match self.begin_publication(world, attempt) {
                 Begun::Yes(publication) => {
                     world.coordinators[coordinator] = Task::Publishing(publication);
@@ -49,7 +49,7 @@ impl Protocol {
     fn upload(&self, world: &mut World, place: usize, attempt: Attempt) -> Worker {
         let attempt = match attempt.parts {
             Some(_) => attempt,
-            None => begin(world, attempt, 0),
+            None => begin(world, attempt),
         };
         let Some(parts) = attempt.parts else {
             return Worker::Working(attempt);
@@ -70,7 +70,8 @@ impl Protocol {
 
     /// Whether nobody else can have heard where this attempt is.
     fn is_alone(&self, attempt: Attempt) -> bool {
-        self.setting.parts == 1 || attempt.parts.is_none_or(|parts| parts.count == 0)
+        let unheard = |parts: Parts| parts.count == 0 && parts.upload == attempt.token;
+        self.setting.parts == 1 || attempt.parts.is_none_or(unheard)
     }
 
     /// The attempt counts no more: what others may have gone on with is left to them.
@@ -106,13 +107,19 @@ impl Protocol {
         self.abandon(world, attempt)
     }
 
-    fn drain(&self, world: &mut World, attempt: Attempt) -> Worker {
-        if self.is_alone(attempt) {
+    /// Hands the job back, with whatever there is to go on with.
+    fn drain(&self, world: &mut World, attempt: Attempt, leaves: bool) -> Worker {
+        let attempt = match attempt.parts {
+            None if leaves => begin(world, attempt),
+            _ => attempt,
+        };
+        let point = attempt.parts.filter(|_| leaves).or(self.point(attempt));
+        if point.is_none() && self.is_alone(attempt) {
             abort(world, attempt);
         }
         let job = &mut world.jobs[attempt.job];
-        let accepted = self.hand_back(job, attempt);
-        if accepted && self.point(attempt).is_some() {
+        let accepted = self.hand_back(job, attempt.token, point);
+        if accepted && point.is_some() {
             job.abort(attempt.spurned);
         }
         if !accepted {
@@ -122,12 +129,12 @@ impl Protocol {
     }
 }
 
-fn begin(world: &mut World, attempt: Attempt, count: u8) -> Attempt {
+fn begin(world: &mut World, attempt: Attempt) -> Attempt {
     let upload = attempt.token;
     world.jobs[attempt.job].uploads.insert(upload, false);
     let parts = Some(Parts {
         upload,
-        count,
+        count: 0,
         intact: true,
         alike: true,
     });
