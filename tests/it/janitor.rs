@@ -77,5 +77,18 @@ async fn orphaned_uploads_old_keys_and_old_jobs_go_and_nothing_else() -> anyhow:
         let left = world.store.get(&format!("hand-over/{job}")).await?;
         assert_eq!(left.is_some(), kept);
     }
+
+    // What a running job falls back on should its attempt die is needed, what it never spoke of is not.
+    let fallback = world.store.begin_upload("out/running.png").await?;
+    sqlx::query(
+        "update jobs set upload_id = 'its own', resume = jsonb_build_object('upload_id', $2) \
+         where job_id = $1::uuid",
+    )
+    .bind(&running)
+    .bind(&fallback)
+    .execute(&mut database)
+    .await?;
+    assert_eq!(sweep(&world, &[])?["uploads"], 1);
+    assert_eq!(world.store.open_uploads().await?, 2);
     Ok(())
 }

@@ -17,6 +17,7 @@ mod price;
 mod publication;
 mod resume;
 mod retry;
+mod shared_upload;
 mod silent_database;
 mod stale_completion;
 mod two_coordinators;

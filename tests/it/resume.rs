@@ -6,12 +6,12 @@ use std::time::Duration;
 use journey_tests::{DEADLINE, FakeWorker, World, until};
 use serde_json::{Value, json};
 
-const DRAIN: Duration = Duration::from_secs(30);
+pub(crate) const DRAIN: Duration = Duration::from_secs(30);
 /// Slow enough that a busy machine's worker is stopped long before its last part.
-const TILE_MS: u32 = 120;
+pub(crate) const TILE_MS: u32 = 120;
 
 /// Hardly compressible, so that its result has several parts.
-fn grain(width: u32, height: u32) -> Vec<u8> {
+pub(crate) fn grain(width: u32, height: u32) -> Vec<u8> {
     let mut state = 1u32;
     let picture = image::RgbImage::from_fn(width, height, |_, _| {
         image::Rgb([0, 8, 16].map(|shift| {
@@ -27,7 +27,7 @@ fn grain(width: u32, height: u32) -> Vec<u8> {
 }
 
 /// How many uploaded parts of the job the coordinator knows of.
-async fn parts(world: &World, id: &str) -> anyhow::Result<i32> {
+pub(crate) async fn parts(world: &World, id: &str) -> anyhow::Result<i32> {
     let mut conn = world.database().await?;
     let found: Option<i32> = sqlx::query_scalar(
         "select jsonb_array_length(resume -> 'parts') from jobs where job_id = $1::uuid",
@@ -38,14 +38,14 @@ async fn parts(world: &World, id: &str) -> anyhow::Result<i32> {
     Ok(found.unwrap_or(0))
 }
 
-async fn more_parts_than(known: i32, world: &World, id: &str) -> anyhow::Result<()> {
+pub(crate) async fn more_parts_than(known: i32, world: &World, id: &str) -> anyhow::Result<()> {
     until("parts are uploaded", DEADLINE, async || {
         Ok(parts(world, id).await? > known)
     })
     .await
 }
 
-async fn submit(world: &World, output: &str, format: &str) -> anyhow::Result<String> {
+pub(crate) async fn submit(world: &World, output: &str, format: &str) -> anyhow::Result<String> {
     world
         .submit(&json!({
             "input": world.store.uri("in/grain.png"), "output": world.store.uri(output),

@@ -88,14 +88,14 @@ impl Store {
         Ok(self.get(key).await?.map(|bytes| sha256_hex(&bytes)))
     }
 
-    /// Begins an upload and leaves it at that.
+    /// Begins an upload and leaves it at that. Returns its id.
     ///
     /// # Errors
     /// When the store fails.
-    pub async fn begin_upload(&self, key: &str) -> anyhow::Result<()> {
+    pub async fn begin_upload(&self, key: &str) -> anyhow::Result<String> {
         let upload = self.client.create_multipart_upload();
-        upload.bucket(&self.bucket).key(key).send().await?;
-        Ok(())
+        let begun = upload.bucket(&self.bucket).key(key).send().await?;
+        Ok(begun.upload_id().context("an upload has an id")?.to_owned())
     }
 
     /// How many multipart uploads are open in the bucket.

@@ -62,6 +62,10 @@ pub struct FakeWorker {
     pub fail_first: u32,
     /// Production's tiles, with networks that only enlarge; `tiles` is ignored.
     pub identity: bool,
+    /// It cannot go on with what others began.
+    pub foreign: bool,
+    /// It fails after [`World::let_engines_fail`].
+    pub fails_when_told: bool,
 }
 
 /// One story's world. Dropping it kills its processes.
@@ -283,6 +287,19 @@ impl World {
         coordinator: usize,
         manners: FakeWorker,
     ) -> anyhow::Result<Process> {
+        let url = self.url(coordinator).to_owned();
+        self.start_fake_worker_through(&url, manners).await
+    }
+
+    /// The same, bound to whatever leads to a coordinator.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub async fn start_fake_worker_through(
+        &mut self,
+        api_url: &str,
+        manners: FakeWorker,
+    ) -> anyhow::Result<Process> {
         let tiles = manners.tiles.max(1).to_string();
         let (tile_ms, fail_first) = (manners.tile_ms.to_string(), manners.fail_first.to_string());
         let mut args = vec![
@@ -300,8 +317,26 @@ impl World {
         if manners.identity {
             args.push("--identity");
         }
-        self.start_worker(coordinator, "fake-worker", &args, &[])
-            .await
+        if manners.foreign {
+            args.extend(["--called", "foreign"]);
+        }
+        let told = self.failure_file();
+        if let Some(told) = told.to_str().filter(|_| manners.fails_when_told) {
+            args.extend(["--fail-when", told]);
+        }
+        self.start_worker(api_url, "fake-worker", &args, &[]).await
+    }
+
+    fn failure_file(&self) -> PathBuf {
+        self.folder.join("fail")
+    }
+
+    /// From now on those engines fail that wait for this.
+    ///
+    /// # Errors
+    /// Those of the disk.
+    pub fn let_engines_fail(&self) -> anyhow::Result<()> {
+        Ok(std::fs::write(self.failure_file(), b"")?)
     }
 
     /// Starts a worker with a quick and faultless fake engine.
@@ -318,20 +353,21 @@ impl World {
     /// When it cannot be started.
     pub async fn start_real_worker(&mut self, model_dir: &str) -> anyhow::Result<Process> {
         let model = ("UPRES_MODEL_DIR".to_owned(), model_dir.to_owned());
-        self.start_worker(0, "upres-worker", &["run"], &[model])
+        let url = self.url(0).to_owned();
+        self.start_worker(&url, "upres-worker", &["run"], &[model])
             .await
     }
 
     async fn start_worker(
         &mut self,
-        coordinator: usize,
+        api_url: &str,
         program: &str,
         args: &[&str],
         more: &[(String, String)],
     ) -> anyhow::Result<Process> {
         let mut env = self.env.clone();
         env.extend_from_slice(more);
-        env.push(("UPRES_API_URL".to_owned(), self.url(coordinator).to_owned()));
+        env.push(("UPRES_API_URL".to_owned(), api_url.to_owned()));
         env.push(("UPRES_API_KEY".to_owned(), self.worker_key().await?));
         let name = self.next_name("worker");
         Process::start(&self.folder, &name, program, args, &env)

@@ -19,7 +19,7 @@ use upres_common::lease::{LeaseRef, Outcome, SettledAnswer};
 use upres_common::objects::{Completion, ObjectError, ObjectInfo, ObjectStore};
 
 use crate::config::RetryConfig;
-use crate::fail::{Failed, fail};
+use crate::fail::{Failed, fail_all};
 use crate::group::{Group, NotDone};
 use crate::lease;
 use crate::store::jobs::{self, TransitionError, transition};
@@ -168,9 +168,11 @@ impl Door {
         let ended = within_patience(async {
             let mut tx = self.pool.begin().await?;
             transition(&mut tx, job_id, &JobEvent::PublicationEnded { token }).await?;
+            // In one: between the two the job would speak of an upload that is gone.
+            let failed = (LeaseRef { job_id, token }, Failed::reported(error));
+            let answer = fail_all(&mut tx, &[failed], &self.retry).await?.pop();
             tx.commit().await?;
-            let failed = Failed::reported(error);
-            fail(&self.pool, LeaseRef { job_id, token }, &failed, &self.retry).await
+            answer.unwrap_or(Err(TransitionError::NoSuchJob(job_id)))
         });
         match ended.await {
             Ok(state) => Ok(state.name().to_owned()),

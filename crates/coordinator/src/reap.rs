@@ -10,7 +10,7 @@ use futures_util::future::join_all;
 use futures_util::stream::{self, StreamExt};
 use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
-use upres_common::job::{JobEvent, JobId, JobState};
+use upres_common::job::{JobEvent, JobId};
 use upres_common::lease::LeaseRef;
 use upres_common::objects::ObjectStore;
 
@@ -77,10 +77,10 @@ impl Reaper {
         drop(conn);
         let mut left = Vec::new();
         for job in lapsed {
-            let kept = |state: &JobState| job.resumable && *state == JobState::Queued;
-            if self.requeue(&job).await?.is_some_and(|state| !kept(&state)) {
-                left.extend(job.upload_id.map(|upload_id| (job.output, upload_id)));
-            }
+            let Some(upload_id) = self.requeue(&job).await? else {
+                continue;
+            };
+            left.push((job.output, upload_id));
         }
         for id in overdue {
             left.extend(expire(&self.pool, id).await?);
@@ -109,18 +109,24 @@ impl Reaper {
         Ok(())
     }
 
-    /// Returns what became of the job, if its lease was still lapsed.
-    async fn requeue(&self, job: &Lapsed) -> Result<Option<JobState>, StoreError> {
+    /// Ends the attempt if its lease is still lapsed. Returns the upload that it leaves behind, unless the
+    /// next attempt goes on with it.
+    async fn requeue(&self, job: &Lapsed) -> Result<Option<String>, StoreError> {
         let lease = reference(job);
         match fail(&self.pool, lease, &Failed::lost(), &self.retry).await {
-            Ok(state) => {
-                metrics::counter!("upres_leases_lapsed_total").increment(1);
-                Ok(Some(state))
-            }
+            Ok(_) => metrics::counter!("upres_leases_lapsed_total").increment(1),
             // Renewed or settled since we looked.
-            Err(TransitionError::Refused(_) | TransitionError::NoSuchJob(_)) => Ok(None),
-            Err(TransitionError::Store(error)) => Err(error),
+            Err(TransitionError::Refused(_) | TransitionError::NoSuchJob(_)) => return Ok(None),
+            Err(TransitionError::Store(error)) => return Err(error),
         }
+        let Some(upload_id) = &job.upload_id else {
+            return Ok(None);
+        };
+        // Asked only now: since the look that found the lease lapsed the attempt may have told from where
+        // another can go on.
+        let mut conn = self.pool.acquire().await?;
+        let named = leases::names_upload(&mut conn, job.job_id, upload_id).await?;
+        Ok((!named).then(|| upload_id.clone()))
     }
 
     async fn finish(&self, job: &Lapsed) -> Result<(), StoreError> {

@@ -142,15 +142,12 @@ fn with_sources(error: &dyn std::error::Error) -> String {
     text
 }
 
-/// Takes one held job from its input to an upload that waits to be published. Work that was stopped may
-/// leave an upload behind for others to go on with: then `held.resume` says so.
+/// Takes one held job from its input to an upload that waits to be published. Work that ended before may
+/// leave an upload behind: if `held.resume` names it, others may have heard of it, and what becomes of it is
+/// for the coordinator to say.
 pub(crate) async fn process(shop: &Workshop, held: &Held) -> Result<Outcome, ProcessError> {
     let done = upscale_and_upload(shop, held).await;
-    if let Err(error) = &done {
-        let stopped = error.report().is_none() || error.is_device_lost();
-        if !stopped {
-            held.resume.send_replace(None);
-        }
+    if done.is_err() {
         let upload = held.upload_id.borrow().clone();
         if let Some(upload_id) = upload.filter(|_| held.resume.borrow().is_none()) {
             write_back::abort(&shop.objects, &address(&held.lease.output)?, &upload_id).await;
@@ -249,7 +246,8 @@ struct Begun<'a> {
 }
 
 /// Goes on with what an earlier attempt began, if it was made of the same input by the same engine;
-/// otherwise begins, and gives up what was begun.
+/// otherwise begins. What was begun stays: until the coordinator has heard of something better, it is what
+/// the job falls back on should this attempt die.
 async fn begin_or_go_on<'a>(
     to: Destination<'a>,
     made_with: MadeWith,
@@ -293,7 +291,6 @@ async fn begin_or_go_on<'a>(
                 ),
             }
         }
-        write_back::abort(to.objects, to.output, &point.upload_id).await;
     }
     Ok(Begun {
         writing: WriteBack::new(to, made_with),

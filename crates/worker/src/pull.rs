@@ -1,6 +1,7 @@
 //! Pull: consume wake-ups, claim leases, ack, and work off what was granted; until SIGTERM, or until
 //! the device is lost.
 
+use std::collections::BTreeSet;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,8 +14,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 use upres_common::broker::{BrokerError, Consumer, WakeUpDelivery};
-use upres_common::job::{ErrorType, JobError};
-use upres_common::lease::Lease;
+use upres_common::job::{Consequence, ErrorType, JobError};
+use upres_common::lease::{Lease, SettledAnswer};
 use upres_common::objects::ObjectStore;
 use uuid::Uuid;
 
@@ -242,10 +243,7 @@ impl Worker {
         // The work sees its stop signal and cleans up after itself.
         settle.await;
         if stopped == Stopped::Cancelled {
-            let left = held.upload_id.borrow().clone();
-            if let Some(upload_id) = left.filter(|_| held.resume.borrow().is_some()) {
-                self.abort(&held, &upload_id).await;
-            }
+            self.abort_but(&held, None).await;
         }
         if stopped == Stopped::Stalled {
             // Its thread cannot be stopped from outside; ending the process can.
@@ -262,7 +260,6 @@ impl Worker {
             Ok(outcome) => {
                 let upload_id = outcome.upload_id.clone();
                 let answer = report::completed(&self.coordinator, lease, outcome).await;
-                self.remove_what_was_left(held).await;
                 if answer.as_ref().is_some_and(|answer| answer.superseded) {
                     tracing::warn!("attempt was superseded, its result is dropped");
                     // One that others were told of may be theirs by now.
@@ -271,6 +268,8 @@ impl Worker {
                     }
                 } else if let Some(answer) = answer {
                     tracing::info!(state = answer.state, "attempt ends");
+                    self.abort_but(held, Some(&upload_id)).await;
+                    self.remove_what_was_left(held).await;
                 }
             }
             Err(error) => {
@@ -280,12 +279,21 @@ impl Worker {
                 if let Some(report) = error.report() {
                     tracing::warn!(error.type_ = %report.error_type, detail = report.detail, "attempt failed");
                     let tile_batch = u32::try_from(self.shop.tile_batch_for(&held.lease)).ok();
-                    report::failed(&self.coordinator, lease, report, tile_batch).await;
-                    self.remove_what_was_left(held).await;
+                    let device_lost = report.error_type.consequence() == Consequence::Death;
+                    let answer = report::failed(&self.coordinator, lease, report, tile_batch).await;
+                    // Of a superseded attempt's upload another may be making use.
+                    if !device_lost && is_accepted(answer.as_ref()) {
+                        self.abort_but(held, None).await;
+                        self.remove_what_was_left(held).await;
+                    }
                 } else if self.drain.is_cancelled() {
                     let resume = held.resume.borrow().clone();
                     let reason = "the worker drains";
-                    report::released(&self.coordinator, lease, reason, resume).await;
+                    let kept = resume.as_ref().map(|point| point.upload_id.clone());
+                    let answer = report::released(&self.coordinator, lease, reason, resume).await;
+                    if kept.is_some() && is_accepted(answer.as_ref()) {
+                        self.abort_but(held, kept.as_deref()).await;
+                    }
                 }
             }
         }
@@ -302,11 +310,28 @@ impl Worker {
         }
     }
 
+    /// Gives up the attempt's upload and the one that was kept for it, but for `kept`: the job speaks of
+    /// them no more. Sooner, another attempt may be told to go on with what is gone.
+    async fn abort_but(&self, held: &Held, kept: Option<&str>) {
+        let own = held.upload_id.borrow().clone();
+        let found = held.lease.resume.as_ref().map(|point| &point.upload_id);
+        let uploads: BTreeSet<_> = own.iter().chain(found).collect();
+        for upload_id in uploads {
+            if kept != Some(upload_id.as_str()) {
+                self.abort(held, upload_id).await;
+            }
+        }
+    }
+
     async fn abort(&self, held: &Held, upload_id: &str) {
         if let Ok(output) = held.lease.output.parse() {
             write_back::abort(&self.shop.objects, &output, upload_id).await;
         }
     }
+}
+
+fn is_accepted(answer: Option<&SettledAnswer>) -> bool {
+    answer.is_some_and(|answer| !answer.superseded)
 }
 
 fn log_refusal(error: &CallError) {

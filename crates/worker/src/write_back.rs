@@ -190,8 +190,12 @@ impl<'a> WriteBack<'a> {
         let Ok(place) = place.parse::<ObjectUri>() else {
             return Ok(());
         };
-        // Its parts so far are where a worker goes on that cannot have the rest.
-        self.upload().await?;
+        // Its parts so far are where a worker goes on that cannot have the rest. Where the store is away a
+        // drain still costs the job no attempt.
+        if let Err(error) = self.upload().await {
+            tracing::warn!(object.key = %place, error = &error as &dyn std::error::Error, "cannot leave unfinished work to the next worker");
+            return Ok(());
+        }
         self.announce(&writer);
         let Some(point) = self.to.held.resume.borrow().clone() else {
             return Ok(());

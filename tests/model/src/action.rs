@@ -31,6 +31,8 @@ pub enum Action {
     Expire(usize),
     /// A coordinator has its wake-up sent again, because the broker holds too few.
     Sweep(usize),
+    /// A coordinator's janitor looks at its uploads.
+    SweepUploads(usize),
     /// A coordinator takes its outbox row and publishes a wake-up.
     Relay {
         /// Who.
@@ -62,15 +64,24 @@ pub enum Action {
         job: usize,
         /// The wake-up is settled; otherwise the broker delivers it again.
         acked: bool,
+        /// It has the engine, and finds the input, that what is kept for it was made with.
+        goes_on: bool,
     },
     /// A worker's heartbeat.
     Renew(usize),
-    /// A worker finishes its upload.
+    /// A worker begins its upload.
+    Begin(usize),
+    /// A worker uploads the next part.
     Upload(usize),
     /// A worker reports an error.
     Fail(usize, Cause),
-    /// A worker drains.
-    HandBack(usize),
+    /// A worker drains. It may leave all that it has, even before it has uploaded a part.
+    HandBack {
+        /// Who.
+        worker: usize,
+        /// What it has not uploaded has a place, too.
+        leaves: bool,
+    },
     /// A worker asks for publication.
     Ask {
         /// Who.
@@ -153,6 +164,9 @@ impl Protocol {
             Action::Release(job),
         );
         when(row.overdue && row.waits(), Action::Expire(job));
+        let resumable = self.setting.parts > 1;
+        let any = !world.jobs[job].uploads.is_empty();
+        when(resumable && any, Action::SweepUploads(job));
         let sent = row.outbox.is_some_and(|outbox| outbox.sent);
         when(sent && self.misses_wake_ups(world), Action::Sweep(job));
         let Some(coordinator) = idle else { return };
@@ -167,6 +181,7 @@ impl Protocol {
         state: Worker,
         actions: &mut Vec<Action>,
     ) {
+        let careless = self.setting.careless_broker;
         match state {
             Worker::Idle => {
                 for (job, _) in world
@@ -175,29 +190,36 @@ impl Protocol {
                     .enumerate()
                     .filter(|(_, job)| job.wake_ups > 0)
                 {
-                    actions.push(Action::Claim {
-                        worker,
-                        job,
-                        acked: true,
-                    });
-                    if self.setting.careless_broker {
-                        actions.push(Action::Claim {
-                            worker,
-                            job,
-                            acked: false,
-                        });
+                    let kept = world.jobs[job].row.as_ref().and_then(|row| row.point);
+                    let both = [true, false];
+                    for acked in both.into_iter().filter(|acked| *acked || careless) {
+                        for goes_on in both.into_iter().filter(|yes| *yes || kept.is_some()) {
+                            actions.push(Action::Claim {
+                                worker,
+                                job,
+                                acked,
+                                goes_on,
+                            });
+                        }
                     }
                 }
                 return;
             }
-            Worker::Working { .. } => {
-                actions.push(Action::Upload(worker));
+            Worker::Working(attempt) => {
+                let begun = attempt.parts.is_some() || self.setting.parts == 1;
+                actions.push(match begun {
+                    true => Action::Upload(worker),
+                    false => Action::Begin(worker),
+                });
                 for cause in [Cause::Final, Cause::Attempt, Cause::Death] {
                     actions.push(Action::Fail(worker, cause));
                 }
-                actions.push(Action::HandBack(worker));
+                let (worth, places) = (self.setting.parts > 1, [false, true]);
+                for leaves in places.into_iter().filter(|leaves| worth || !leaves) {
+                    actions.push(Action::HandBack { worker, leaves });
+                }
             }
-            Worker::Asking { .. } => {
+            Worker::Asking(_) => {
                 let idle = world
                     .coordinators
                     .iter()

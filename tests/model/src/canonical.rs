@@ -8,11 +8,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use upres_common::job::JobState;
 use upres_common::job::state::LeaseToken;
 
-use crate::world::{Object, Publication, Row, Saved, Step, Task, Worker, World};
+use crate::world::{Attempt, Object, Parts, Publication, Row, Saved, Step, Task, Worker, World};
 
 /// Brings `world` into the form that all worlds have that differ from it in nothing that matters.
 pub(crate) fn rewrite(world: &mut World) {
     for job in 0..world.jobs.len() {
+        forget_the_superseded(world, job);
         forget_what_is_lost(world, job);
         rename_outbox_row(world, job);
         let names = names(world, job);
@@ -22,23 +23,56 @@ pub(crate) fn rewrite(world: &mut World) {
     world.coordinators.sort_unstable();
 }
 
-/// Drops uploads that no process and no row speaks of, and counts deaths of workers that are dead.
+/// Whoever presents a token that is not held will not be heard: what they believe of an upload, or mean to do
+/// about it, makes no difference.
+fn forget_the_superseded(world: &mut World, at: usize) {
+    let row = world.jobs[at].row.as_ref();
+    let held = row.and_then(Row::held).map(|(token, _)| token);
+    for worker in &mut world.workers {
+        if let Worker::Working(attempt) | Worker::Asking(attempt) = worker
+            && attempt.job == at
+            && Some(attempt.token) != held
+            && let Some(parts) = &mut attempt.parts
+        {
+            parts.intact = true;
+        }
+    }
+    for task in &mut world.coordinators {
+        if let Task::Reaping { job, token, upload } = task
+            && *job == at
+            && Some(*token) != held
+        {
+            *upload = None;
+        }
+    }
+}
+
+/// Drops uploads that only the janitor will ever deal with, and counts deaths of workers that are dead.
 fn forget_what_is_lost(world: &mut World, at: usize) {
-    let workers: BTreeSet<_> = workers_on(world, at).map(|(token, _)| token).collect();
-    let publishers: Vec<_> = publications_of(world, at).collect();
+    let in_hand = in_hand(world, at);
+    let workers: BTreeSet<_> = attempts_on(world, at).map(|(it, _)| it.token).collect();
     let job = &mut world.jobs[at];
-    let intended = job.row.as_ref().and_then(|row| row.publication);
-    job.uploads.retain(|token| {
-        let published = publishers
-            .iter()
-            .any(|publication| publication.upload == *token);
-        workers.contains(token) || published || intended == Some(*token)
-    });
+    let row = job.row.as_ref();
+    let named = |upload| row.is_some_and(|row| row.names(upload));
+    job.uploads
+        .retain(|upload, left| !*left || in_hand.contains(upload) || named(*upload));
     if let Some(row) = &mut job.row {
         let before = row.blamed.len();
         row.blamed.retain(|token| workers.contains(token));
         row.deaths += before - row.blamed.len();
     }
+}
+
+/// The uploads that somebody has something to do with.
+pub(crate) fn in_hand(world: &World, at: usize) -> BTreeSet<LeaseToken> {
+    let mut uploads = BTreeSet::new();
+    for (attempt, _) in attempts_on(world, at) {
+        uploads.extend(attempt.parts.map(|parts| parts.upload));
+        uploads.extend(attempt.spurned);
+    }
+    uploads.extend(publications_of(world, at).map(|it| it.parts.upload));
+    uploads.extend(reaped(world, at).filter_map(|(_, upload)| upload));
+    uploads
 }
 
 /// The outbox row is number 1; a relay has that one in its hands, or one that is gone.
@@ -56,7 +90,12 @@ fn rename_outbox_row(world: &mut World, at: usize) {
 }
 
 /// What distinguishes one token of a job from another. The last one drawn is always the greatest.
-type Traits = ([bool; 5], [usize; 3], Vec<(bool, bool, Step)>);
+type Traits = (
+    [bool; 8],
+    Vec<(bool, bool, bool, Attempt)>,
+    Vec<(bool, bool)>,
+    Vec<(bool, bool, Step)>,
+);
 
 /// New numbers from 1, the same for tokens that are in the same situation.
 fn names(world: &World, at: usize) -> BTreeMap<LeaseToken, LeaseToken> {
@@ -73,19 +112,26 @@ fn names(world: &World, at: usize) -> BTreeMap<LeaseToken, LeaseToken> {
 
 fn tokens_of(world: &World, at: usize) -> BTreeSet<LeaseToken> {
     let job = &world.jobs[at];
-    let mut tokens = job.uploads.clone();
+    let mut tokens: BTreeSet<_> = job.uploads.keys().copied().collect();
     tokens.extend(job.story.token);
     if let Some(row) = &job.row {
         tokens.extend(&row.blamed);
         tokens.extend(row.held().map(|(token, _)| token));
-        tokens.extend(row.publication);
-        tokens.extend(row.result);
+        tokens.extend(row.upload);
+        tokens.extend(
+            [row.point, row.publication]
+                .into_iter()
+                .flatten()
+                .map(|it| it.upload),
+        );
+        tokens.extend(row.result.into_iter().flat_map(|it| [it.token, it.upload]));
     }
     tokens.extend(visible(world, at));
-    tokens.extend(workers_on(world, at).map(|(token, _)| token));
-    tokens.extend(reaped(world, at));
+    tokens.extend(in_hand(world, at));
+    tokens.extend(attempts_on(world, at).map(|(attempt, _)| attempt.token));
+    tokens.extend(reaped(world, at).map(|(token, _)| token));
     for publication in publications_of(world, at) {
-        tokens.extend([publication.token, publication.upload]);
+        tokens.extend([publication.token, publication.by]);
     }
     tokens
 }
@@ -93,45 +139,78 @@ fn tokens_of(world: &World, at: usize) -> BTreeSet<LeaseToken> {
 fn traits(world: &World, at: usize, token: LeaseToken) -> Traits {
     let job = &world.jobs[at];
     let has = |of: fn(&Row) -> Option<LeaseToken>| job.row.as_ref().and_then(of) == Some(token);
-    let count = |asking: bool| {
-        workers_on(world, at)
-            .filter(|it| *it == (token, asking))
-            .count()
-    };
-    let mut steps: Vec<_> = publications_of(world, at)
-        .map(|it| (it.token == token, it.upload == token, it.next))
-        .filter(|(owns, completes, _)| *owns || *completes)
-        .collect();
-    steps.sort_unstable();
     let is = [
         job.story.token == Some(token),
-        has(|row| row.result),
+        has(|row| row.result.map(|result| result.token)),
         visible(world, at).any(|visible| visible == token),
-        job.uploads.contains(&token),
+        job.uploads.contains_key(&token),
+        job.uploads.get(&token) == Some(&true),
+        has(|row| row.upload),
+        has(|row| row.point.map(|point| point.upload)),
         job.row
             .as_ref()
             .is_some_and(|row| row.blamed.contains(&token)),
     ];
-    let reapers = reaped(world, at).filter(|reaped| *reaped == token).count();
-    (is, [count(false), count(true), reapers], steps)
+    // What else a worker has in its hands tells its token from others, whatever it is called.
+    let mut attempts: Vec<_> = attempts_on(world, at)
+        .map(|(it, asking)| {
+            let upload = it.parts.map(|parts| parts.upload);
+            let roles = [Some(it.token), upload, it.spurned].map(|role| role == Some(token));
+            (roles, asking, it)
+        })
+        .filter(|(roles, ..)| roles.contains(&true))
+        .map(|(roles, asking, it)| (roles, asking, nameless(it)))
+        .map(|([owns, writes, _], asking, it)| (owns, writes, asking, it))
+        .collect();
+    attempts.sort_unstable();
+    let mut reapers: Vec<_> = reaped(world, at)
+        .map(|(reaped, upload)| (reaped == token, upload == Some(token)))
+        .filter(|roles| *roles != (false, false))
+        .collect();
+    reapers.sort_unstable();
+    let mut steps: Vec<_> = publications_of(world, at)
+        .map(|it| (it.token == token, it.parts.upload == token, it.next))
+        .filter(|(owns, completes, _)| *owns || *completes)
+        .collect();
+    steps.sort_unstable();
+    (is, attempts, reapers, steps)
+}
+
+/// The attempt without the numbers of its tokens.
+fn nameless(attempt: Attempt) -> Attempt {
+    let none = LeaseToken(0);
+    Attempt {
+        token: none,
+        parts: attempt.parts.map(|parts| Parts {
+            upload: none,
+            ..parts
+        }),
+        spurned: attempt.spurned.map(|_| none),
+        ..attempt
+    }
 }
 
 fn rename_tokens(world: &mut World, at: usize, names: &BTreeMap<LeaseToken, LeaseToken>) {
     let rename = |token: &mut LeaseToken| *token = names[token];
-    let renamed = |tokens: &BTreeSet<LeaseToken>| tokens.iter().map(|token| names[token]).collect();
     let job = &mut world.jobs[at];
-    job.uploads = renamed(&job.uploads);
+    job.uploads = std::mem::take(&mut job.uploads)
+        .into_iter()
+        .map(|(token, left)| (names[&token], left))
+        .collect();
     job.story.token.iter_mut().for_each(rename);
     if let Some(row) = &mut job.row {
         row.drawn = job.story.token.map_or(0, |token| token.0);
-        row.blamed = renamed(&row.blamed);
+        row.blamed = row.blamed.iter().map(|token| names[token]).collect();
         if let Saved(JobState::Running { token, .. }) = &mut row.state {
             rename(token);
         }
-        row.publication
-            .iter_mut()
-            .chain(&mut row.result)
-            .for_each(rename);
+        row.upload.iter_mut().for_each(rename);
+        let lists = row.point.iter_mut().chain(&mut row.publication);
+        lists.for_each(|parts| rename(&mut parts.upload));
+        if let Some(result) = &mut row.result {
+            rename(&mut result.token);
+            rename(&mut result.upload);
+        }
     }
     for object in world.objects.iter_mut().flatten() {
         if let Object::Result { job, token } = object
@@ -141,32 +220,40 @@ fn rename_tokens(world: &mut World, at: usize, names: &BTreeMap<LeaseToken, Leas
         }
     }
     for worker in &mut world.workers {
-        if let Worker::Working { job, token } | Worker::Asking { job, token } = worker
-            && *job == at
+        if let Worker::Working(attempt) | Worker::Asking(attempt) = worker
+            && attempt.job == at
         {
-            rename(token);
+            rename(&mut attempt.token);
+            attempt.spurned.iter_mut().for_each(rename);
+            if let Some(parts) = &mut attempt.parts {
+                rename(&mut parts.upload);
+            }
         }
     }
     for task in &mut world.coordinators {
         match task {
             Task::Publishing(publication) if publication.job == at => {
                 rename(&mut publication.token);
-                rename(&mut publication.upload);
+                rename(&mut publication.by);
+                rename(&mut publication.parts.upload);
             }
-            Task::Reaping { job, token } if *job == at => rename(token),
+            Task::Reaping { job, token, upload } if *job == at => {
+                rename(token);
+                upload.iter_mut().for_each(rename);
+            }
             _ => {}
         }
     }
 }
 
-/// The tokens that workers present for the job, and whether they ask for publication already.
-fn workers_on(world: &World, at: usize) -> impl Iterator<Item = (LeaseToken, bool)> {
+/// The attempts that workers have in their hands, and whether they ask for publication already.
+fn attempts_on(world: &World, at: usize) -> impl Iterator<Item = (Attempt, bool)> {
     world
         .workers
         .iter()
         .filter_map(move |worker| match *worker {
-            Worker::Working { job, token } if job == at => Some((token, false)),
-            Worker::Asking { job, token } if job == at => Some((token, true)),
+            Worker::Working(attempt) if attempt.job == at => Some((attempt, false)),
+            Worker::Asking(attempt) if attempt.job == at => Some((attempt, true)),
             _ => None,
         })
 }
@@ -181,13 +268,13 @@ fn publications_of(world: &World, at: usize) -> impl Iterator<Item = Publication
         })
 }
 
-/// The tokens of the job's leases that a reaper saw lapsed.
-fn reaped(world: &World, at: usize) -> impl Iterator<Item = LeaseToken> {
+/// The tokens of the job's leases that a reaper saw lapsed, and the uploads that they may leave behind.
+fn reaped(world: &World, at: usize) -> impl Iterator<Item = (LeaseToken, Option<LeaseToken>)> {
     world
         .coordinators
         .iter()
         .filter_map(move |task| match *task {
-            Task::Reaping { job, token } if job == at => Some(token),
+            Task::Reaping { job, token, upload } if job == at => Some((token, upload)),
             _ => None,
         })
 }

@@ -6,7 +6,7 @@ use upres_common::job::{JobEvent, JobState};
 
 use crate::Protocol;
 use crate::rules::Flaw;
-use crate::world::{Cause, Job, LIVE, Publication, Row, Saved, Step, World};
+use crate::world::{Attempt, Cause, Job, LIVE, Parts, Publication, Row, Saved, Step, World};
 
 /// What a worker hears when it asks for publication.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,13 +45,23 @@ fn save(job: &mut Job, next: JobState) {
     if row.held().is_none_or(|(_, publishing)| !publishing) {
         row.publication = None;
     }
+    // Also of a job that waits: the upload that is kept for its next attempt.
+    row.upload = match next {
+        JobState::Running { .. } => row.upload,
+        JobState::Scheduled | JobState::Queued => row.point.map(|point| point.upload),
+        _ => None,
+    };
+    if next.is_terminal() {
+        row.point = None;
+    }
     let revived = (&before, &next) == (&JobState::Failed, &JobState::Queued);
     job.story.left_its_end |= before.is_terminal() && before != next && !revived;
 }
 
 impl Protocol {
-    /// Grants a lease if the job is queued and due. The outbox row goes with the waiting.
-    pub fn claim(&self, job: &mut Job) -> Option<LeaseToken> {
+    /// Grants a lease if the job is queued and due. The outbox row goes with the waiting. With
+    /// `goes_on` the worker can go on with what is kept for it.
+    pub fn claim(&self, job: &mut Job, at: usize, goes_on: bool) -> Option<Attempt> {
         let row = job.row.as_mut()?;
         let due = row.outbox.is_some_and(|outbox| outbox.due);
         if row.state.0 != JobState::Queued || !due || row.overdue {
@@ -71,17 +81,52 @@ impl Protocol {
         }
         let before = job.story.token.replace(token);
         job.story.token_did_not_grow |= before.is_some_and(|before| before >= token);
-        Some(token)
+        let point = job.row.as_ref().and_then(|row| row.point);
+        let (parts, spurned) = match goes_on {
+            true => (point, None),
+            false if self.lacks(Flaw::AnyEngineGoesOn) => (
+                point.map(|point| Parts {
+                    alike: false,
+                    ..point
+                }),
+                None,
+            ),
+            false => (None, point.map(|point| point.upload)),
+        };
+        if self.lacks(Flaw::AbortsWhatItSpurns) {
+            job.abort(spurned);
+        }
+        Some(Attempt {
+            job: at,
+            token,
+            parts,
+            spurned,
+        })
     }
 
-    /// Renews a lease. A worker that holds it no more is told to stop, but it is evidently alive.
-    pub fn renew(&self, job: &mut Job, token: LeaseToken) -> bool {
-        let lease_until = LIVE;
+    /// Renews a lease and hears how far the attempt is. A worker that holds it no more is told to stop,
+    /// but it is evidently alive.
+    pub fn renew(&self, job: &mut Job, attempt: Attempt) -> bool {
+        let (token, lease_until) = (attempt.token, LIVE);
         let held = transition(job, &JobEvent::Renewed { token, lease_until });
-        if let (false, Some(row)) = (held, &mut job.row) {
+        let Some(row) = &mut job.row else { return held };
+        if !held {
             row.blamed.remove(&token);
+            return held;
         }
+        if self.setting.parts > 1 {
+            row.upload = attempt.parts.map(|parts| parts.upload).or(row.upload);
+        }
+        row.point = self.point(attempt).or(row.point);
         held
+    }
+
+    /// From where another could go on after this attempt.
+    pub fn point(&self, attempt: Attempt) -> Option<Parts> {
+        let whole = self.setting.parts;
+        attempt
+            .parts
+            .filter(|parts| (1..whole).contains(&parts.count))
     }
 
     /// Ends an attempt with an error: another follows, or the job fails.
@@ -96,9 +141,15 @@ impl Protocol {
             true => JobEvent::Retried { token },
             false => JobEvent::GivenUp { token },
         };
-        if !transition(job, &event) {
+        if row.state.0.apply(&event).is_err() {
             return false;
         }
+        // What an attempt had made may be what it failed of.
+        let forgets = cause != Cause::Death && !self.lacks(Flaw::KeepsThePointOfAFailure);
+        if let Some(row) = job.row.as_mut().filter(|_| forgets) {
+            row.point = None;
+        }
+        transition(job, &event);
         if let Some(row) = &mut job.row {
             match cause {
                 Cause::Final => {}
@@ -113,8 +164,12 @@ impl Protocol {
         true
     }
 
-    /// Returns a job unfinished.
-    pub fn hand_back(&self, job: &mut Job, token: LeaseToken) {
+    /// Returns a job unfinished, and says where another can go on.
+    pub fn hand_back(&self, job: &mut Job, token: LeaseToken, point: Option<Parts>) -> bool {
+        let before = job.row.as_ref().and_then(|row| row.point);
+        if let Some(row) = &mut job.row {
+            row.point = point.or(before);
+        }
         let event = JobEvent::HandedBack { token };
         let done = if self.lacks(Flaw::RemembersTheState) {
             let remembered = JobState::Running {
@@ -126,16 +181,21 @@ impl Protocol {
         } else {
             transition(job, &event)
         };
-        let Some(row) = job.row.as_mut().filter(|_| done) else {
-            return;
+        let Some(row) = &mut job.row else {
+            return false;
         };
-        if !self.lacks(Flaw::HandBackForgetsOutbox) {
+        if !done {
+            row.point = before;
+        } else if !self.lacks(Flaw::HandBackForgetsOutbox) {
             row.enqueue(true);
         }
+        done
     }
 
-    /// The owner wants the job no more. Its attempt's upload is given up.
+    /// The owner wants the job no more. The upload of its attempt, or that is kept for the next, is given
+    /// up.
     pub fn cancel(&self, job: &mut Job) -> bool {
+        let upload = job.row.as_ref().and_then(|row| row.upload);
         let held = job.row.as_ref().and_then(Row::held);
         let done = match held {
             Some((token, true)) if self.lacks(Flaw::CancelsWhilePublishing) => {
@@ -151,11 +211,50 @@ impl Protocol {
         if let (true, Some(row)) = (done, &mut job.row) {
             row.outbox = None;
             job.story.cancelled = true;
-            if let Some((token, _)) = held {
-                job.uploads.remove(&token);
+            if held.is_some() || !self.lacks(Flaw::CancelForgetsTheKept) {
+                job.abort(upload);
             }
         }
         done
+    }
+
+    /// The job was not started before its deadline. The upload that is kept for it is given up.
+    pub fn expire(&self, job: &mut Job) {
+        let upload = job.row.as_ref().and_then(|row| row.upload);
+        if !transition(job, &JobEvent::Expired) {
+            return;
+        }
+        if let Some(row) = &mut job.row {
+            row.outbox = None;
+        }
+        if !self.lacks(Flaw::ExpireForgetsTheKept) {
+            job.abort(upload);
+        }
+    }
+
+    /// Gives up what nobody will complete. An attempt that holds its lease is younger than what the
+    /// janitor looks at.
+    pub fn sweep_uploads(&self, world: &mut World, at: usize) {
+        let Some(row) = &world.jobs[at].row else {
+            return;
+        };
+        let held = row.held().map(|(token, _)| token);
+        let mut spared: Vec<_> = world
+            .workers
+            .iter()
+            .filter_map(|worker| worker.attempt())
+            .filter(|attempt| attempt.job == at && Some(attempt.token) == held)
+            .filter_map(|attempt| Some(attempt.parts?.upload))
+            .collect();
+        spared.extend(match (held, self.lacks(Flaw::JanitorTakesWhatWaits)) {
+            (None, true) => None,
+            _ => row.upload,
+        });
+        if !self.lacks(Flaw::JanitorTakesWhatWaits) && !self.lacks(Flaw::JanitorKnowsOneUpload) {
+            spared.extend(row.point.map(|point| point.upload));
+        }
+        let job = &mut world.jobs[at];
+        job.uploads.retain(|upload, _| spared.contains(upload));
     }
 
     /// The owner wants the job tried anew, with all its attempts.
@@ -177,7 +276,11 @@ impl Protocol {
     }
 
     /// The first step of a publication: notes the intent for the holder of the lease.
-    pub fn begin_publication(&self, world: &mut World, at: usize, asks: LeaseToken) -> Begun {
+    pub fn begin_publication(&self, world: &mut World, attempt: Attempt) -> Begun {
+        let (at, asks) = (attempt.job, attempt.token);
+        let Some(parts) = attempt.parts else {
+            return Begun::NotNow;
+        };
         let held = world.jobs[at].row.as_ref().and_then(Row::held);
         let token = match held {
             Some((held, _)) if self.lacks(Flaw::TokenUnchecked) => held,
@@ -186,15 +289,21 @@ impl Protocol {
         let publication = |next| Publication {
             job: at,
             token,
-            upload: asks,
+            by: asks,
+            parts,
             next,
         };
+        let under_way = world.jobs[at].row.as_ref().and_then(|row| row.publication);
         if self.lacks(Flaw::NoIntent) && held == Some((token, false)) {
             return Begun::Yes(publication(Step::Look));
         }
         if let Some((held, true)) = held {
+            // Carried on as it was begun.
             return match held == token {
-                true => Begun::Yes(publication(Step::Look)),
+                true => Begun::Yes(Publication {
+                    parts: under_way.unwrap_or(parts),
+                    ..publication(Step::Look)
+                }),
                 false => Begun::Superseded,
             };
         }
@@ -205,11 +314,13 @@ impl Protocol {
         let lease_until = LIVE;
         if transition(job, &JobEvent::PublicationBegun { token, lease_until }) {
             if let Some(row) = &mut job.row {
-                row.publication = Some(asks);
+                row.publication = Some(parts);
+                row.upload = Some(parts.upload).filter(|_| self.setting.parts > 1);
             }
             return Begun::Yes(publication(Step::Look));
         }
-        match job.row.as_ref().is_some_and(|row| row.result == Some(asks)) {
+        let recorded = job.row.as_ref().and_then(|row| row.result);
+        match recorded.is_some_and(|result| result.token == asks) {
             true => Begun::Repeated,
             false => Begun::Superseded,
         }

@@ -1,11 +1,12 @@
 //! What an action does to the world.
 
+use upres_common::job::state::LeaseToken;
 use upres_common::job::{JobEvent, JobState};
 
 use crate::Protocol;
 use crate::action::Action;
 use crate::canonical;
-use crate::database::{Begun, transition};
+use crate::database::transition;
 use crate::rules::Flaw;
 use crate::world::{
     Answer, Cause, LAPSED, Object, Publication, Row, Saved, Step, Task, Worker, World,
@@ -24,22 +25,32 @@ impl Protocol {
             } => {
                 self.go_on(&mut next, coordinator, answer);
             }
-            Action::CrashCoordinator(coordinator) => next.coordinators[coordinator] = Task::Idle,
-            Action::Claim { worker, job, acked } => {
-                let lease = self.claim(&mut next.jobs[job]);
+            Action::CrashCoordinator(coordinator) => {
+                let task = std::mem::replace(&mut next.coordinators[coordinator], Task::Idle);
+                if let Task::Publishing(publication) = task {
+                    next.jobs[publication.job].leave(Some(publication.parts.upload));
+                }
+            }
+            Action::Claim {
+                worker,
+                job,
+                acked,
+                goes_on,
+            } => {
+                let attempt = self.claim(&mut next.jobs[job], job, goes_on);
                 next.jobs[job].wake_ups -= u8::from(acked);
-                if let Some(token) = lease {
-                    next.workers[worker] = Worker::Working { job, token };
+                if let Some(attempt) = attempt {
+                    next.workers[worker] = Worker::Working(attempt);
                 }
             }
             Action::Renew(worker)
+            | Action::Begin(worker)
             | Action::Upload(worker)
             | Action::Fail(worker, _)
-            | Action::HandBack(worker)
+            | Action::HandBack { worker, .. }
             | Action::CrashWorker(worker)
             | Action::Ask { worker, .. } => {
-                let state = next.workers[worker];
-                next.workers[worker] = self.work(&mut next, state, action);
+                next.workers[worker] = self.work(&mut next, worker, action);
             }
             _ => self.happen(&mut next, action),
         }
@@ -59,12 +70,8 @@ impl Protocol {
             }
             Action::Lose(job) => world.jobs[job].wake_ups -= 1,
             Action::Release(job) => _ = transition(&mut world.jobs[job], &JobEvent::Released),
-            Action::Expire(job) => {
-                let job = &mut world.jobs[job];
-                if let (true, Some(row)) = (transition(job, &JobEvent::Expired), &mut job.row) {
-                    row.outbox = None;
-                }
-            }
+            Action::Expire(job) => self.expire(&mut world.jobs[job]),
+            Action::SweepUploads(job) => self.sweep_uploads(world, job),
             Action::ComeDue(job)
             | Action::PassDeadline(job)
             | Action::Lapse(job)
@@ -99,9 +106,15 @@ impl Protocol {
         let Some((token, publishing)) = row.held() else {
             return;
         };
-        let upload = row.publication.unwrap_or(token);
+        let (upload, intended) = (row.upload, row.publication);
         if !publishing {
-            world.coordinators[coordinator] = Task::Reaping { job: at, token };
+            let resumable = upload.is_some() && upload == row.point.map(|point| point.upload);
+            let kept = resumable && self.lacks(Flaw::ReaperTrustsItsLook);
+            world.coordinators[coordinator] = Task::Reaping {
+                job: at,
+                token,
+                upload: upload.filter(|_| !kept),
+            };
             return;
         }
         if self.lacks(Flaw::ReaperSkipsPublishing) {
@@ -112,10 +125,12 @@ impl Protocol {
             self.fail(job, token, Cause::Death);
             return;
         }
+        let Some(parts) = intended else { return };
         world.coordinators[coordinator] = Task::Publishing(Publication {
             job: at,
             token,
-            upload,
+            by: token,
+            parts,
             next: Step::Look,
         });
     }
@@ -137,55 +152,19 @@ impl Protocol {
                 Task::Idle
             }
             // By now it may have been renewed, settled, or begun to publish.
-            Task::Reaping { job, token } => {
+            Task::Reaping { job, token, upload } => {
                 let job = &mut world.jobs[job];
                 if self.fail(job, token, Cause::Death) {
-                    job.uploads.remove(&token);
+                    let row = job.row.as_ref();
+                    let named = |upload: &LeaseToken| row.is_some_and(|row| row.names(*upload));
+                    let trusts = self.lacks(Flaw::ReaperTrustsItsLook);
+                    let left = upload.filter(|upload| trusts || !named(upload));
+                    job.abort(left);
                 }
                 Task::Idle
             }
             Task::Publishing(publication) => self.step(world, publication, answer),
         };
-    }
-
-    /// What the worker in `state` becomes.
-    fn work(&self, world: &mut World, state: Worker, action: Action) -> Worker {
-        let (Worker::Working { job: at, token } | Worker::Asking { job: at, token }) = state else {
-            return state;
-        };
-        let job = &mut world.jobs[at];
-        match action {
-            Action::Renew(_) => match self.renew(job, token) {
-                // What is uploaded is still offered: the answer then says what to do with it.
-                false if matches!(state, Worker::Working { .. }) => Worker::Idle,
-                _ => state,
-            },
-            Action::Upload(_) => {
-                job.uploads.insert(token);
-                Worker::Asking { job: at, token }
-            }
-            Action::Fail(_, cause) => {
-                self.fail(job, token, cause);
-                Worker::Idle
-            }
-            Action::HandBack(_) => {
-                self.hand_back(job, token);
-                Worker::Idle
-            }
-            Action::Ask { coordinator, .. } => match self.begin_publication(world, at, token) {
-                Begun::Yes(publication) => {
-                    world.coordinators[coordinator] = Task::Publishing(publication);
-                    state
-                }
-                Begun::NotNow => state,
-                Begun::Repeated => Worker::Idle,
-                Begun::Superseded => {
-                    world.jobs[at].uploads.remove(&token);
-                    Worker::Idle
-                }
-            },
-            _ => Worker::Idle,
-        }
     }
 }
 

@@ -4,14 +4,15 @@
 //! and each call to the object store of `coordinator/src/{submit,dispatch,lease,publish,reap}.rs` and
 //! of the worker is one [`action::Action`]; a model checker tries every order of them, with crashes,
 //! lost and repeated wake-ups, lost answers, lapsing leases, workers that wake up after their lease is
-//! gone, cancellations and retries between any two. [`promises`] says what must hold throughout;
+//! gone, cancellations and retries between any two. Where results are made of several parts, the next
+//! attempt goes on from those that are there, or cannot; the one before may still be writing, and whatever
+//! it writes differs from what the next one does. [`promises`] says what must hold throughout;
 //! [`rules::Flaw`] lists rules that can be left out, to see that each is needed.
 //!
-//! Left out: contents and integrity of objects; masters (an output that is another job's input);
-//! parts, and going on from the finished tiles of an attempt that was handed back; uploads that nobody
-//! will complete and the janitor that removes them; priorities, fairness and the release limit; deaths
-//! that a job is not blamed for; how long anything takes; idempotency keys; a database or a store that
-//! breaks its own promises. Processes are anonymous, and each coordinator does one thing at a time; a
+//! Left out: contents and integrity of objects beyond that; masters (an output that is another job's
+//! input); the age by which the janitor knows what no attempt can still be about to name; priorities,
+//! fairness and the release limit; deaths that a job is not blamed for; how long anything takes;
+//! idempotency keys; a database or a store that breaks its own promises. Processes are anonymous, and each coordinator does one thing at a time; a
 //! request that is still under way when its sender has died is a sender that has not died yet.
 
 pub mod action;
@@ -21,6 +22,7 @@ mod effect;
 pub mod promises;
 pub mod publication;
 pub mod rules;
+mod work;
 pub mod world;
 
 use std::sync::Mutex;
@@ -92,6 +94,9 @@ impl Model for Protocol {
     fn properties(&self) -> Vec<Property<Self>> {
         let mut properties = promises::promises();
         properties.extend(promises::sights());
+        if self.setting.parts > 1 {
+            properties.extend(promises::sights_of_going_on());
+        }
         properties
     }
 }

@@ -1,6 +1,6 @@
 //! What must hold in every world, and what must happen in some, lest the rest be true of nothing.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::PoisonError;
 
@@ -9,7 +9,8 @@ use upres_common::job::JobState;
 
 use crate::Protocol;
 use crate::action::Action;
-use crate::world::{Answer, Job, Object, Row, Step, Task, Worker, World};
+use crate::canonical::in_hand;
+use crate::world::{Answer, Job, Object, Parts, Publication, Row, Step, Task, Worker, World};
 
 /// Nothing leaves a final state but a failed job, by its owner's wish.
 pub const ENDS_ONCE: &str = "a job ends once";
@@ -29,12 +30,21 @@ pub const VISIBLE_IS_SUCCESS: &str =
     "no object of a job that ended otherwise, or not yet, is there";
 /// Hence the relay finds whatever waits, and sends nothing that does not.
 pub const WAITS_IN_OUTBOX: &str = "a job waits exactly if it is in the outbox";
+/// What is kept for the next attempt, and what the present one writes to, is not given up under its hands:
+/// neither by a superseded attempt, nor by one that cannot go on with it, nor by whoever cleans up.
+pub const WORK_IS_KEPT: &str = "an upload that work goes on with is there";
+/// A list of parts, some of which another attempt overwrote, becomes no object; nor do parts that were made
+/// of another input or by another engine than the rest.
+pub const ONE_PIECE: &str = "a result is made of the parts that its attempt listed";
+/// Nor has anybody given it up, and no attempt that might know of it died or was superseded: those are left
+/// to the janitor.
+pub const NOTHING_IS_LEFT: &str = "an upload that nobody goes on with is given up";
 /// Of every job that was accepted, whatever happened before, if nothing more goes wrong: with all
 /// processes as they are, and with all of them killed and started anew.
 pub const COMES_TO_AN_END: &str = "every job comes to an end";
 
 /// All of them.
-pub const PROMISES: [&str; 9] = [
+pub const PROMISES: [&str; 12] = [
     ENDS_ONCE,
     CANCEL_IS_FINAL,
     TOKENS_GROW,
@@ -43,7 +53,18 @@ pub const PROMISES: [&str; 9] = [
     SUCCESS_IS_VISIBLE,
     VISIBLE_IS_SUCCESS,
     WAITS_IN_OUTBOX,
+    WORK_IS_KEPT,
+    ONE_PIECE,
+    NOTHING_IS_LEFT,
     COMES_TO_AN_END,
+];
+
+/// What must come up where work goes on, and its results are of three parts.
+pub const SIGHTS_OF_GOING_ON: [&str; 4] = [
+    "two attempts write to one upload",
+    "one attempt's upload is published for another",
+    "a list is refused",
+    "a resume point has parts that were overwritten",
 ];
 
 /// Far more steps than any job needs to come to its end.
@@ -75,6 +96,13 @@ pub(crate) fn promises() -> Vec<Property<Protocol>> {
                 let row = job.row.as_ref();
                 row.is_some_and(|row| row.waits() != row.outbox.is_some())
             })
+        }),
+        Property::always(WORK_IS_KEPT, |_, world: &World| {
+            (0..world.jobs.len()).all(|at| work_is_kept(world, at))
+        }),
+        Property::always(ONE_PIECE, |_, world| !any(world, |job| job.story.patched)),
+        Property::always(NOTHING_IS_LEFT, |_, world: &World| {
+            (0..world.jobs.len()).all(|at| nothing_is_left(world, at))
         }),
         Property::always(COMES_TO_AN_END, |protocol, world| {
             protocol.comes_to_an_end(world) && protocol.comes_to_an_end(&world.restarted())
@@ -110,10 +138,45 @@ pub(crate) fn sights() -> Vec<Property<Protocol>> {
 
 fn stale_asks(_: &Protocol, world: &World) -> bool {
     world.workers.iter().any(|worker| match worker {
-        Worker::Asking { job, token } => {
-            let held = world.jobs[*job].row.as_ref().and_then(Row::held);
-            held.is_some_and(|(held, publishing)| publishing && held != *token)
+        Worker::Asking(attempt) => {
+            let held = world.jobs[attempt.job].row.as_ref().and_then(Row::held);
+            held.is_some_and(|(held, publishing)| publishing && held != attempt.token)
         }
+        _ => false,
+    })
+}
+
+/// What an exploration in which work goes on must have come across as well.
+pub(crate) fn sights_of_going_on() -> Vec<Property<Protocol>> {
+    vec![
+        Property::sometimes(SIGHTS_OF_GOING_ON[0], |_, world: &World| {
+            let uploads: Vec<_> = world
+                .workers
+                .iter()
+                .filter_map(Worker::attempt)
+                .filter_map(|attempt| Some((attempt.job, attempt.parts?.upload)))
+                .collect();
+            let distinct: BTreeSet<_> = uploads.iter().collect();
+            distinct.len() < uploads.len()
+        }),
+        Property::sometimes(SIGHTS_OF_GOING_ON[1], |_, world| {
+            publishes(world, |it| it.parts.upload != it.token)
+        }),
+        Property::sometimes(SIGHTS_OF_GOING_ON[2], |_, world| {
+            publishes(world, |it| !it.parts.intact && it.next == Step::Complete)
+        }),
+        Property::sometimes(SIGHTS_OF_GOING_ON[3], |_, world| {
+            any(world, |job| {
+                let point = job.row.as_ref().and_then(|row| row.point);
+                point.is_some_and(|point| !point.intact)
+            })
+        }),
+    ]
+}
+
+fn publishes(world: &World, of: fn(&Publication) -> bool) -> bool {
+    world.coordinators.iter().any(|task| match task {
+        Task::Publishing(publication) => of(publication),
         _ => false,
     })
 }
@@ -138,7 +201,10 @@ fn success_is_visible(protocol: &Protocol, world: &World) -> bool {
     jobs.all(|(at, job)| {
         let row = job.row.as_ref().filter(|_| is(job, &JobState::Succeeded));
         row.is_none_or(|row| {
-            let recorded = row.result.map(|token| Object::Result { job: at, token });
+            let recorded = row.result.map(|result| Object::Result {
+                job: at,
+                token: result.upload,
+            });
             recorded.is_some() && world.objects[protocol.output(at)] == recorded
         })
     })
@@ -150,11 +216,36 @@ fn visible_is_success(_: &Protocol, world: &World) -> bool {
         Object::Result { job, token } => {
             let job = &world.jobs[*job];
             let row = job.row.as_ref();
-            let publishing = row.and_then(Row::held) == Some((*token, true));
-            let succeeded =
-                is(job, &JobState::Succeeded) && row.is_some_and(|row| row.result == Some(*token));
+            let intended = row.and_then(|row| row.publication);
+            let recorded = row.and_then(|row| row.result);
+            let publishing = intended.is_some_and(|parts| parts.upload == *token);
+            let succeeded = is(job, &JobState::Succeeded)
+                && recorded.is_some_and(|result| result.upload == *token);
             publishing || succeeded
         }
+    })
+}
+
+fn work_is_kept(world: &World, at: usize) -> bool {
+    let job = &world.jobs[at];
+    let Some(row) = &job.row else { return true };
+    let held = row.held();
+    if held.is_some_and(|(_, publishing)| publishing) {
+        return true;
+    }
+    let attempts = world.workers.iter().filter_map(Worker::attempt);
+    let mut present =
+        attempts.filter(|it| it.job == at && held.map(|(token, _)| token) == Some(it.token));
+    let there = |parts: Parts| job.uploads.contains_key(&parts.upload);
+    row.point.is_none_or(there) && present.all(|attempt| attempt.parts.is_none_or(there))
+}
+
+fn nothing_is_left(world: &World, at: usize) -> bool {
+    let job = &world.jobs[at];
+    let in_hand = in_hand(world, at);
+    job.uploads.iter().all(|(upload, left)| {
+        let row = job.row.as_ref();
+        *left || in_hand.contains(upload) || row.is_some_and(|row| row.names(*upload))
     })
 }
 
@@ -166,7 +257,7 @@ fn urgency(action: Action) -> Option<u8> {
             answer: Answer::Honest,
             ..
         } => 0,
-        Action::Upload(_) => 1,
+        Action::Begin(_) | Action::Upload(_) => 1,
         Action::Ask { .. } => 2,
         Action::Claim { acked: true, .. } => 3,
         Action::Expire(_) => 4,

@@ -6,7 +6,7 @@ use upres_common::job::JobEvent;
 use crate::Protocol;
 use crate::database::transition;
 use crate::rules::Flaw;
-use crate::world::{Answer, Cause, LIVE, Object, Publication, Step, Task, World};
+use crate::world::{Answer, Cause, LIVE, Object, Publication, Recorded, Step, Task, World};
 
 impl Protocol {
     /// Makes the next step.
@@ -50,7 +50,11 @@ impl Protocol {
     }
 
     fn is_ours(&self, world: &World, publication: Publication) -> bool {
-        let Publication { job, token, .. } = publication;
+        let job = publication.job;
+        let token = match self.lacks(Flaw::LooksForTheNewToken) {
+            true => publication.token,
+            false => publication.parts.upload,
+        };
         world.objects[self.output(job)] == Some(Object::Result { job, token })
     }
 
@@ -67,11 +71,12 @@ impl Protocol {
     /// matter: an answer that is lost is a coordinator that makes no further step.
     fn complete(&self, world: &mut World, publication: Publication) -> Step {
         let Publication {
-            job: at, upload, ..
+            job: at, by, parts, ..
         } = publication;
+        let upload = parts.upload;
         let output = self.output(at);
         let taken = world.objects[output].is_some() && !self.setting.overwrite;
-        if !world.jobs[at].uploads.contains(&upload) {
+        if !world.jobs[at].uploads.contains_key(&upload) {
             return match self.lacks(Flaw::BelievesTheAnswer) {
                 true => self.cannot(Cause::Attempt),
                 false => Step::Check(Cause::Attempt),
@@ -80,11 +85,15 @@ impl Protocol {
         if taken && self.setting.conditional_store {
             return Step::Check(Cause::Final);
         }
+        if !parts.intact && !self.lacks(Flaw::TagsUnchecked) {
+            return Step::Check(Cause::Attempt);
+        }
         let job = &mut world.jobs[at];
         job.uploads.remove(&upload);
+        job.story.patched |= !parts.intact || !parts.alike;
         job.story.published = (job.story.published + 1).min(2);
         let held = job.row.as_ref().and_then(crate::world::Row::held);
-        job.story.strayed |= held != Some((upload, true));
+        job.story.strayed |= held != Some((by, true));
         world.objects[output] = Some(Object::Result {
             job: at,
             token: upload,
@@ -107,8 +116,8 @@ impl Protocol {
     }
 
     fn record(&self, world: &mut World, publication: Publication) -> Option<Step> {
-        let Publication { job, token, .. } = publication;
-        let job = &mut world.jobs[job];
+        let (token, upload) = (publication.token, publication.parts.upload);
+        let job = &mut world.jobs[publication.job];
         if self.lacks(Flaw::NoIntent) {
             let lease_until = LIVE;
             transition(job, &JobEvent::PublicationBegun { token, lease_until });
@@ -117,7 +126,7 @@ impl Protocol {
             transition(job, &JobEvent::Completed { token }),
             &mut job.row,
         ) {
-            row.result = Some(token);
+            row.result = Some(Recorded { token, upload });
         }
         None
     }
@@ -127,14 +136,17 @@ impl Protocol {
         if !transition(&mut world.jobs[job], &JobEvent::PublicationEnded { token }) {
             return None;
         }
-        Some(match self.lacks(Flaw::EndsBeforeAborting) {
-            true => Step::Abort(cause),
-            false => Step::Fail(cause),
-        })
+        if self.lacks(Flaw::EndsBeforeAborting) {
+            return Some(Step::Abort(cause));
+        }
+        if self.lacks(Flaw::EndsInTwoSteps) {
+            return Some(Step::Fail(cause));
+        }
+        self.fail(&mut world.jobs[job], token, cause);
+        None
     }
 }
 
 fn abort(world: &mut World, publication: Publication) {
-    let Publication { job, upload, .. } = publication;
-    world.jobs[job].uploads.remove(&upload);
+    world.jobs[publication.job].abort(Some(publication.parts.upload));
 }

@@ -25,6 +25,8 @@ pub struct Setting {
     pub outsider: bool,
     /// Jobs are submitted for later and have a deadline.
     pub timed: bool,
+    /// Of how many parts a result is made. Of more than one, the next attempt can go on where one ended.
+    pub parts: u8,
     /// Attempts that may be spent.
     pub max_attempts: u8,
     /// Deaths of workers after which a job is held back.
@@ -45,6 +47,7 @@ impl Default for Setting {
             refusals: false,
             outsider: false,
             timed: false,
+            parts: 1,
             max_attempts: 2,
             max_deaths: 2,
         }
@@ -87,6 +90,31 @@ pub enum Flaw {
     EndsBeforeAborting,
     /// Two jobs may publish to one address at the same time.
     SharesTheOutput,
+    /// What an attempt has uploaded is gone on with although it has reported an error.
+    KeepsThePointOfAFailure,
+    /// A worker whose attempt fails gives its upload up before the coordinator has forgotten it, and even
+    /// if the attempt is superseded.
+    AbortsBeforeItReports,
+    /// A worker that cannot go on with what was kept for it gives that up at once.
+    AbortsWhatItSpurns,
+    /// The reaper gives up an upload because there was no resume point when it looked.
+    ReaperTrustsItsLook,
+    /// A publication's end and the end of its attempt are two transactions.
+    EndsInTwoSteps,
+    /// The janitor spares the uploads of running jobs only.
+    JanitorTakesWhatWaits,
+    /// The janitor spares what a job's attempt writes to, and not what it may fall back on.
+    JanitorKnowsOneUpload,
+    /// Publication looks for the attempt that asks for it, not for the one that began the upload.
+    LooksForTheNewToken,
+    /// A cancelled job's upload is given up only if an attempt has it.
+    CancelForgetsTheKept,
+    /// The same, of a job that expires.
+    ExpireForgetsTheKept,
+    /// The store completes an upload whatever has become of its parts.
+    TagsUnchecked,
+    /// Work goes on whatever engine and input it was begun with.
+    AnyEngineGoesOn,
 }
 
 /// What production leaves out: nothing.

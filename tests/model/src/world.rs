@@ -4,7 +4,7 @@
 //! Times are relative to the database's clock, so that the passing of time is a change of the world
 //! like any other: [`LIVE`] lies ahead of it, [`LAPSED`] behind.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{Hash, Hasher};
 
 use chrono::{DateTime, Utc};
@@ -45,8 +45,9 @@ pub struct Job {
     pub row: Option<Row>,
     /// Its wake-ups on the broker. Two stand for two or more.
     pub wake_ups: u8,
-    /// Its invisible uploads, by the token of the attempt that made them.
-    pub uploads: BTreeSet<LeaseToken>,
+    /// Its invisible uploads, by the token of the attempt that began them. True: somebody died, or was
+    /// superseded, with it in hand, and it may be for the janitor.
+    pub uploads: BTreeMap<LeaseToken, bool>,
     /// What an observer from outside remembers. The protocol never reads it.
     pub story: Story,
 }
@@ -66,10 +67,14 @@ pub struct Row {
     pub blamed: BTreeSet<LeaseToken>,
     /// How many more of these there are, of which no worker will speak again.
     pub deaths: usize,
+    /// The upload that its attempt writes to, or that is kept for the next, as far as was heard.
+    pub upload: Option<LeaseToken>,
+    /// From where the next attempt can go on.
+    pub point: Option<Parts>,
     /// The upload noted as intended, while the job is publishing.
-    pub publication: Option<LeaseToken>,
-    /// The attempt whose result was recorded.
-    pub result: Option<LeaseToken>,
+    pub publication: Option<Parts>,
+    /// What was recorded.
+    pub result: Option<Recorded>,
     /// Its deadline has passed.
     pub overdue: bool,
 }
@@ -83,6 +88,29 @@ pub struct Outbox {
     pub due: bool,
     /// Marked as sent.
     pub sent: bool,
+}
+
+/// Some parts of an upload, as somebody has listed them. Whether they still are as listed is kept here
+/// rather than their tags: what two attempts write differs, and nobody writes a part twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Parts {
+    /// The upload, by the token under which it was begun.
+    pub upload: LeaseToken,
+    /// The first so many.
+    pub count: u8,
+    /// None was overwritten by somebody else since.
+    pub intact: bool,
+    /// One engine made them all, of one input.
+    pub alike: bool,
+}
+
+/// A recorded result.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Recorded {
+    /// Which attempt's.
+    pub token: LeaseToken,
+    /// The attempt under which its upload was begun, as the object's metadata say.
+    pub upload: LeaseToken,
 }
 
 /// The observer's notes, for what no single state can show.
@@ -100,6 +128,9 @@ pub struct Story {
     pub published: u8,
     /// One became visible while the job was not publishing that very attempt.
     pub strayed: bool,
+    /// One became visible that was not made of the parts that its attempt had listed, or of parts that
+    /// do not fit together.
+    pub patched: bool,
 }
 
 /// A visible object.
@@ -111,7 +142,7 @@ pub enum Object {
     Result {
         /// Whose.
         job: usize,
-        /// Which attempt's.
+        /// Which attempt began its upload.
         token: LeaseToken,
     },
 }
@@ -121,20 +152,23 @@ pub enum Object {
 pub enum Worker {
     /// Waits for a wake-up; also one that was just restarted.
     Idle,
-    /// Computes.
-    Working {
-        /// Which job.
-        job: usize,
-        /// Under which lease.
-        token: LeaseToken,
-    },
+    /// Computes and uploads.
+    Working(Attempt),
     /// Has uploaded, and asks for publication until it is heard.
-    Asking {
-        /// Which job.
-        job: usize,
-        /// Under which lease.
-        token: LeaseToken,
-    },
+    Asking(Attempt),
+}
+
+/// What a worker has in its hands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Attempt {
+    /// Which job.
+    pub job: usize,
+    /// Under which lease.
+    pub token: LeaseToken,
+    /// What it has uploaded, and found uploaded, once there is an upload.
+    pub parts: Option<Parts>,
+    /// The upload that was kept for it and with which it cannot go on.
+    pub spurned: Option<LeaseToken>,
 }
 
 /// What a coordinator is in the middle of.
@@ -155,6 +189,8 @@ pub enum Task {
         job: usize,
         /// The lease that had lapsed.
         token: LeaseToken,
+        /// The upload that it may leave behind.
+        upload: Option<LeaseToken>,
     },
     /// Making a result visible.
     Publishing(Publication),
@@ -167,8 +203,10 @@ pub struct Publication {
     pub job: usize,
     /// The lease under which it was begun.
     pub token: LeaseToken,
-    /// The upload to complete, by the token of the attempt that made it.
-    pub upload: LeaseToken,
+    /// The attempt that asked for it.
+    pub by: LeaseToken,
+    /// The upload to complete.
+    pub parts: Parts,
     /// What comes next.
     pub next: Step,
 }
@@ -260,7 +298,41 @@ impl World {
     }
 }
 
+impl Worker {
+    /// What it has in its hands.
+    #[must_use]
+    pub const fn attempt(&self) -> Option<&Attempt> {
+        match self {
+            Self::Idle => None,
+            Self::Working(attempt) | Self::Asking(attempt) => Some(attempt),
+        }
+    }
+}
+
+impl Job {
+    /// Somebody who had this upload in hand does nothing more about it.
+    pub fn leave(&mut self, upload: Option<LeaseToken>) {
+        if let Some(left) = upload.and_then(|upload| self.uploads.get_mut(&upload)) {
+            *left = true;
+        }
+    }
+
+    /// Gives this upload up.
+    pub fn abort(&mut self, upload: Option<LeaseToken>) {
+        if let Some(upload) = upload {
+            self.uploads.remove(&upload);
+        }
+    }
+}
+
 impl Row {
+    /// Whether the job speaks of this upload: then it is not for others to give it up.
+    #[must_use]
+    pub fn names(&self, upload: LeaseToken) -> bool {
+        let listed = [self.point, self.publication];
+        self.upload == Some(upload) || listed.iter().flatten().any(|parts| parts.upload == upload)
+    }
+
     /// A job that was just accepted.
     #[must_use]
     pub fn accepted(later: bool) -> Self {
@@ -279,6 +351,8 @@ impl Row {
             failures: 0,
             blamed: BTreeSet::new(),
             deaths: 0,
+            upload: None,
+            point: None,
             publication: None,
             result: None,
             overdue: false,

@@ -9,8 +9,9 @@ use std::time::Instant;
 
 use job_model::Protocol;
 use job_model::promises::{
-    CANCEL_IS_FINAL, COMES_TO_AN_END, ENDS_ONCE, NO_STRAY_RESULT, ONE_OBJECT, PROMISES,
-    SUCCESS_IS_VISIBLE, TOKENS_GROW, VISIBLE_IS_SUCCESS, WAITS_IN_OUTBOX,
+    CANCEL_IS_FINAL, COMES_TO_AN_END, ENDS_ONCE, NO_STRAY_RESULT, NOTHING_IS_LEFT, ONE_OBJECT,
+    ONE_PIECE, PROMISES, SIGHTS_OF_GOING_ON, SUCCESS_IS_VISIBLE, TOKENS_GROW, VISIBLE_IS_SUCCESS,
+    WAITS_IN_OUTBOX, WORK_IS_KEPT,
 };
 use job_model::rules::{Flaw, Setting, TODAY};
 use stateright::{Checker, HasDiscoveries, Model, Path};
@@ -193,4 +194,63 @@ fn every_rule_is_needed() {
     for (flaw, promise) in table {
         breaks(&Setting::default(), &[flaw], promise);
     }
+}
+
+/// One job whose result is made of several parts, and that may outlive a worker.
+fn parts(parts: u8) -> Setting {
+    Setting {
+        parts,
+        coordinators: 1,
+        careless_broker: false,
+        max_deaths: 2,
+        ..small()
+    }
+}
+
+#[test]
+fn a_job_of_several_parts_keeps_every_promise() {
+    let checker = holds("one job of three parts", parts(3), &TODAY);
+    for sight in SIGHTS_OF_GOING_ON {
+        checker.assert_any_discovery(sight);
+    }
+}
+
+#[test]
+fn a_job_of_several_parts_keeps_every_promise_between_two_coordinators() {
+    let setting = Setting {
+        coordinators: 2,
+        restless_owners: false,
+        ..parts(2)
+    };
+    holds("one job of two parts", setting, &TODAY);
+}
+
+#[test]
+fn every_rule_of_going_on_is_needed() {
+    use Flaw as F;
+    let table = [
+        (F::KeepsThePointOfAFailure, WORK_IS_KEPT),
+        (F::AbortsBeforeItReports, WORK_IS_KEPT),
+        (F::AbortsWhatItSpurns, WORK_IS_KEPT),
+        (F::ReaperTrustsItsLook, WORK_IS_KEPT),
+        (F::EndsInTwoSteps, WORK_IS_KEPT),
+        (F::JanitorTakesWhatWaits, WORK_IS_KEPT),
+        (F::JanitorKnowsOneUpload, WORK_IS_KEPT),
+        (F::LooksForTheNewToken, VISIBLE_IS_SUCCESS),
+        (F::CancelForgetsTheKept, NOTHING_IS_LEFT),
+        (F::TagsUnchecked, ONE_PIECE),
+        (F::AnyEngineGoesOn, ONE_PIECE),
+    ];
+    let setting = Setting {
+        max_attempts: 2,
+        ..parts(2)
+    };
+    for (flaw, promise) in table {
+        breaks(&setting, &[flaw], promise);
+    }
+    let setting = Setting {
+        timed: true,
+        ..setting
+    };
+    breaks(&setting, &[F::ExpireForgetsTheKept], NOTHING_IS_LEFT);
 }

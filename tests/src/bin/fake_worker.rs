@@ -1,6 +1,7 @@
 //! The real worker around a fake engine: everything but the network is what production runs.
 
 use std::ops::ControlFlow;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -24,6 +25,12 @@ struct Args {
     /// Cut, blend and write like production, with networks that only enlarge; `tiles` is ignored.
     #[arg(long)]
     identity: bool,
+    /// The engine's name: work goes on only where it is the same.
+    #[arg(long, default_value = "fake", value_name = "NAME")]
+    called: String,
+    /// With `identity`: fails as soon as there is such a file.
+    #[arg(long, value_name = "FILE")]
+    fail_when: Option<PathBuf>,
     /// Images that fail with an error of the moment before the first succeeds.
     #[arg(long, default_value_t = 0)]
     fail_first: usize,
@@ -106,20 +113,29 @@ fn enlarge(source: &mut dyn RowSource, first_row: u32, sink: &mut dyn RowSink) -
     Ok(())
 }
 
-/// Takes its time for each tile.
+/// Takes its time for each tile, and fails when it is told to.
 struct Paced {
-    inner: Identity,
     tile: Duration,
+    fail_when: Option<PathBuf>,
+}
+
+impl Paced {
+    fn is_to_fail(&self) -> bool {
+        self.fail_when.as_ref().is_some_and(|file| file.exists())
+    }
 }
 
 struct Pace<'a> {
     inner: &'a mut dyn Observer,
-    tile: Duration,
+    of: &'a Paced,
 }
 
 impl Observer for Pace<'_> {
     fn progress(&mut self, progress: Progress) -> ControlFlow<()> {
-        std::thread::sleep(self.tile);
+        std::thread::sleep(self.of.tile);
+        if self.of.is_to_fail() {
+            return ControlFlow::Break(());
+        }
         self.inner.progress(progress)
     }
 
@@ -130,7 +146,7 @@ impl Observer for Pace<'_> {
 
 impl Upscale for Paced {
     fn plan(&self, width: u32, height: u32, options: &Options) -> Result<Plan, UpscaleError> {
-        self.inner.plan(width, height, options)
+        Identity.plan(width, height, options)
     }
 
     fn upscale_rows(
@@ -143,10 +159,16 @@ impl Upscale for Paced {
     ) -> Result<Spent, UpscaleError> {
         let mut pace = Pace {
             inner: observer,
-            tile: self.tile,
+            of: self,
         };
-        self.inner
-            .upscale_rows(source, start, options, sink, &mut pace)
+        let done = Identity.upscale_rows(source, start, options, sink, &mut pace);
+        if self.is_to_fail() {
+            return Err(UpscaleError::NonFinite {
+                stage: "fake",
+                tile: 0,
+            });
+        }
+        done
     }
 }
 
@@ -163,12 +185,12 @@ async fn main() -> anyhow::Result<ExitCode> {
     let loaded = Loaded {
         upscale: match args.identity {
             true => Box::new(Paced {
-                inner: Identity,
                 tile,
+                fail_when: args.fail_when,
             }),
             false => Box::new(fake),
         },
-        identity: "fake".to_owned(),
+        identity: args.called,
     };
     let engine = Engine::start(move || Ok(loaded)).await?;
     upres_worker::run(args.services, engine, 1).await

@@ -124,8 +124,6 @@ pub struct Lapsed {
     pub output: String,
     /// The upload that is left over.
     pub upload_id: Option<String>,
-    /// Whether the next attempt can go on with that upload.
-    pub resumable: bool,
 }
 
 /// Up to `limit` running jobs whose lease has lapsed, oldest first, of those that are being published or
@@ -141,8 +139,7 @@ pub async fn lapsed(
 ) -> Result<Vec<Lapsed>, StoreError> {
     let rows = sqlx::query!(
         r#"
-        select job_id, lease_token as "lease_token!", output, upload_id,
-            coalesce(resume ->> 'upload_id' = upload_id, false) as "resumable!"
+        select job_id, lease_token as "lease_token!", output, upload_id
         from jobs
         where state = 'running' and lease_until < now() and publishing = $1
         order by lease_until
@@ -157,7 +154,6 @@ pub async fn lapsed(
         token: LeaseToken(row.lease_token),
         output: row.output,
         upload_id: row.upload_id,
-        resumable: row.resumable,
     });
     Ok(lapsed.collect())
 }
@@ -191,4 +187,25 @@ pub async fn upload(
         .fetch_optional(conn)
         .await?;
     Ok(row.and_then(|row| Some((row.output, row.upload_id?))))
+}
+
+/// Whether the job's attempt writes to this upload, or the next one will.
+///
+/// # Errors
+/// [`StoreError::Database`].
+pub async fn names_upload(
+    conn: &mut PgConnection,
+    id: JobId,
+    upload_id: &str,
+) -> Result<bool, StoreError> {
+    let named = sqlx::query_scalar!(
+        r#"
+        select coalesce(upload_id = $2, false) or coalesce(resume ->> 'upload_id' = $2, false)
+            as "named!"
+        from jobs
+        where job_id = $1"#,
+        id.0,
+        upload_id,
+    );
+    Ok(named.fetch_optional(conn).await?.unwrap_or(false))
 }

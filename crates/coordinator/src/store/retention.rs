@@ -41,7 +41,7 @@ pub async fn moment_ago(
 }
 
 /// Whether an upload was begun for one of our outputs and can no longer be completed: no job that
-/// runs has it, or may be about to say that it has, and none that waits goes on with it.
+/// runs has it, or may be about to say that it has, and none goes on with it or falls back on it.
 ///
 /// # Errors
 /// [`StoreError::Database`].
@@ -53,7 +53,7 @@ pub async fn is_orphan(
     let orphan = sqlx::query_scalar!(
         r#"
         select count(*) > 0 and not coalesce(bool_or(
-            upload_id = $2 or (state = 'running' and upload_id is null)
+            upload_id = $2 or resume ->> 'upload_id' = $2 or (state = 'running' and upload_id is null)
         ), false) as "orphan!"
         from jobs
         where output = $1"#,
