@@ -64,3 +64,4 @@ pub use scheduler::{MAX_TIMESTEP, Schedule, ScheduleError, TRAINED_FIRST_TIMESTE
 pub use upscale::{
     DEFAULT_OVERLAP_PX, Observer, Options, Plan, Progress, Spent, Timings, Upscale, Upscaled,
 };
+pub use weights::CheckpointError;
