@@ -27,12 +27,39 @@ pub struct Manifest {
     pub licence: String,
     /// Where the weights come from.
     pub source: String,
+    /// The prompts that were encoded, where they are known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prompts: Option<Prompts>,
     /// Schedules that suit the model, the default first.
     #[serde(default)]
     pub recommended_schedules: Vec<Schedule>,
     /// SHA-256 of every other file, in hexadecimal, by path inside the folder.
     #[serde(default)]
     pub files: BTreeMap<String, String>,
+}
+
+/// What a model is told of every picture: what it should be, and what it should not be.
+///
+/// The default is the method's own pair of prompts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Prompts {
+    /// What the picture should be.
+    pub positive: String,
+    /// What it should not be; matters only with guidance.
+    pub negative: String,
+}
+
+impl Default for Prompts {
+    fn default() -> Self {
+        let positive = "Cinematic, high-contrast, photo-realistic, 8k, ultra HD, meticulous \
+                        detailing, hyper sharpness, perfect without deformations";
+        let negative = "Low quality, blurring, jpeg artifacts, deformed, over-smooth, cartoon, \
+                        noisy,painting, drawing, sketch, oil painting";
+        Self {
+            positive: positive.to_owned(),
+            negative: negative.to_owned(),
+        }
+    }
 }
 
 impl Manifest {

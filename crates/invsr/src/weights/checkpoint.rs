@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::{BufReader, Read};
 use std::path::Path;
 
-use candle_core::{Device, Tensor};
+use candle_core::{DType, Device, Tensor};
 use zip::ZipArchive;
 
 use super::pickle::{self, StoredTensor};
@@ -61,11 +61,17 @@ impl Checkpoint {
         };
         let folder = folder.clone();
         let order = format!("{folder}byteorder");
-        if archive.index_for_name(&order).is_some() && member(&mut archive, &order, 16)? != b"little" {
+        if archive.index_for_name(&order).is_some()
+            && member(&mut archive, &order, 16)? != b"little"
+        {
             let what = "its numbers are not in little-endian order";
             return Err(CheckpointError::Damaged(what.to_owned()));
         }
-        let pickle = member(&mut archive, &format!("{folder}data.pkl"), pickle::MAX_BYTES)?;
+        let pickle = member(
+            &mut archive,
+            &format!("{folder}data.pkl"),
+            pickle::MAX_BYTES,
+        )?;
         let mut tensors = HashMap::new();
         for (name, tensor) in pickle::read(&pickle)? {
             tensors.insert(name, tensor);
@@ -83,6 +89,10 @@ impl Checkpoint {
 
     pub(super) fn names(&self) -> impl Iterator<Item = &String> {
         self.tensors.keys()
+    }
+
+    pub(super) fn dtype_of(&self, name: &str) -> Option<DType> {
+        Some(self.tensors.get(name)?.storage.dtype)
     }
 
     pub(super) fn read(&mut self, name: &str) -> Result<Option<Tensor>, CheckpointError> {

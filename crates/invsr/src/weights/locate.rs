@@ -66,7 +66,9 @@ fn parts(folder: &Path, index: &Path) -> Result<Vec<PathBuf>, LoadError> {
     let mut files = Vec::with_capacity(names.len());
     for name in names {
         // An index leads nowhere else.
-        let plain = Path::new(name).file_name().is_some_and(|file| file == name.as_str());
+        let plain = Path::new(name)
+            .file_name()
+            .is_some_and(|file| file == name.as_str());
         if !plain {
             return Err(LoadError::NoWeights(index.to_owned()));
         }

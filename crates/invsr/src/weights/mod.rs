@@ -158,11 +158,6 @@ impl Weights {
         }
     }
 
-    /// The first of the files.
-    pub(crate) fn path(&self) -> &Path {
-        &self.path
-    }
-
     fn contains(&self, name: &str) -> bool {
         match &self.source {
             Source::Files { places, .. } => places.contains_key(name),
@@ -170,6 +165,22 @@ impl Weights {
             Source::Held(tensors) => tensors.contains_key(name),
             Source::Shapes { present, .. } => present.contains(name),
         }
+    }
+
+    /// The number format that a tensor is stored in.
+    pub(crate) fn dtype_of(&self, name: &str) -> Result<DType, LoadError> {
+        let dtype = match &self.source {
+            Source::Files { files, places } => places
+                .get(name)
+                .and_then(|(file, stored)| files[*file].borrow().dtype_of(stored)),
+            #[cfg(test)]
+            Source::Held(tensors) => tensors.get(name).map(Tensor::dtype),
+            Source::Shapes { .. } => None,
+        };
+        dtype.ok_or_else(|| LoadError::MissingTensor {
+            path: self.path.clone(),
+            name: name.to_owned(),
+        })
     }
 
     fn read(&self, name: &str) -> Result<Option<Tensor>, LoadError> {
@@ -221,12 +232,14 @@ impl Stored {
             source,
         })?;
         match kind {
-            Kind::Safetensors => SafetensorsFile::open(path)
-                .map(Self::Safetensors)
-                .map_err(|source| LoadError::Weights {
-                    path: path.to_owned(),
-                    source,
-                }),
+            Kind::Safetensors => {
+                SafetensorsFile::open(path)
+                    .map(Self::Safetensors)
+                    .map_err(|source| LoadError::Weights {
+                        path: path.to_owned(),
+                        source,
+                    })
+            }
             Kind::Checkpoint => Checkpoint::open(path).map(Self::Checkpoint).map_err(failed),
             Kind::Legacy => Err(failed(CheckpointError::Legacy)),
             Kind::LfsPointer => Err(LoadError::LfsPointer(path.to_owned())),
@@ -241,6 +254,13 @@ impl Stored {
         }
     }
 
+    fn dtype_of(&self, name: &str) -> Option<DType> {
+        match self {
+            Self::Safetensors(file) => file.dtype_of(name),
+            Self::Checkpoint(checkpoint) => checkpoint.dtype_of(name),
+        }
+    }
+
     fn read(
         &mut self,
         name: &str,
@@ -250,16 +270,19 @@ impl Stored {
         let path = || path.to_owned();
         match self {
             Self::Safetensors(file) => {
-                file.read(name, device).map_err(|source| LoadError::Weights {
-                    path: path(),
-                    source,
-                })
+                file.read(name, device)
+                    .map_err(|source| LoadError::Weights {
+                        path: path(),
+                        source,
+                    })
             }
             Self::Checkpoint(checkpoint) => {
-                checkpoint.read(name).map_err(|source| LoadError::Checkpoint {
-                    path: path(),
-                    source,
-                })
+                checkpoint
+                    .read(name)
+                    .map_err(|source| LoadError::Checkpoint {
+                        path: path(),
+                        source,
+                    })
             }
         }
     }

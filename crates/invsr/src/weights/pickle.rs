@@ -295,7 +295,8 @@ impl Machine<'_> {
             Value::Int(value) => usize::try_from(value).ok(),
             _ => None,
         };
-        let numbers = |id: Id| -> Option<Vec<usize>> { self.items(id).iter().map(number).collect() };
+        let numbers =
+            |id: Id| -> Option<Vec<usize>> { self.items(id).iter().map(number).collect() };
         Some(StoredTensor {
             storage: (**storage).clone(),
             offset: number(&offset)?,
@@ -319,7 +320,9 @@ impl Machine<'_> {
             return Err(damaged("a dictionary's key has no value"));
         };
         match &mut self.values[dictionary] {
-            Value::Dictionary(entries) => entries.extend(pairs.iter().map(|[key, value]| (*key, *value))),
+            Value::Dictionary(entries) => {
+                entries.extend(pairs.iter().map(|[key, value]| (*key, *value)))
+            }
             _ => return Err(damaged("it sets an entry of what is no dictionary")),
         }
         Ok(())

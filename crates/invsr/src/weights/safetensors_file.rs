@@ -46,6 +46,11 @@ impl SafetensorsFile {
         self.header.offset_keys()
     }
 
+    /// `None` also for a format that tensors here cannot have.
+    pub(super) fn dtype_of(&self, name: &str) -> Option<DType> {
+        DType::try_from(self.header.info(name)?.dtype).ok()
+    }
+
     pub(super) fn read(
         &mut self,
         name: &str,
