@@ -4,6 +4,7 @@ use std::path::Path;
 
 use serde::Deserialize;
 use serde_json::{Value, json};
+use tokenizers::AddedToken;
 use tokenizers::models::bpe::BPE;
 use tokenizers::normalizers::NormalizerWrapper;
 use tokenizers::pre_tokenizers::PreTokenizerWrapper;
@@ -74,7 +75,7 @@ impl Tokenizer {
     /// Reads `vocab.json` and `merges.txt`, else `tokenizer.json`, and the padding token from
     /// `special_tokens_map.json`, else from `tokenizer_config.json`.
     pub(crate) fn read(folder: &Path) -> Result<Self, TokenizerError> {
-        let pieces = read_pieces(folder)?;
+        let mut pieces = read_pieces(folder)?;
         let padding = match padding_in(&folder.join("special_tokens_map.json"))? {
             Some(token) => token,
             None => padding_in(&folder.join("tokenizer_config.json"))?
@@ -84,11 +85,20 @@ impl Tokenizer {
             let id = pieces.token_to_id(token);
             id.ok_or_else(|| TokenizerError::NoToken(token.to_owned()))
         };
+        let [start, end, fill] = [number(START)?, number(END)?, number(&padding)?];
+        // The reference makes these words of their own, so that an exclamation mark in a prompt is
+        // the padding token too.
+        let special = [START, END, &padding].map(|token| AddedToken::from(token, true));
+        let added = pieces.add_special_tokens(special);
+        added.map_err(|source| TokenizerError::Read {
+            folder: folder.to_owned(),
+            source,
+        })?;
         Ok(Self {
-            start: number(START)?,
-            end: number(END)?,
-            padding: number(&padding)?,
             pieces,
+            start,
+            end,
+            padding: fill,
         })
     }
 
