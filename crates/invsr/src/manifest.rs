@@ -90,6 +90,44 @@ impl Manifest {
         }
         Ok(mismatches)
     }
+
+    /// Weights and configurations that the engine may read though they are not listed; in path
+    /// order. Weights under another accepted name would take the place of those that were checked.
+    ///
+    /// # Errors
+    /// [`LoadError::Read`] when a folder cannot be read.
+    pub fn unlisted(&self, dir: &Path) -> Result<Vec<String>, LoadError> {
+        let mut unlisted = Vec::new();
+        for network in ["", "noise_predictor", "scheduler", "unet", "vae"] {
+            let folder = dir.join(network);
+            let failed = |source| LoadError::Read {
+                path: folder.clone(),
+                source,
+            };
+            if !folder.is_dir() {
+                continue;
+            }
+            for entry in fs::read_dir(&folder).map_err(failed)? {
+                let entry = entry.map_err(failed)?;
+                let file = entry.file_name().to_string_lossy().into_owned();
+                let name = match network {
+                    "" => file,
+                    _ => format!("{network}/{file}"),
+                };
+                let known = name == MANIFEST_FILE || self.files.contains_key(&name);
+                if !known && is_read(&name) && entry.path().is_file() {
+                    unlisted.push(name);
+                }
+            }
+        }
+        unlisted.sort();
+        Ok(unlisted)
+    }
+}
+
+fn is_read(name: &str) -> bool {
+    const KINDS: [&str; 3] = [".safetensors", ".pth", ".json"];
+    KINDS.iter().any(|kind| name.ends_with(kind))
 }
 
 fn learnt() -> bool {

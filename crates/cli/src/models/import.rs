@@ -24,10 +24,6 @@ pub struct ImportArgs {
     /// The noise predictor: safetensors, or the released .pth, which is read as data and never run
     #[arg(long, value_name = "FILE")]
     noise_predictor: PathBuf,
-    /// The noise predictor's sizes, where they are not the release's [default: the config.json
-    /// beside it, if that is a noise predictor's]
-    #[arg(long, value_name = "FILE")]
-    noise_predictor_config: Option<PathBuf>,
     /// The model folder to make; it must not exist or be empty
     #[arg(short = 'o', long = "output", value_name = "DIR")]
     out: PathBuf,
@@ -44,6 +40,10 @@ pub struct MakingArgs {
     /// Store the networks in this number format: f32, bf16 or f16 [default: as they come]
     #[arg(long)]
     pub dtype: Option<Dtype>,
+    /// The noise predictor's sizes, where they are not the release's [default: the config.json
+    /// beside it, if that is a noise predictor's]
+    #[arg(long, value_name = "FILE")]
+    pub noise_predictor_config: Option<PathBuf>,
     /// The model's name [default: the folder's]
     #[arg(long)]
     pub name: Option<String>,
@@ -59,7 +59,6 @@ pub struct MakingArgs {
 pub struct Parts<'a> {
     pub base: &'a Path,
     pub noise_predictor: &'a Path,
-    pub noise_predictor_config: Option<PathBuf>,
     pub licence: String,
     pub source: String,
     /// Licences and notices, by their place in the model folder.
@@ -77,7 +76,6 @@ pub fn run(args: &ImportArgs) -> anyhow::Result<ExitCode> {
     let parts = Parts {
         base: &args.base,
         noise_predictor: predictor,
-        noise_predictor_config: args.noise_predictor_config.clone(),
         licence: args.licence.clone().unwrap_or_else(|| unstated.to_owned()),
         source: format!(
             "base {}, noise predictor {} (sha256 {digest})",
@@ -97,7 +95,7 @@ pub fn make(parts: &Parts<'_>, making: &MakingArgs, out: &Path) -> anyhow::Resul
     let import = Import {
         base: parts.base.to_owned(),
         noise_predictor: parts.noise_predictor.to_owned(),
-        noise_predictor_config: parts.noise_predictor_config.clone(),
+        noise_predictor_config: making.noise_predictor_config.clone(),
         dtype: making.dtype,
         prompts: Prompts {
             positive: making.prompt.clone(),
@@ -152,7 +150,9 @@ pub fn licences_in(folder: &Path, place: &str) -> Vec<(String, PathBuf)> {
     for path in entries.filter_map(|entry| entry.ok().map(|entry| entry.path())) {
         let name = folder_name(&path);
         let lower = name.to_lowercase();
-        let is_licence = ["licen", "notice"].iter().any(|start| lower.starts_with(start));
+        let is_licence = ["licen", "notice"]
+            .iter()
+            .any(|start| lower.starts_with(start));
         if is_licence && path.is_file() {
             found.push((format!("{place}/{name}"), path));
         }

@@ -7,6 +7,8 @@ mod checkpoint;
 mod locate;
 mod pickle;
 mod safetensors_file;
+#[cfg(test)]
+mod tests;
 
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};

@@ -3,25 +3,26 @@
 //! A download goes on where it broke off, within one run and in the next. The token goes to the
 //! hub's own host and to none that it redirects to. A file gets its name when its digest is right.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write as _};
+mod beside;
+mod transfer;
+
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use reqwest::header::{self, HeaderMap};
-use reqwest::{Client, Method, RequestBuilder, Response, StatusCode, Url};
-use secrecy::{ExposeSecret as _, SecretString};
+use reqwest::{Client, StatusCode, Url};
+use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 
+pub use self::beside::with_suffix;
+use self::beside::{Beside, length, remove, write_failed};
+use self::transfer::MOST_FAILURES;
 use super::import::sha256_of;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Silence after which a connection counts as broken.
 const READ_TIMEOUT: Duration = Duration::from_secs(60);
-const MOST_REDIRECTS: usize = 10;
-/// Attempts in a row that brought no byte.
-const MOST_FAILURES: u32 = 5;
-const FIRST_PAUSE: Duration = Duration::from_millis(500);
 
 /// Where the hub is and who asks.
 #[derive(Debug, Clone, clap::Args)]
@@ -70,14 +71,16 @@ pub enum HubError {
     #[error("{file} leads in circles, or from https to plain http")]
     Redirect { file: String },
     #[error(
-        "{file} arrived with SHA-256 {found}, the hub states {stated}: what arrived is deleted, run the command again"
+        "{file} arrived with {found}, the hub states {stated}: what arrived is deleted, run the command again"
     )]
-    Digest {
+    Content {
         file: String,
         found: String,
         stated: String,
     },
-    #[error("fetch {file}: the connection broke {MOST_FAILURES} times in a row without a new byte; what arrived is kept, run the command again to go on")]
+    #[error(
+        "fetch {file}: the connection broke {MOST_FAILURES} times in a row without a new byte; what arrived is kept, run the command again to go on"
+    )]
     Broken {
         file: String,
         #[source]
@@ -95,17 +98,22 @@ pub enum HubError {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Identity {
     /// The entity tag of the file's content: for large files their SHA-256.
-    pub etag: Option<String>,
-    pub size: Option<u64>,
+    etag: Option<String>,
+    size: Option<u64>,
     /// The commit that the revision stands for.
-    pub commit: Option<String>,
+    commit: Option<String>,
     /// The entity tag of the server that sent the bytes, to go on there.
     serving_etag: Option<String>,
 }
 
 impl Identity {
+    /// The commit that the revision stood for, where the hub says so.
+    pub fn commit(&self) -> Option<&str> {
+        self.commit.as_deref()
+    }
+
     /// The SHA-256 that the content must have, where the hub states one.
-    pub fn sha256(&self) -> Option<&str> {
+    fn sha256(&self) -> Option<&str> {
         let etag = self.etag.as_deref()?;
         let is_sha256 = etag.len() == 64 && etag.bytes().all(|byte| byte.is_ascii_hexdigit());
         is_sha256.then_some(etag)
@@ -121,15 +129,6 @@ impl Identity {
 pub struct Hub {
     client: Client,
     args: HubArgs,
-}
-
-/// How an attempt to fetch bytes ended.
-enum Attempt {
-    Whole,
-    /// Broken off; some bytes arrived.
-    Partly(Option<reqwest::Error>),
-    /// Broken off without a byte, or the server is busy.
-    Nothing(Option<reqwest::Error>),
 }
 
 impl Hub {
@@ -171,7 +170,7 @@ impl Hub {
         if to.is_file() && done.read().is_some_and(|old| old.same_content(&stated)) {
             return Ok(stated);
         }
-        let part = Beside::of(to, ".part").path;
+        let part = with_suffix(to, ".part");
         let noted = Beside::of(to, ".part.json");
         if let Some(folder) = to.parent() {
             fs::create_dir_all(folder).map_err(|source| write_failed(folder, source))?;
@@ -184,103 +183,49 @@ impl Hub {
         let mut went_on = length(&part) > 0;
         loop {
             noted.write(&identity)?;
-            self.fetch_bytes(repo, file, &part, (&noted, &mut identity), progress)
+            let known = (&noted, &mut identity);
+            self.fetch_bytes((repo, file), &part, known, progress)
                 .await?;
-            let found = sha256_of(&part).map_err(|source| write_failed(&part, source))?;
-            match identity.sha256() {
-                Some(stated) if stated != found => {
-                    remove(&part)?;
-                    // Bytes of an earlier run may be to blame; fresh ones are not tried twice.
-                    if std::mem::take(&mut went_on) {
-                        identity.serving_etag = None;
-                        continue;
-                    }
-                    return Err(HubError::Digest {
-                        file: file.to_owned(),
-                        stated: stated.to_owned(),
-                        found,
-                    });
-                }
-                _ => break,
+            let Some((stated, found)) = difference(&identity, &part)? else {
+                break;
+            };
+            remove(&part)?;
+            // Bytes of an earlier run may be to blame; fresh ones are not tried twice.
+            if !std::mem::take(&mut went_on) {
+                let file = file.to_owned();
+                return Err(HubError::Content {
+                    file,
+                    stated,
+                    found,
+                });
             }
+            identity.serving_etag = None;
         }
         done.write(&identity)?;
         fs::rename(&part, to).map_err(|source| write_failed(to, source))?;
         remove(&noted.path)?;
         Ok(identity)
     }
+}
 
-    /// What the hub says of a file.
-    async fn ask(&self, repo: &Repo, file: &str) -> Result<Identity, HubError> {
-        let mut failures = 0;
-        loop {
-            let (identity, answer) = match self.follow(repo, file, &Method::HEAD, |r| r).await? {
-                Ok(answered) => answered,
-                Err(source) => {
-                    self.pause(file, &mut failures, Some(source)).await?;
-                    continue;
-                }
-            };
-            if is_passing(answer.status()) {
-                self.pause(file, &mut failures, None).await?;
-                continue;
-            }
-            self.refuse(repo, file, &answer)?;
-            return Ok(identity);
-        }
+/// What is stated and what was found, where content and statement differ. Small files have no
+/// stated SHA-256, only a length.
+fn difference(identity: &Identity, part: &Path) -> Result<Option<(String, String)>, HubError> {
+    let length = length(part);
+    if let Some(size) = identity.size
+        && size != length
+    {
+        return Ok(Some((format!("{size} bytes"), format!("{length} bytes"))));
     }
-
-    /// Attempts until the part is whole.
-    async fn fetch_bytes(
-        &self,
-        repo: &Repo,
-        file: &str,
-        part: &Path,
-        (noted, identity): (&Beside, &mut Identity),
-        progress: &mut dyn FnMut(u64, Option<u64>),
-    ) -> Result<(), HubError> {
-        let mut failures = 0;
-        loop {
-            let have = length(part);
-            if identity.size.is_some_and(|size| have == size) && have > 0 {
-                return Ok(());
-            }
-            let resume = |request: RequestBuilder| match have {
-                0 => request,
-                _ => {
-                    let request = request.header(header::RANGE, format!("bytes={have}-"));
-                    match &identity.serving_etag {
-                        Some(etag) => request.header(header::IF_RANGE, etag),
-                        None => request,
-                    }
-                }
-            };
-            let answered = self.follow(repo, file, &Method::GET, resume).await?;
-            let attempt = match answered {
-                Err(source) => Attempt::Nothing(Some(source)),
-                Ok((_, answer)) if is_passing(answer.status()) => Attempt::Nothing(None),
-                Ok((_, answer)) if answer.status() == StatusCode::RANGE_NOT_SATISFIABLE => {
-                    remove(part)?;
-                    Attempt::Nothing(None)
-                }
-                Ok((_, answer)) => {
-                    self.refuse(repo, file, &answer)?;
-                    let serving = strong_etag(answer.headers());
-                    if serving.is_some() && serving != identity.serving_etag {
-                        identity.serving_etag = serving;
-                        noted.write(identity)?;
-                    }
-                    save(answer, part, have, identity.size, progress).await?
-                }
-            };
-            match attempt {
-                Attempt::Whole => return Ok(()),
-                Attempt::Partly(source) => {
-                    failures = 0;
-                    tracing_of(source.as_ref());
-                }
-                Attempt::Nothing(source) => self.pause(file, &mut failures, source).await?,
-            }
-        }
+    let Some(stated) = identity.sha256() else {
+        return Ok(None);
+    };
+    let found = sha256_of(part).map_err(|source| write_failed(part, source))?;
+    if found.eq_ignore_ascii_case(stated) {
+        return Ok(None);
     }
+    Ok(Some((
+        format!("SHA-256 {stated}"),
+        format!("SHA-256 {found}"),
+    )))
 }
