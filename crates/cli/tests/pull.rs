@@ -7,117 +7,11 @@ mod base;
 mod hub;
 
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::path::Path;
 
-use base::{Inputs, checkpoint};
-use candle_core::Device;
-use hub::{COMMIT, Cut, Hub, Request};
+use hub::scene::{BASE, PART, PREDICTOR, RELEASED, Scene, UNET, assert_done, assert_failed, text};
+use hub::{COMMIT, Cut, Request};
 use serde_json::Value;
-
-const BASE: &str = "stabilityai/sd-turbo";
-const PREDICTOR: &str = "OAOA/InvSR";
-const UNET: &str = "stabilityai/sd-turbo/unet/diffusion_pytorch_model.safetensors";
-const RELEASED: &str = "noise_predictor_sd_turbo_v5.pth";
-
-/// A hub with both parts of a small model, and an empty folder to pull into.
-struct Scene {
-    folder: tempfile::TempDir,
-    inputs: Inputs,
-    predictor: PathBuf,
-    hub: Hub,
-}
-
-impl Scene {
-    fn set() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let inputs = Inputs::make(&folder.path().join("published"));
-        fs::write(inputs.base.join("LICENSE.md"), "the base's terms").unwrap();
-        let tensors = candle_core::safetensors::load(&inputs.predictor, &Device::Cpu).unwrap();
-        let tensors: Vec<_> = tensors.into_iter().collect();
-        let predictor = folder.path().join(RELEASED);
-        checkpoint::write(&predictor, &checkpoint::bare(&tensors), &tensors);
-        let licence = folder.path().join("LICENSE");
-        fs::write(&licence, "the predictor's terms").unwrap();
-        let hub = Hub::start();
-        hub.publish(BASE, &inputs.base);
-        hub.publish(PREDICTOR, &predictor);
-        hub.publish(PREDICTOR, &licence);
-        Self {
-            folder,
-            inputs,
-            predictor,
-            hub,
-        }
-    }
-
-    fn config(&self) -> PathBuf {
-        self.inputs.predictor.with_file_name("config.json")
-    }
-
-    fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_upres"));
-        command
-            .current_dir(self.folder.path())
-            .args(["models"])
-            .args(args)
-            .env("HF_ENDPOINT", &self.hub.url)
-            .env("NO_PROXY", "127.0.0.1")
-            .env_remove("HF_TOKEN")
-            .env_remove("UPRES_MODEL_DIR")
-            .env_remove("UPRES_CONFIG")
-            .stdin(Stdio::null());
-        command
-    }
-
-    fn pull_command(&self) -> Command {
-        let mut command = self.command(&["pull", "-o", "pulled", "--accept-licences"]);
-        command.arg("--noise-predictor-config").arg(self.config());
-        command
-    }
-
-    fn pull(&self) -> Output {
-        self.pull_command().output().unwrap()
-    }
-
-    /// Runs a pull up to the point where the hub holds the connection, and kills it there.
-    fn pull_until_it_is_killed(&self) {
-        let mut run = self.pull_command().stderr(Stdio::null()).spawn().unwrap();
-        self.hub.wait_until_it_holds();
-        run.kill().unwrap();
-        run.wait().unwrap();
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
-    }
-
-    /// The requests for a large file's bytes.
-    fn transfers(&self, name: &str) -> Vec<Request> {
-        let state = self.hub.state();
-        let path = format!("/{name}");
-        let of_it = |request: &&Request| request.to_network && request.path.starts_with(&path);
-        state.requests.iter().filter(of_it).cloned().collect()
-    }
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
-}
-
-#[track_caller]
-fn assert_done(output: &Output) {
-    assert!(output.status.success(), "{}", text(&output.stderr));
-}
-
-#[track_caller]
-fn assert_failed(output: &Output, code: i32, words: &[&str]) {
-    let told = text(&output.stderr);
-    assert_eq!(output.status.code(), Some(code), "{told}");
-    for word in words {
-        assert!(told.contains(word), "{told:?} does not say {word:?}");
-    }
-}
 
 fn manifest(model: &Path) -> Value {
     serde_json::from_slice(&fs::read(model.join("upres-model.json")).unwrap()).unwrap()
@@ -235,7 +129,7 @@ fn a_killed_run_is_gone_on_with_and_whole_files_are_not_fetched_again() {
         .insert(UNET.to_owned(), Cut::Hold(100_000));
     scene.pull_until_it_is_killed();
     assert!(!scene.path("pulled").exists());
-    let part = scene.path("pulled.pull/base/unet/diffusion_pytorch_model.safetensors.part");
+    let part = scene.path(PART);
     let kept = fs::metadata(&part).unwrap().len();
     assert!(kept > 0 && kept <= 100_000);
     assert_done(&scene.pull());
@@ -259,7 +153,7 @@ fn a_part_of_other_bytes_is_not_gone_on_with() {
         .cuts
         .insert(UNET.to_owned(), Cut::Hold(100_000));
     scene.pull_until_it_is_killed();
-    let part = scene.path("pulled.pull/base/unet/diffusion_pytorch_model.safetensors.part");
+    let part = scene.path(PART);
     let kept = fs::metadata(&part).unwrap().len();
     fs::write(&part, vec![7; usize::try_from(kept).unwrap()]).unwrap();
     assert_done(&scene.pull());

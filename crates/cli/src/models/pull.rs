@@ -279,6 +279,10 @@ async fn fetch_all(
         match fetched {
             // From here on the files of one commit: the branch may move meanwhile.
             Ok(identity) => {
+                let is_weights = file.ends_with(".safetensors") || file.ends_with(".pth");
+                if is_weights && identity.sha256().is_none() {
+                    eprintln!("warning: the hub states no SHA-256 for {file}, which is unchecked");
+                }
                 repo.revision = identity.commit().unwrap_or(&repo.revision).to_owned();
             }
             Err(HubError::NotFound { .. }) if need == Need::May => {}

@@ -1,6 +1,8 @@
 //! A model hub on this machine: answers on a hub's paths, and hands large files out from a second
 //! address, as a hub's content network does. It can be told to misbehave.
 
+pub mod scene;
+
 use std::collections::HashMap;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{TcpListener, TcpStream};

@@ -72,10 +72,10 @@ pub enum ImportError {
     },
     /// A prompt cannot be turned into token numbers.
     #[error(transparent)]
-    Tokenizer(#[from] TokenizerError),
+    Tokenizer(Box<TokenizerError>),
     /// A file of the input cannot be used.
     #[error(transparent)]
-    Load(#[from] LoadError),
+    Load(Box<LoadError>),
     /// A file of the input cannot be read.
     #[error("read {path}")]
     Read {
@@ -100,4 +100,16 @@ pub enum ImportError {
     /// The watcher broke it off.
     #[error("cancelled")]
     Cancelled,
+}
+
+impl From<LoadError> for ImportError {
+    fn from(error: LoadError) -> Self {
+        Self::Load(Box::new(error))
+    }
+}
+
+impl From<TokenizerError> for ImportError {
+    fn from(error: TokenizerError) -> Self {
+        Self::Tokenizer(Box::new(error))
+    }
 }

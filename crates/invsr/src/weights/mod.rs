@@ -5,6 +5,7 @@
 
 mod checkpoint;
 mod locate;
+mod names;
 mod pickle;
 mod safetensors_file;
 #[cfg(test)]

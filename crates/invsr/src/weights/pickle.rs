@@ -1,7 +1,7 @@
 //! Reads the pickle inside a PyTorch checkpoint as data.
 //!
 //! A pickle is a program; this runs the few instructions that describe tensors and refuses the rest.
-//! It calls nothing: of all the names that a pickle may ask for, those in [`Global::named`] are known,
+//! It calls nothing: of all the names that a pickle may ask for, those in `names.rs` are known,
 //! and each stands for a shape of data. Values refer to each other by number, so that neither deep
 //! nesting nor repeated doubling costs more than the file is long.
 
@@ -10,6 +10,7 @@ use std::collections::HashMap;
 use candle_core::DType;
 
 use super::checkpoint::CheckpointError;
+use super::names::Global;
 
 type Result<T> = std::result::Result<T, CheckpointError>;
 
@@ -73,34 +74,6 @@ enum Value {
     Global(Global),
     Storage(Box<Storage>),
     Tensor(Box<StoredTensor>),
-}
-
-/// The names that a pickle may ask for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Global {
-    OrderedDict,
-    RebuildTensor,
-    RebuildParameter,
-    Storage(DType),
-}
-
-impl Global {
-    fn named(module: &str, name: &str) -> Result<Self> {
-        Ok(match (module, name) {
-            ("collections", "OrderedDict") => Self::OrderedDict,
-            ("torch._utils", "_rebuild_tensor_v2") => Self::RebuildTensor,
-            ("torch._utils", "_rebuild_parameter") => Self::RebuildParameter,
-            ("torch", "FloatStorage") => Self::Storage(DType::F32),
-            ("torch", "HalfStorage") => Self::Storage(DType::F16),
-            ("torch", "BFloat16Storage") => Self::Storage(DType::BF16),
-            ("torch", "DoubleStorage") => Self::Storage(DType::F64),
-            ("torch", "LongStorage") => Self::Storage(DType::I64),
-            ("torch", "IntStorage") => Self::Storage(DType::I32),
-            ("torch", "ShortStorage") => Self::Storage(DType::I16),
-            ("torch", "ByteStorage" | "BoolStorage") => Self::Storage(DType::U8),
-            _ => return Err(CheckpointError::Refused(format!("{module}.{name}"))),
-        })
-    }
 }
 
 /// The pickle machine: a stack, marks in it, and a memory, all of them holding numbers of values.

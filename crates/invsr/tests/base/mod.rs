@@ -8,6 +8,7 @@
 )]
 
 pub mod checkpoint;
+pub mod run;
 
 use std::collections::HashMap;
 use std::fs;
@@ -102,8 +103,11 @@ pub fn halve(tensors: &mut HashMap<String, Tensor>) {
 /// CLIP's stand-ins for the 256 bytes, in the order of its vocabulary.
 fn byte_alphabet() -> Vec<char> {
     let printable = |b: &u32| matches!(b, 33..=126 | 161..=172 | 174..=255);
-    let others = (0..256).filter(|b| !printable(b)).count() as u32;
-    let numbers = (0..256).filter(printable).chain(256..256 + others);
+    let others = (0..256)
+        .filter(|b| !printable(b))
+        .zip(256..)
+        .map(|(_, stand_in)| stand_in);
+    let numbers = (0..256).filter(printable).chain(others);
     numbers.map(|b| char::from_u32(b).unwrap()).collect()
 }
 
@@ -177,6 +181,10 @@ fn write_text_encoder(folder: &Path, config: &Value) {
 }
 
 /// The numbers of `fixtures/record_text.py`, from a tensor's name and each element's place.
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "the reference rounds to f32 too"
+)]
 fn formula(name: &str, shape: &[usize]) -> Vec<f32> {
     let mut hash = 2_166_136_261_u32;
     for byte in name.bytes() {

@@ -113,7 +113,7 @@ impl Identity {
     }
 
     /// The SHA-256 that the content must have, where the hub states one.
-    fn sha256(&self) -> Option<&str> {
+    pub fn sha256(&self) -> Option<&str> {
         let etag = self.etag.as_deref()?;
         let is_sha256 = etag.len() == 64 && etag.bytes().all(|byte| byte.is_ascii_hexdigit());
         is_sha256.then_some(etag)

@@ -114,8 +114,12 @@ impl Hub {
                 .client
                 .request(method.clone(), url.clone())
                 .header(header::ACCEPT_ENCODING, "identity");
-            if let (true, Some(token)) = (own, &self.args.hub_token) {
-                request = request.bearer_auth(token.expose_secret());
+            let token = self.args.hub_token.as_ref();
+            let token = token
+                .map(|token| token.expose_secret())
+                .filter(|token| !token.is_empty());
+            if let (true, Some(token)) = (own, token) {
+                request = request.bearer_auth(token);
             }
             if let Some(Resume { from, serving_etag }) = &resume
                 && *from > 0
