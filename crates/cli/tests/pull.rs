@@ -8,6 +8,7 @@ mod hub;
 
 use std::fs;
 use std::path::Path;
+use std::process::{Command, Stdio};
 
 use hub::scene::{BASE, PART, PREDICTOR, RELEASED, Scene, UNET, assert_done, assert_failed, text};
 use hub::{COMMIT, Cut, Request};
@@ -256,6 +257,34 @@ fn what_the_hub_does_not_have_is_named() {
     let mut wrong = scene.pull_command();
     wrong.args(["--noise-predictor-repo", "nobody"]);
     assert_failed(&wrong.output().unwrap(), 2, &["OWNER/NAME"]);
+}
+
+#[test]
+fn an_interrupted_run_says_what_it_keeps() {
+    let scene = Scene::set();
+    scene
+        .hub
+        .state()
+        .cuts
+        .insert(UNET.to_owned(), Cut::Hold(100_000));
+    let run = scene.pull_command().stderr(Stdio::piped()).spawn().unwrap();
+    scene.hub.wait_until_it_holds();
+    let interrupt = Command::new("kill")
+        .args(["-INT", &run.id().to_string()])
+        .status();
+    assert!(interrupt.unwrap().success());
+    assert_failed(
+        &run.wait_with_output().unwrap(),
+        130,
+        &["pulled.pull", "goes on"],
+    );
+}
+
+#[test]
+fn a_hub_that_stays_busy_is_given_up() {
+    let scene = Scene::set();
+    scene.hub.state().busy = usize::MAX;
+    assert_failed(&scene.pull(), 1, &["503", "try later"]);
 }
 
 #[test]

@@ -26,6 +26,7 @@ pub(crate) struct VaeConfig {
     pub layers_per_block: usize,
     #[serde(default = "groups")]
     pub norm_num_groups: usize,
+    #[serde(default = "latent_scale")]
     pub scaling_factor: f64,
     #[serde(default = "yes")]
     pub mid_block_add_attention: bool,
@@ -352,6 +353,11 @@ fn silu() -> String {
 
 fn added() -> String {
     "default".to_owned()
+}
+
+/// The scale of every Stable Diffusion up to 2.1, whose older configurations do not state it.
+fn latent_scale() -> f64 {
+    0.18215
 }
 
 /// What a scheduler predicts whose configuration is older than the choice.

@@ -126,7 +126,8 @@ pub fn run(args: &PullArgs) -> anyhow::Result<ExitCode> {
         eprintln!("error: the licences are not accepted, and nothing was fetched");
         return Ok(ExitCode::from(USAGE));
     }
-    let downloads = with_suffix(&out, ".pull");
+    let absolute = std::path::absolute(&out).context("find the current folder")?;
+    let downloads = with_suffix(&absolute, ".pull");
     let lock = lock(&downloads)?;
     let Some(fetched) = block_on(fetch(args, &hub, &downloads))? else {
         eprintln!(

@@ -77,6 +77,14 @@ impl Inputs {
         config[key] = value;
         fs::write(path, config.to_string()).unwrap();
     }
+
+    /// Takes an entry out of a configuration file of the base.
+    pub fn unset(&self, file: &str, key: &str) {
+        let path = self.base.join(file);
+        let mut config: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+        config.as_object_mut().unwrap().remove(key).unwrap();
+        fs::write(path, config.to_string()).unwrap();
+    }
 }
 
 /// Reads a safetensors file, changes it, and writes it under another name in its folder.

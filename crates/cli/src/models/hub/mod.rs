@@ -68,6 +68,8 @@ pub enum HubError {
         file: String,
         status: StatusCode,
     },
+    #[error("{file}: the hub answers {status} again and again, try later")]
+    Busy { file: String, status: StatusCode },
     #[error("{file} leads in circles, or from https to plain http")]
     Redirect { file: String },
     #[error(

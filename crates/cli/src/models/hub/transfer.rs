@@ -15,7 +15,7 @@ use super::{Hub, HubError, Identity, Repo};
 const MOST_REDIRECTS: usize = 10;
 /// Attempts in a row that bring no byte before a download is given up.
 pub(super) const MOST_FAILURES: u32 = 5;
-const FIRST_PAUSE: Duration = Duration::from_millis(500);
+const FIRST_PAUSE: Duration = Duration::from_millis(250);
 
 /// A request for a file's content from byte `from` on.
 struct Resume<'a> {
@@ -27,8 +27,15 @@ struct Resume<'a> {
 /// How an attempt to fetch bytes ended.
 enum Attempt {
     Whole,
-    /// Broken off, or refused for a moment.
+    Failed(Trouble),
+}
+
+/// What may be otherwise in a moment.
+enum Trouble {
+    /// The connection broke, or what came does not continue what is there.
     Broken(Option<reqwest::Error>),
+    /// The server said so.
+    Busy(StatusCode),
 }
 
 impl Hub {
@@ -38,13 +45,13 @@ impl Hub {
         loop {
             match self.follow(repo, file, Method::HEAD, None).await? {
                 Ok((_, answer)) if is_passing(answer.status()) => {
-                    pause(file, &mut failures, None).await?;
+                    pause(file, &mut failures, Trouble::Busy(answer.status())).await?;
                 }
                 Ok((identity, answer)) => {
                     self.refuse(repo, file, &answer)?;
                     return Ok(identity);
                 }
-                Err(source) => pause(file, &mut failures, Some(source)).await?,
+                Err(error) => pause(file, &mut failures, Trouble::Broken(Some(error))).await?,
             }
         }
     }
@@ -67,11 +74,13 @@ impl Hub {
             let serving_etag = identity.serving_etag.as_deref();
             let resume = Resume { from, serving_etag };
             let attempt = match self.follow(repo, file, Method::GET, Some(resume)).await? {
-                Err(source) => Attempt::Broken(Some(source)),
-                Ok((_, answer)) if is_passing(answer.status()) => Attempt::Broken(None),
+                Err(error) => Attempt::Failed(Trouble::Broken(Some(error))),
+                Ok((_, answer)) if is_passing(answer.status()) => {
+                    Attempt::Failed(Trouble::Busy(answer.status()))
+                }
                 Ok((_, answer)) if answer.status() == StatusCode::RANGE_NOT_SATISFIABLE => {
                     remove(part)?;
-                    Attempt::Broken(None)
+                    Attempt::Failed(Trouble::Broken(None))
                 }
                 Ok((_, answer)) => {
                     self.refuse(repo, file, &answer)?;
@@ -80,16 +89,15 @@ impl Hub {
                     save(answer, part, identity.size, progress).await?
                 }
             };
-            let source = match attempt {
-                Attempt::Whole => return Ok(()),
-                Attempt::Broken(source) => source,
+            let Attempt::Failed(trouble) = attempt else {
+                return Ok(());
             };
             // A server that starts again each time makes no way, however much it sends.
             let have = length(part);
             if have > furthest {
                 (furthest, failures) = (have, 0);
             } else {
-                pause(file, &mut failures, source).await?;
+                pause(file, &mut failures, trouble).await?;
             }
         }
     }
@@ -190,9 +198,14 @@ fn next_address(from: &Url, answer: &Response) -> Option<Option<Url>> {
     if !answer.status().is_redirection() {
         return None;
     }
-    let location = text(answer.headers(), header::LOCATION);
-    let next = location.and_then(|location| from.join(&location).ok());
-    Some(next.filter(|next| next.scheme() == "https" || from.scheme() == "http"))
+    Some(text(answer.headers(), header::LOCATION).and_then(|location| joined(from, &location)))
+}
+
+/// The address that `location` names at `from`; none that would give up encryption.
+fn joined(from: &Url, location: &str) -> Option<Url> {
+    let next = from.join(location).ok()?;
+    let kept = next.scheme() == "https" || (from.scheme(), next.scheme()) == ("http", "http");
+    kept.then_some(next)
 }
 
 /// Writes an answer's bytes behind those that are there, or in their place when the server sends
@@ -208,7 +221,7 @@ async fn save(
     let mut file = if answer.status() == StatusCode::PARTIAL_CONTENT {
         if first_byte(answer.headers()) != Some(have) {
             remove(part)?;
-            return Ok(Attempt::Broken(None));
+            return Ok(Attempt::Failed(Trouble::Broken(None)));
         }
         let opened = OpenOptions::new().append(true).create(true).open(part);
         opened.map_err(failed)?
@@ -230,20 +243,19 @@ async fn save(
     file.sync_all().map_err(failed)?;
     Ok(match broken {
         None if size.is_none_or(|size| have >= size) => Attempt::Whole,
-        source => Attempt::Broken(source),
+        source => Attempt::Failed(Trouble::Broken(source)),
     })
 }
 
 /// Waits before the next attempt, longer each time; gives up in the end.
-async fn pause(
-    file: &str,
-    failures: &mut u32,
-    source: Option<reqwest::Error>,
-) -> Result<(), HubError> {
+async fn pause(file: &str, failures: &mut u32, trouble: Trouble) -> Result<(), HubError> {
     *failures += 1;
     if *failures >= MOST_FAILURES {
         let file = file.to_owned();
-        return Err(HubError::Broken { file, source });
+        return Err(match trouble {
+            Trouble::Broken(source) => HubError::Broken { file, source },
+            Trouble::Busy(status) => HubError::Busy { file, status },
+        });
     }
     tokio::time::sleep(FIRST_PAUSE * 2u32.pow(*failures - 1)).await;
     Ok(())
@@ -293,4 +305,34 @@ fn first_byte(headers: &HeaderMap) -> Option<u64> {
 
 fn text(headers: &HeaderMap, name: HeaderName) -> Option<String> {
     Some(headers.get(name)?.to_str().ok()?.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_redirect_never_gives_up_encryption() {
+        let leads = |from: &str, to: &str| {
+            let next = joined(&from.parse().unwrap(), to);
+            next.map(|url| url.to_string())
+        };
+        let secure = "https://hub.example/a/b";
+        assert_eq!(
+            leads(secure, "/c").as_deref(),
+            Some("https://hub.example/c")
+        );
+        assert_eq!(
+            leads(secure, "https://b.example/").as_deref(),
+            Some("https://b.example/")
+        );
+        assert_eq!(leads(secure, "http://hub.example/c"), None);
+        assert_eq!(leads(secure, "file:///etc/passwd"), None);
+        let plain = "http://127.0.0.1:80/";
+        assert_eq!(
+            leads(plain, "http://127.0.0.1:81/").as_deref(),
+            Some("http://127.0.0.1:81/")
+        );
+        assert_eq!(leads(plain, "ftp://127.0.0.1/"), None);
+    }
 }
