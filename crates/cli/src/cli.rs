@@ -36,7 +36,7 @@ pub enum Command {
     Jobs(jobs::JobsArgs),
     /// Make, list and revoke API keys
     Keys(keys::KeysArgs),
-    /// Make, check and list model folders
+    /// Fetch, make, check and list model folders
     #[command(subcommand)]
     Models(models::ModelsCommand),
 }

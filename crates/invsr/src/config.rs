@@ -26,6 +26,7 @@ pub(crate) struct VaeConfig {
     pub layers_per_block: usize,
     #[serde(default = "groups")]
     pub norm_num_groups: usize,
+    #[serde(default = "latent_scale")]
     pub scaling_factor: f64,
     #[serde(default = "yes")]
     pub mid_block_add_attention: bool,
@@ -183,7 +184,11 @@ pub(crate) struct PredictorConfig {
 
 impl PredictorConfig {
     pub(crate) fn read(dir: &Path) -> Result<Self, LoadError> {
-        let config: Self = read_json(&dir.join("noise_predictor/config.json"))?;
+        Self::read_file(&dir.join("noise_predictor/config.json"))
+    }
+
+    pub(crate) fn read_file(path: &Path) -> Result<Self, LoadError> {
+        let config: Self = read_json(path)?;
         let levels = config.block_out_channels.len();
         let check = Check("noise_predictor");
         check.that(levels >= 1, "block_out_channels must not be empty")?;
@@ -234,8 +239,13 @@ impl SchedulerConfig {
         #[derive(Deserialize)]
         struct Kind {
             beta_schedule: String,
+            #[serde(default = "epsilon")]
             prediction_type: String,
             num_train_timesteps: u32,
+            #[serde(default)]
+            trained_betas: Option<Vec<f64>>,
+            #[serde(default)]
+            rescale_betas_zero_snr: bool,
         }
         let path = dir.join("scheduler/scheduler_config.json");
         let kind: Kind = read_json(&path)?;
@@ -251,6 +261,10 @@ impl SchedulerConfig {
         check.that(
             kind.num_train_timesteps == MAX_TIMESTEP,
             "num_train_timesteps must be 1000",
+        )?;
+        check.that(
+            kind.trained_betas.is_none() && !kind.rescale_betas_zero_snr,
+            "trained_betas and rescale_betas_zero_snr are not supported",
         )?;
         read_json(&path)
     }
@@ -274,10 +288,10 @@ impl OneOrEach {
 }
 
 /// Refuses, naming the network.
-struct Check(&'static str);
+pub(crate) struct Check(pub(crate) &'static str);
 
 impl Check {
-    fn that(&self, holds: bool, rule: &str) -> Result<(), LoadError> {
+    pub(crate) fn that(&self, holds: bool, rule: &str) -> Result<(), LoadError> {
         if holds {
             return Ok(());
         }
@@ -339,6 +353,16 @@ fn silu() -> String {
 
 fn added() -> String {
     "default".to_owned()
+}
+
+/// The scale of every Stable Diffusion up to 2.1, whose older configurations do not state it.
+fn latent_scale() -> f64 {
+    0.18215
+}
+
+/// What a scheduler predicts whose configuration is older than the choice.
+fn epsilon() -> String {
+    "epsilon".to_owned()
 }
 
 fn unet_eps() -> f64 {

@@ -6,6 +6,7 @@ use crate::device::{DeviceSpec, Dtype};
 use crate::hand_over::HandOver;
 use crate::noise::NoiseError;
 use crate::rows::Stop;
+use crate::weights::CheckpointError;
 
 /// Why a model folder could not be loaded.
 #[derive(Debug, thiserror::Error)]
@@ -54,6 +55,32 @@ pub enum LoadError {
     /// A network's folder has no weights file.
     #[error("no weights in {0}: expected a .safetensors file")]
     NoWeights(PathBuf),
+    /// Git left a pointer where it should have put the weights.
+    #[error(
+        "{0} is only Git's pointer to the weights: fetch them with `git lfs pull` in its repository"
+    )]
+    LfsPointer(PathBuf),
+    /// A download saved an error or login page.
+    #[error("{0} is a web page and holds no weights: download the file itself")]
+    WebPage(PathBuf),
+    /// A PyTorch checkpoint cannot or must not be read.
+    #[error("read checkpoint {path}")]
+    Checkpoint {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        #[source]
+        source: CheckpointError,
+    },
+    /// Two tensors have one name once the prefixes of training are taken off, or two parts of a
+    /// network hold the same tensor.
+    #[error("{path} holds tensor {name:?} a second time")]
+    TwiceTheTensor {
+        /// The file.
+        path: PathBuf,
+        /// The tensor's full name.
+        name: String,
+    },
     /// A weights file is damaged or of another kind.
     #[error("read weights from {path}")]
     Weights {

@@ -27,12 +27,39 @@ pub struct Manifest {
     pub licence: String,
     /// Where the weights come from.
     pub source: String,
+    /// The prompts that were encoded, where they are known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prompts: Option<Prompts>,
     /// Schedules that suit the model, the default first.
     #[serde(default)]
     pub recommended_schedules: Vec<Schedule>,
     /// SHA-256 of every other file, in hexadecimal, by path inside the folder.
     #[serde(default)]
     pub files: BTreeMap<String, String>,
+}
+
+/// What a model is told of every picture: what it should be, and what it should not be.
+///
+/// The default is the method's own pair of prompts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Prompts {
+    /// What the picture should be.
+    pub positive: String,
+    /// What it should not be; matters only with guidance.
+    pub negative: String,
+}
+
+impl Default for Prompts {
+    fn default() -> Self {
+        let positive = "Cinematic, high-contrast, photo-realistic, 8k, ultra HD, meticulous \
+                        detailing, hyper sharpness, perfect without deformations";
+        let negative = "Low quality, blurring, jpeg artifacts, deformed, over-smooth, cartoon, \
+                        noisy,painting, drawing, sketch, oil painting";
+        Self {
+            positive: positive.to_owned(),
+            negative: negative.to_owned(),
+        }
+    }
 }
 
 impl Manifest {
@@ -63,6 +90,44 @@ impl Manifest {
         }
         Ok(mismatches)
     }
+
+    /// Weights and configurations that the engine may read though they are not listed; in path
+    /// order. Weights under another accepted name would take the place of those that were checked.
+    ///
+    /// # Errors
+    /// [`LoadError::Read`] when a folder cannot be read.
+    pub fn unlisted(&self, dir: &Path) -> Result<Vec<String>, LoadError> {
+        let mut unlisted = Vec::new();
+        for network in ["", "noise_predictor", "scheduler", "unet", "vae"] {
+            let folder = dir.join(network);
+            let failed = |source| LoadError::Read {
+                path: folder.clone(),
+                source,
+            };
+            if !folder.is_dir() {
+                continue;
+            }
+            for entry in fs::read_dir(&folder).map_err(failed)? {
+                let entry = entry.map_err(failed)?;
+                let file = entry.file_name().to_string_lossy().into_owned();
+                let name = match network {
+                    "" => file,
+                    _ => format!("{network}/{file}"),
+                };
+                let known = name == MANIFEST_FILE || self.files.contains_key(&name);
+                if !known && is_read(&name) && entry.path().is_file() {
+                    unlisted.push(name);
+                }
+            }
+        }
+        unlisted.sort();
+        Ok(unlisted)
+    }
+}
+
+fn is_read(name: &str) -> bool {
+    const KINDS: [&str; 3] = [".safetensors", ".pth", ".json"];
+    KINDS.iter().any(|kind| name.ends_with(kind))
 }
 
 fn learnt() -> bool {

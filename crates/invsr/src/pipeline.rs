@@ -219,6 +219,15 @@ impl Upscale for InvSr {
 }
 
 /// Checks that the networks speak of the same latents.
+/// Refuses networks that do not fit each other.
+pub(crate) fn check_fit(
+    vae: &VaeConfig,
+    unet: &UnetConfig,
+    predictor: &PredictorConfig,
+) -> Result<(), LoadError> {
+    grid(vae, unet, predictor).map(drop)
+}
+
 fn grid(
     vae: &VaeConfig,
     unet: &UnetConfig,

@@ -7,11 +7,14 @@ use candle_core::{Device, Tensor};
 use crate::error::LoadError;
 use crate::weights::Weights;
 
+/// The encoded prompts' file name in a model folder.
+pub(crate) const PROMPT_FILE: &str = "prompt_embeds.safetensors";
+
 /// Reads the encoded positive prompt, `[1, L, width]` in `f32`. `L` is up to 77.
 ///
 /// The negative prompt may be stored too; guidance is off in this method, so nothing reads it.
 pub(crate) fn read(dir: &Path, width: usize, device: &Device) -> Result<Tensor, LoadError> {
-    let path = dir.join("prompt_embeds.safetensors");
+    let path = dir.join(PROMPT_FILE);
     if !path.is_file() {
         return Err(LoadError::NoPrompt(path));
     }

@@ -24,13 +24,13 @@ use crate::error::LoadError;
 use crate::manifest::{MANIFEST_FILE, Manifest, digest_of_file};
 use crate::noise::{halves, normals, philox};
 use crate::noise_predictor::NoisePredictor;
+use crate::prompt::PROMPT_FILE;
 use crate::scheduler::Schedule;
 use crate::unet::Unet;
 use crate::vae::Vae;
 use crate::weights::Weights;
 
 const WEIGHTS_FILE: &str = "diffusion_pytorch_model.safetensors";
-const PROMPT_FILE: &str = "prompt_embeds.safetensors";
 /// Tokens of the stored prompt.
 const PROMPT_LENGTH: usize = 77;
 /// Brings a random VAE's posterior near the narrowness of a trained one.
@@ -92,6 +92,11 @@ pub enum WriteModelError {
     ReadBack(#[from] LoadError),
 }
 
+/// The configuration of the released noise predictor, whose file does not hold it.
+pub(crate) fn released_noise_predictor() -> Value {
+    sizes::noise_predictor(Size::Full)
+}
+
 /// Writes a model folder of random `f32` weights, with a manifest that says it is untrained. Files
 /// of the same names are replaced; one tensor at a time is in memory.
 ///
@@ -147,6 +152,7 @@ fn write_manifest(
         trained: false,
         licence: "CC0-1.0".to_owned(),
         source: format!("random weights, seed {seed}"),
+        prompts: None,
         recommended_schedules: vec![Schedule::default()],
         files,
     };

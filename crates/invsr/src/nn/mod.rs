@@ -20,7 +20,7 @@ pub(crate) use attention::{attention, merge_heads, split_heads};
 pub(crate) use blocks::{ImageAttention, Resnet, ResnetShape};
 pub(crate) use conv::{Conv2d, Window, upsample_nearest};
 pub(crate) use linear::{Linear, geglu};
-pub(crate) use norm::{GroupNorm, LayerNorm};
+pub(crate) use norm::{GroupNorm, LAYER_NORM_EPS, LayerNorm};
 pub(crate) use time::{Sinusoids, TimeEmbedding};
 
 #[cfg(test)]

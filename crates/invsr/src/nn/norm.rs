@@ -127,8 +127,8 @@ pub(crate) struct LayerNorm {
     bias: Tensor,
 }
 
-/// The epsilon of every layer norm in the UNet.
-const LAYER_NORM_EPS: f32 = 1e-5;
+/// The epsilon of every layer norm, in the UNet and in the text encoder.
+pub(crate) const LAYER_NORM_EPS: f32 = 1e-5;
 
 impl LayerNorm {
     pub(crate) fn load(scope: &Scope<'_>, width: usize) -> std::result::Result<Self, LoadError> {

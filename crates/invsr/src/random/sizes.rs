@@ -106,7 +106,7 @@ fn unet(size: Size) -> Value {
     })
 }
 
-fn noise_predictor(size: Size) -> Value {
+pub(super) fn noise_predictor(size: Size) -> Value {
     let (widths, layers, latents, groups, head, time) = match size {
         Size::Tiny => (vec![16, 32], vec![3, 3], 4, 8, 8, 32),
         Size::Quarter => (vec![64], vec![4], 8, 1, 8, 64),

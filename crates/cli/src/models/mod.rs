@@ -1,4 +1,8 @@
-//! `upres models`: makes, checks and lists model folders.
+//! `upres models`: fetches, makes, checks and lists model folders.
+
+mod hub;
+mod import;
+mod pull;
 
 use std::fs;
 use std::io::{self, Write};
@@ -17,6 +21,10 @@ use crate::model_dir::{Roots, folder_name};
 /// What to do with models.
 #[derive(Debug, clap::Subcommand)]
 pub enum ModelsCommand {
+    /// Make a model of a base model and a noise predictor that you have
+    Import(Box<import::ImportArgs>),
+    /// Fetch base model and noise predictor from a hub, and make a model of them
+    Pull(Box<pull::PullArgs>),
     /// Make an untrained model of a given size, to measure speed and to test; its pictures are noise
     Random {
         /// How large
@@ -31,8 +39,10 @@ pub enum ModelsCommand {
     },
     /// Compare every file of a model with the digests in its upres-model.json
     Verify {
-        /// The model folder
-        dir: PathBuf,
+        /// The model folder, or the name of one
+        model: String,
+        #[command(flatten)]
+        roots: ModelRootArgs,
         /// One JSON object on stdout
         #[arg(long)]
         json: bool,
@@ -65,9 +75,22 @@ pub enum Size {
 pub fn run(command: &ModelsCommand) -> anyhow::Result<ExitCode> {
     match command {
         ModelsCommand::Random { size, seed, out } => random(*size, *seed, out),
-        ModelsCommand::Verify { dir, json } => verify(dir, *json),
+        ModelsCommand::Import(args) => import::run(args),
+        ModelsCommand::Pull(args) => pull::run(args),
+        ModelsCommand::Verify { model, roots, json } => {
+            verify(&folder(model, &Roots::new(roots.model_dir.clone()))?, *json)
+        }
         ModelsCommand::List { roots, json } => list(&Roots::new(roots.model_dir.clone()), *json),
     }
+}
+
+/// The folder that is meant: one that is there, whole or not, else the model of that name.
+fn folder(model: &str, roots: &Roots) -> anyhow::Result<PathBuf> {
+    let path = PathBuf::from(model);
+    if path.is_dir() {
+        return Ok(path);
+    }
+    Ok(roots.find(Some(model))?)
 }
 
 fn random(size: Size, seed: u64, out: &Path) -> anyhow::Result<ExitCode> {
@@ -102,6 +125,8 @@ struct Verified<'a> {
     files: usize,
     missing: Vec<String>,
     changed: Vec<String>,
+    /// Files that the engine may read though the manifest does not list them.
+    unlisted: Vec<String>,
 }
 
 fn verify(dir: &Path, json: bool) -> anyhow::Result<ExitCode> {
@@ -125,8 +150,15 @@ fn verify(dir: &Path, json: bool) -> anyhow::Result<ExitCode> {
             dir.join(file).display()
         );
     }
+    let unlisted = manifest.unlisted(dir)?;
+    for file in &unlisted {
+        eprintln!(
+            "error: {} is not in the manifest, and the engine may read it",
+            dir.join(file).display()
+        );
+    }
     let (name, files) = (manifest.name.as_str(), manifest.files.len());
-    let whole = missing.is_empty() && changed.is_empty();
+    let whole = missing.is_empty() && changed.is_empty() && unlisted.is_empty();
     if json {
         print(&Verified {
             dir,
@@ -134,6 +166,7 @@ fn verify(dir: &Path, json: bool) -> anyhow::Result<ExitCode> {
             files,
             missing,
             changed,
+            unlisted,
         });
     } else if whole {
         say(&format!(
@@ -160,10 +193,19 @@ struct Listed {
 fn list(roots: &Roots, json: bool) -> anyhow::Result<ExitCode> {
     let known = roots.known();
     if known.is_empty() {
-        eprintln!("no model found: make one with `upres models random`, or set UPRES_MODEL_DIR");
+        eprintln!("no model found: fetch one with `upres models pull`, or set UPRES_MODEL_DIR");
     }
+    let mut status = ExitCode::SUCCESS;
     for dir in known {
-        let model = describe(dir)?;
+        let model = match describe(dir) {
+            Ok(model) => model,
+            // One damaged folder does not hide the others.
+            Err(error) => {
+                eprintln!("error: {error:#}");
+                status = ExitCode::FAILURE;
+                continue;
+            }
+        };
         if json {
             print(&model);
             continue;
@@ -181,7 +223,7 @@ fn list(roots: &Roots, json: bool) -> anyhow::Result<ExitCode> {
             model.dir.display()
         ));
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(status)
 }
 
 fn describe(dir: PathBuf) -> anyhow::Result<Listed> {
