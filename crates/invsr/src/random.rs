@@ -11,6 +11,7 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::io;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -163,6 +164,13 @@ fn write_tensors(path: &Path, tensors: Vec<(String, Drawn)>) -> Result<(), Write
     let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
     safetensors::serialize_to_file(tensors, Some(metadata), path).map_err(|source| {
         WriteModelError::Weights {
+            path: path.to_owned(),
+            source,
+        }
+    })?;
+    // The library writes through a temporary file, which its owner alone may read.
+    fs::set_permissions(path, fs::Permissions::from_mode(0o644)).map_err(|source| {
+        WriteModelError::Write {
             path: path.to_owned(),
             source,
         }

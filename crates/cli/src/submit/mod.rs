@@ -1,4 +1,4 @@
-//! `upres submit`: hands images to the queue. [`prepare`] refuses what it can before that.
+//! `upres submit`: hands images to the queue. [`mod@prepare`] refuses what it can before that.
 
 mod prepare;
 
