@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use journey_tests::chaos::{FAULTS, Options, run};
+use journey_tests::chaos::{FAULTS, Load, Options, run};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_lost_and_nothing_is_done_twice_while_everything_breaks() -> anyhow::Result<()> {
@@ -12,6 +12,7 @@ async fn nothing_is_lost_and_nothing_is_done_twice_while_everything_breaks() -> 
         duration: Duration::from_secs(30),
         faults: FAULTS.map(str::to_owned).to_vec(),
         lease: Duration::from_secs(4),
+        load: Load::Fake,
         folder: journey_tests::story_folder("chaos")?,
     };
     let report = run(&options).await?;

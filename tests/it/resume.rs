@@ -3,28 +3,12 @@
 
 use std::time::Duration;
 
-use journey_tests::{DEADLINE, FakeWorker, World, until};
+use journey_tests::{DEADLINE, FakeWorker, World, grain, until};
 use serde_json::{Value, json};
 
 pub(crate) const DRAIN: Duration = Duration::from_secs(30);
 /// Slow enough that a busy machine's worker is stopped long before its last part.
 pub(crate) const TILE_MS: u32 = 120;
-
-/// Hardly compressible, so that its result has several parts.
-pub(crate) fn grain(width: u32, height: u32) -> Vec<u8> {
-    let mut state = 1u32;
-    let picture = image::RgbImage::from_fn(width, height, |_, _| {
-        image::Rgb([0, 8, 16].map(|shift| {
-            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            u8::try_from((state >> (shift / 2 + 8)) & 0xff).unwrap_or_default()
-        }))
-    });
-    let mut file = std::io::Cursor::new(Vec::new());
-    picture
-        .write_to(&mut file, image::ImageFormat::Png)
-        .expect("a picture in memory can be encoded");
-    file.into_inner()
-}
 
 /// How many uploaded parts of the job the coordinator knows of.
 pub(crate) async fn parts(world: &World, id: &str) -> anyhow::Result<i32> {

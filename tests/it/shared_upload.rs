@@ -1,9 +1,9 @@
 //! An upload that outlives its attempt belongs to the job: no attempt that is superseded, or that cannot go
 //! on with it, gives it up under the hands of the one that does.
 
-use journey_tests::{DEADLINE, FakeWorker, Fault, Proxy, World, until};
+use journey_tests::{DEADLINE, FakeWorker, Fault, Proxy, World, grain, until};
 
-use crate::resume::{DRAIN, TILE_MS, grain, more_parts_than, submit};
+use crate::resume::{DRAIN, TILE_MS, more_parts_than, submit};
 
 const SLOW: FakeWorker = FakeWorker {
     tiles: 0,

@@ -46,6 +46,8 @@ pub enum Call {
 pub struct EndOfJob {
     /// Its state.
     pub state: String,
+    /// The key of its picture.
+    pub input: String,
     /// The key its result goes to.
     pub output: String,
     /// The recorded digest and size.
@@ -82,6 +84,8 @@ pub struct Aftermath {
     pub uploads: Vec<String>,
     /// Jobs that the outbox still speaks of.
     pub outbox: Vec<String>,
+    /// What the result of a picture is when nothing interrupts it, by the key of the picture: its SHA-256.
+    pub expected: BTreeMap<String, String>,
 }
 
 /// Which promise was broken.
@@ -298,13 +302,22 @@ impl Check<'_> {
             let what = format!("{} is not what {id} recorded", job.output);
             self.find(Kind::Zombie, what);
         }
-        let wrote = job
-            .succeeded_tokens
-            .last()
-            .map(|token| (id.to_owned(), *token));
-        if object.writer != wrote {
+        let expected = self.aftermath.expected.get(&job.input);
+        if expected.is_some_and(|expected| *expected != object.sha256) {
             let what = format!(
-                "{} was written by {:?}, and recorded for {wrote:?}",
+                "{} is not what {} becomes undisturbed",
+                job.output, job.input
+            );
+            self.find(Kind::Zombie, what);
+        }
+        // The upload may have been begun by an earlier attempt of the same job, from which work went on.
+        let recorded = job.succeeded_tokens.last();
+        let fits = object.writer.as_ref().is_some_and(|(writer, token)| {
+            writer == id && job.tokens.contains(token) && Some(token) <= recorded
+        });
+        if !fits {
+            let what = format!(
+                "{} was written by {:?}, and recorded for {recorded:?} of {id}",
                 job.output, object.writer
             );
             self.find(Kind::Zombie, what);
@@ -378,6 +391,7 @@ mod tests {
         ];
         let job = EndOfJob {
             state: "succeeded".to_owned(),
+            input: "in/1".to_owned(),
             output: "out/1".to_owned(),
             result: Some(("aa".to_owned(), 3)),
             ends: vec!["succeeded".to_owned()],
@@ -509,9 +523,27 @@ mod tests {
             let what = "out/1 is not what j1 recorded".to_owned();
             assert_eq!(found(&history, &aftermath), (Kind::Zombie, what));
         }
+        for writer in [("j1", 5), ("j1", 12), ("j2", 9)] {
+            let (history, mut aftermath) = good();
+            let (job, token) = writer;
+            super::tests::job(&mut aftermath).tokens.push(12);
+            aftermath.objects.get_mut("out/1").unwrap().writer = Some((job.to_owned(), token));
+            assert_eq!(found(&history, &aftermath).0, Kind::Zombie);
+        }
         let (history, mut aftermath) = good();
         aftermath.objects.get_mut("out/1").unwrap().writer = Some(("j1".to_owned(), 4));
-        assert_eq!(found(&history, &aftermath).0, Kind::Zombie);
+        assert_eq!(check(&history, &aftermath), vec![], "work that went on");
+    }
+
+    #[test]
+    fn bytes_that_an_interruption_changed_are_found() {
+        let (history, mut aftermath) = good();
+        let expected = |sha256: &str| BTreeMap::from([("in/1".to_owned(), sha256.to_owned())]);
+        aftermath.expected = expected("aa");
+        assert_eq!(check(&history, &aftermath), vec![]);
+        aftermath.expected = expected("bb");
+        let what = "out/1 is not what in/1 becomes undisturbed".to_owned();
+        assert_eq!(found(&history, &aftermath), (Kind::Zombie, what));
     }
 
     #[test]

@@ -7,14 +7,16 @@
 
 pub mod chaos;
 pub mod history;
+mod pictures;
 mod process;
 mod proxy;
 mod services;
 mod store;
 mod world;
 
+pub use pictures::{grain, photo};
 pub use process::{Process, program_path};
 pub use proxy::{Fault, Proxy};
 pub use services::{OwnBroker, OwnPostgres, story_folder};
 pub use store::Store;
-pub use world::{DEADLINE, FakeWorker, World, WorldOptions, photo, until};
+pub use world::{DEADLINE, FakeWorker, World, WorldOptions, until};

@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use upres_common::broker::{EXCHANGE, queue_name};
 use upres_common::job::Class;
 
+use crate::pictures::photo;
 use crate::process::Process;
 use crate::services::{self, Services};
 use crate::store::Store;
@@ -540,23 +541,4 @@ async fn create_database(server: &str, name: &str) -> anyhow::Result<String> {
         .rsplit_once('/')
         .context("the address names a database")?;
     Ok(format!("{head}/{name}"))
-}
-
-/// A small picture with edges, colours and a gradient, as PNG.
-#[must_use]
-pub fn photo(width: u32, height: u32) -> Vec<u8> {
-    let picture = image::RgbImage::from_fn(width, height, |x, y| {
-        let shade = |value: u32| u8::try_from(value % 256).unwrap_or_default();
-        let line = if (x / 5 + y / 7) % 2 == 0 { 90 } else { 0 };
-        image::Rgb([
-            shade(x * 9 + line),
-            shade(y * 11),
-            shade((x + y) * 5 + line),
-        ])
-    });
-    let mut file = std::io::Cursor::new(Vec::new());
-    picture
-        .write_to(&mut file, image::ImageFormat::Png)
-        .expect("a picture in memory can be encoded");
-    file.into_inner()
 }

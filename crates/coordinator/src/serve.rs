@@ -93,9 +93,8 @@ pub(crate) async fn serve(config: Config) -> anyhow::Result<()> {
     tracing::info!("coordinator stops");
     stop.cancel();
     tasks.close();
-    if tokio::time::timeout(GRACE, tasks.wait()).await.is_err() {
-        tracing::warn!("some requests were cut off");
-    }
+    let ended = tokio::time::timeout(GRACE, tasks.wait()).await;
+    ended.unwrap_or_else(|_| tracing::warn!("some requests were cut off"));
     Ok(())
 }
 

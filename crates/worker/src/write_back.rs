@@ -51,6 +51,10 @@ pub(crate) struct Uploaded {
 }
 
 /// How writing ended.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "there is one of it in each attempt"
+)]
 pub(crate) enum Written<'a> {
     /// With the last row.
     Whole(Uploaded),

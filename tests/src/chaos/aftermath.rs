@@ -18,6 +18,7 @@ pub(super) async fn gather(cast: &Cast) -> anyhow::Result<Aftermath> {
         ..Aftermath::default()
     };
     jobs(&mut database, &cast.store.uri(""), &mut aftermath).await?;
+    aftermath.expected = cast.expected.clone();
     for key in keys(&cast.store.client, &cast.store.bucket).await? {
         let object = object(&cast.store.client, &cast.store.bucket, &key).await?;
         aftermath.objects.insert(key, object);
@@ -34,10 +35,26 @@ pub(super) async fn unfinished(cast: &Cast) -> anyhow::Result<(i64, i64)> {
     Ok((row.get(0), row.get(1)))
 }
 
-/// How many uploads are open.
-pub(super) async fn open_uploads(cast: &Cast) -> anyhow::Result<usize> {
+/// How many uploads are open, and how many objects hold what drained workers left.
+pub(super) async fn unfinished_work(cast: &Cast) -> anyhow::Result<usize> {
     let uploads = uploads(&cast.store.client, &cast.store.bucket).await?;
-    Ok(uploads.len())
+    let keys = keys(&cast.store.client, &cast.store.bucket).await?;
+    let left = keys.iter().filter(|key| key.starts_with("hand-over/"));
+    Ok(uploads.len() + left.count())
+}
+
+/// How many results lie in an upload that one attempt began and another finished.
+pub(super) fn shared(aftermath: &Aftermath) -> usize {
+    let jobs = aftermath.jobs.values();
+    let shared = jobs.filter(|job| {
+        let object = aftermath.objects.get(&job.output);
+        let writer = object.and_then(|object| object.writer.as_ref());
+        writer.is_some_and(|(_, token)| {
+            let finished = job.succeeded_tokens.last();
+            finished.is_some_and(|finished| finished != token)
+        })
+    });
+    shared.count()
 }
 
 /// How often attempts ended how, and jobs failed of what.
@@ -59,7 +76,7 @@ async fn jobs(
     bucket: &str,
     aftermath: &mut Aftermath,
 ) -> anyhow::Result<()> {
-    let query = "select job_id::text, state, output, result from jobs";
+    let query = "select job_id::text, state, output, result, input from jobs";
     for row in sqlx::query(query).fetch_all(&mut *database).await? {
         let output: String = row.get(2);
         let result: Option<Json<Value>> = row.get(3);
@@ -69,6 +86,10 @@ async fn jobs(
         });
         let job = EndOfJob {
             state: row.get(1),
+            input: row
+                .get::<String, _>(4)
+                .trim_start_matches(bucket)
+                .to_owned(),
             output: output.trim_start_matches(bucket).to_owned(),
             result: recorded,
             ..EndOfJob::default()

@@ -1,5 +1,6 @@
 //! Who takes part in a run: the services, our programs, and a proxy on every link between them.
 
+use std::collections::BTreeMap;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -12,6 +13,7 @@ use sqlx::{Connection, PgConnection};
 use tokio::sync::Mutex;
 
 use super::Options;
+use super::load::Load;
 use crate::process::Process;
 use crate::services::Services;
 use crate::world::first_key;
@@ -120,6 +122,9 @@ pub(super) struct Cast {
     pub(super) postgres: Arc<OwnPostgres>,
     pub(super) broker: Arc<OwnBroker>,
     pub(super) lease: Duration,
+    pub(super) load: Load,
+    /// The SHA-256 of the result of each input, made while nothing was broken.
+    pub(super) expected: BTreeMap<String, String>,
     client: reqwest::Client,
 }
 
@@ -144,6 +149,8 @@ impl Cast {
             postgres: Arc::new(postgres??),
             broker: Arc::new(broker??),
             lease: options.lease,
+            load: options.load,
+            expected: BTreeMap::new(),
             // A connection each: what one request suffers is not handed on to the next.
             client: reqwest::Client::builder()
                 .pool_max_idle_per_host(0)
@@ -205,8 +212,8 @@ impl Cast {
             }
             Role::Worker(_) => {
                 env.push(("UPRES_API_KEY".to_owned(), self.worker_key().await?));
-                let manners = ["--tiles", "5", "--tile-ms", "20", "--drain-secs", "1"];
-                ("fake-worker", manners.to_vec())
+                env.extend(self.load.settings()?);
+                self.load.worker()
             }
         };
         let mut member = Member {
@@ -230,6 +237,8 @@ impl Cast {
                 "UPRES_LOG",
                 "info,upres_coordinator=debug,upres_worker=debug".to_owned(),
             ),
+            // Where drained workers leave what they have.
+            ("UPRES_UPLOADS", self.store.uri("")),
             ("UPRES_LEASE_TTL_SECS", self.lease.as_secs().to_string()),
             ("UPRES_REAP_SECS", "0.5".to_owned()),
             ("UPRES_RETRY_BASE_SECS", "0.2".to_owned()),

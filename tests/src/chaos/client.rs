@@ -133,10 +133,9 @@ impl Client {
     }
 
     fn body(&self, submission: &Submission) -> Value {
-        let kind = if submission.poison { "poison" } else { "photo" };
         let store = &self.cast.store;
         let mut body = json!({
-            "input": store.uri(&format!("in/{kind}-{}.png", submission.input)),
+            "input": store.uri(&self.cast.load.input(submission)),
             "output": store.uri(&output(submission.index)),
             "class": submission.class.as_str(),
             // Innocent jobs are to outlive all that is done to them.

@@ -1,13 +1,14 @@
 //! Chaos: a whole upres on services of its own, under load and under faults; afterwards the history
 //! is held against the promises.
 //!
-//! Two coordinators and three workers with a fake engine, a proxy on every link. Clients submit and
+//! Two coordinators and three workers with a fake engine or the real one, a proxy on every link. Clients submit and
 //! watch while three lanes of faults, drawn from a seed, strike programs, servers and links. Then
 //! everything heals, and every job must come to its end.
 
 mod aftermath;
 mod cast;
 mod client;
+mod load;
 mod plan;
 mod strikes;
 
@@ -22,12 +23,13 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::history::{Finding, Kind, check};
-use crate::{photo, until};
+use crate::until;
 use cast::Cast;
 use client::{Client, Recorder};
 use plan::{Lane, Strikes};
 use strikes::Striker;
 
+pub use load::Load;
 pub use plan::FAULTS;
 
 /// Longer than a publication waits for its coordinator before another looks after it (5 minutes).
@@ -48,6 +50,8 @@ pub struct Options {
     pub faults: Vec<String>,
     /// How long a claim lasts.
     pub lease: Duration,
+    /// What the jobs are made of.
+    pub load: Load,
     /// For the logs, the history and the report.
     pub folder: PathBuf,
 }
@@ -63,6 +67,8 @@ pub struct Report {
     pub faults: BTreeMap<&'static str, usize>,
     /// Jobs and attempts by how they ended.
     pub tallies: Vec<(String, i64)>,
+    /// Results of which one attempt made the beginning and another the end.
+    pub shared: usize,
     /// Programs that ended although nobody ended them.
     pub own_ends: usize,
     /// Valid submissions that were refused for good.
@@ -105,6 +111,11 @@ impl fmt::Display for Report {
             writeln!(out, "{count:>7} faults {fault}")?;
         }
         writeln!(out, "{:>7} programs ended by themselves", self.own_ends)?;
+        writeln!(
+            out,
+            "{:>7} results begun and finished by different attempts",
+            self.shared
+        )?;
         let (struck, settled) = (self.struck_for.as_secs(), self.settled_in.as_secs());
         write!(
             out,
@@ -129,8 +140,10 @@ pub async fn run(options: &Options) -> anyhow::Result<Report> {
         std::fs::remove_dir_all(&options.folder)?;
     }
     std::fs::create_dir_all(&options.folder)?;
-    let cast = Arc::new(Cast::assemble(options, &options.folder).await?);
-    put_inputs(&cast).await?;
+    let mut cast = Cast::assemble(options, &options.folder).await?;
+    load::put_inputs(&cast).await?;
+    cast.expected = load::undisturbed_results(&cast, &options.folder).await?;
+    let cast = Arc::new(cast);
     let run = Run {
         recorder: Arc::new(Recorder::new(&options.folder)?),
         cast,
@@ -141,16 +154,6 @@ pub async fn run(options: &Options) -> anyhow::Result<Report> {
     report.seed = options.seed;
     std::fs::write(options.folder.join("report.txt"), format!("{report}\n"))?;
     Ok(report)
-}
-
-async fn put_inputs(cast: &Cast) -> anyhow::Result<()> {
-    for (number, side) in (0..plan::INPUTS).zip(8_u32..) {
-        let key = format!("in/photo-{number}.png");
-        cast.store.put(&key, photo(side, side + 4)).await?;
-        let key = format!("in/poison-{number}.png");
-        cast.store.put(&key, b"no picture at all".to_vec()).await?;
-    }
-    Ok(())
 }
 
 struct Run {
@@ -234,7 +237,7 @@ impl Run {
             self.recorder.note(&format!("{error:#}"));
         }
         let cleared = until("no upload is left", UPLOADS_GONE_WITHIN, async || {
-            Ok(aftermath::open_uploads(&self.cast).await? == 0)
+            Ok(aftermath::unfinished_work(&self.cast).await? == 0)
         });
         if let Err(error) = cleared.await {
             self.recorder.note(&format!("{error:#}"));
@@ -245,7 +248,10 @@ impl Run {
     async fn judge(&self, report: &mut Report) -> anyhow::Result<()> {
         let aftermath = aftermath::gather(&self.cast).await?;
         let (history, refused) = self.recorder.history();
-        report.jobs = aftermath.jobs.len();
+        let own = |key: &str| !key.starts_with(load::UNDISTURBED);
+        let jobs = aftermath.jobs.values();
+        report.jobs = jobs.filter(|job| own(&job.output)).count();
+        report.shared = aftermath::shared(&aftermath);
         report.findings = check(&history, &aftermath);
         report.refused = refused;
         report.tallies = aftermath::tallies(&self.cast).await?;

@@ -50,6 +50,8 @@ pub(super) struct Submission {
     pub(super) input: usize,
     /// The input is no image: the job fails.
     pub(super) poison: bool,
+    /// The result has several parts, and outlives workers.
+    pub(super) large: bool,
     /// Sent once more after it was accepted.
     pub(super) repeated: bool,
     /// Cancelled so long after it was accepted.
@@ -62,11 +64,14 @@ pub(super) struct Submission {
     pub(super) finish_by: Option<Duration>,
 }
 
-/// How many inputs of either kind are stored.
+/// How many inputs of either kind are stored, beside the large ones.
 pub(super) const INPUTS: usize = 8;
+/// How many large ones.
+pub(super) const LARGE_INPUTS: usize = 3;
 
 pub(super) fn submissions(seed: u64, jobs: usize) -> Vec<Submission> {
     let mut draw = Draw::new(seed, 1);
+    let mut sizes = Draw::new(seed, 5);
     let one = |index| {
         let class = match draw.percent(40) {
             true => Class::Interactive,
@@ -83,6 +88,7 @@ pub(super) fn submissions(seed: u64, jobs: usize) -> Vec<Submission> {
             class,
             input,
             poison,
+            large: sizes.percent(3) && !poison,
             repeated: draw.percent(6),
             cancel_after: cancel.then_some(pause),
             retried: draw.percent(50) && poison && !cancel && !limited,
@@ -309,6 +315,7 @@ mod tests {
         let count = |wanted: fn(&Submission) -> bool| all.iter().filter(|job| wanted(job)).count();
         for some in [
             count(|job| job.poison),
+            count(|job| job.large),
             count(|job| job.repeated),
             count(|job| job.retried),
             count(|job| job.cancel_after.is_some()),

@@ -7,7 +7,19 @@ use std::time::{Duration, SystemTime};
 use anyhow::Context;
 use clap::Parser;
 use clap::builder::PossibleValuesParser;
-use journey_tests::chaos::{FAULTS, Options, run};
+use journey_tests::chaos::{FAULTS, Load, Options, run};
+
+/// Of programs and links; the servers stay up.
+const SMALLER_FAULTS: [&str; 8] = [
+    "kill",
+    "terminate",
+    "pause",
+    "connections",
+    "store-503",
+    "black-hole",
+    "slow",
+    "hang",
+];
 
 #[derive(Debug, Parser)]
 struct Args {
@@ -17,9 +29,13 @@ struct Args {
     /// Runs; each takes the next seed.
     #[arg(long, default_value_t = 1, value_name = "N")]
     runs: u64,
-    /// Jobs to submit in each.
-    #[arg(long, default_value_t = 2000, value_name = "N")]
-    jobs: usize,
+    /// Jobs to submit in each; 2000 unless given, with the real engine 40.
+    #[arg(long, value_name = "N")]
+    jobs: Option<usize>,
+    /// `fake`: an engine that only enlarges. `real`: the bundled model on crops of the sample photos, and
+    /// smaller faults.
+    #[arg(long, default_value = "fake", value_parser = PossibleValuesParser::new(["fake", "real"]))]
+    engine: String,
     /// Seconds of faults in each; the submissions are spread over them.
     #[arg(long, default_value_t = 150, value_name = "SECS")]
     seconds: u64,
@@ -44,8 +60,12 @@ async fn main() -> anyhow::Result<ExitCode> {
             .duration_since(SystemTime::UNIX_EPOCH)?
             .as_secs(),
     };
+    let (load, usual, faults) = match args.engine.as_str() {
+        "real" => (Load::Real, 40, &SMALLER_FAULTS[..]),
+        _ => (Load::Fake, 2000, &FAULTS[..]),
+    };
     let faults = match args.faults.is_empty() {
-        true => FAULTS.map(str::to_owned).to_vec(),
+        true => faults.iter().map(|name| (*name).to_owned()).collect(),
         false => args.faults,
     };
     let out = std::path::absolute(&args.out)?;
@@ -55,10 +75,11 @@ async fn main() -> anyhow::Result<ExitCode> {
         println!("seed {seed}: logs in {}", folder.display());
         let options = Options {
             seed,
-            jobs: args.jobs,
+            jobs: args.jobs.unwrap_or(usual),
             duration: Duration::from_secs(args.seconds),
             faults: faults.clone(),
             lease: Duration::from_secs(args.lease_secs),
+            load,
             folder,
         };
         let report = run(&options)

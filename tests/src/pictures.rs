@@ -1,0 +1,37 @@
+//! Pictures that the tests make.
+
+/// A small picture with edges, colours and a gradient, as PNG.
+#[must_use]
+pub fn photo(width: u32, height: u32) -> Vec<u8> {
+    let picture = image::RgbImage::from_fn(width, height, |x, y| {
+        let shade = |value: u32| u8::try_from(value % 256).unwrap_or_default();
+        let line = if (x / 5 + y / 7) % 2 == 0 { 90 } else { 0 };
+        image::Rgb([
+            shade(x * 9 + line),
+            shade(y * 11),
+            shade((x + y) * 5 + line),
+        ])
+    });
+    let mut file = std::io::Cursor::new(Vec::new());
+    picture
+        .write_to(&mut file, image::ImageFormat::Png)
+        .expect("a picture in memory can be encoded");
+    file.into_inner()
+}
+
+/// A picture that is hardly compressible, so that its result has several parts.
+#[must_use]
+pub fn grain(width: u32, height: u32) -> Vec<u8> {
+    let mut state = 1u32;
+    let picture = image::RgbImage::from_fn(width, height, |_, _| {
+        image::Rgb([0, 8, 16].map(|shift| {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            u8::try_from((state >> (shift / 2 + 8)) & 0xff).unwrap_or_default()
+        }))
+    });
+    let mut file = std::io::Cursor::new(Vec::new());
+    picture
+        .write_to(&mut file, image::ImageFormat::Png)
+        .expect("a picture in memory can be encoded");
+    file.into_inner()
+}
