@@ -73,12 +73,13 @@ pub(super) fn submissions(seed: u64, jobs: usize) -> Vec<Submission> {
     let mut draw = Draw::new(seed, 1);
     let mut sizes = Draw::new(seed, 5);
     let one = |index| {
-        let class = match draw.percent(40) {
+        let (urgent, input, poison) = (draw.percent(40), draw.below(INPUTS), draw.percent(3));
+        // Urgent, so that they are worked on while faults strike, and not when all is over.
+        let large = sizes.percent(2) && !poison;
+        let class = match urgent || large {
             true => Class::Interactive,
             false => Class::Bulk,
         };
-        let input = draw.below(INPUTS);
-        let poison = draw.percent(3);
         // Drawn whether used or not: what one job is does not depend on another.
         let (cancel, pause) = (draw.percent(4), draw.millis(0, 3000));
         let (late, wait) = (draw.percent(4), draw.millis(500, 5000));
@@ -88,7 +89,7 @@ pub(super) fn submissions(seed: u64, jobs: usize) -> Vec<Submission> {
             class,
             input,
             poison,
-            large: sizes.percent(3) && !poison,
+            large,
             repeated: draw.percent(6),
             cancel_after: cancel.then_some(pause),
             retried: draw.percent(50) && poison && !cancel && !limited,
