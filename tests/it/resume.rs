@@ -132,7 +132,7 @@ async fn a_job_that_is_drained_ten_times_makes_no_tile_twice() -> anyhow::Result
     world.store.put("in/grain.png", grain(512, 3200)).await?;
     let slow = FakeWorker {
         identity: true,
-        tile_ms: 2 * TILE_MS,
+        tile_ms: 5 * TILE_MS,
         ..FakeWorker::default()
     };
     let id = submit(&world, "out/interrupted", "png").await?;
