@@ -1,7 +1,5 @@
 //! When guidance is refused; that it computes the right thing, `parity.rs` checks.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
 use candle_core::Device;
 use invsr::{
     DeviceSpec, Dtype, Fault, InvSr, LoadError, Options, Size, Upscale, write_random_model,
