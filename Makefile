@@ -1,9 +1,9 @@
 # The front door. Anything longer than a line is a script under deploy/.
 .DEFAULT_GOAL := help
-.PHONY: help up down demo test chaos check bench load soak clean
+.PHONY: help up down demo test chaos check bench bench-parity load soak clean
 
 help: ## Show this list
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1\t\2/p' Makefile | expand -t 8
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' Makefile | expand -t 16
 
 up: ## Start the local stack: PostgreSQL, RabbitMQ, S3, coordinator, one worker
 	@deploy/local/up.sh
@@ -25,6 +25,9 @@ check: ## Format, lints, docs, licences, unused dependencies
 
 bench: ## Run the benchmarks; the numbers land in target/bench/
 	@deploy/bench/run.sh
+
+bench-parity: ## Compare every stage of the full-size networks with PyTorch's (5 GB, minutes)
+	@deploy/bench/run.sh parity
 
 load: ## A hundred thousand jobs through the queue, claims beside millions of ended ones (minutes)
 	@deploy/bench/run.sh load

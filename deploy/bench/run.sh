@@ -11,7 +11,7 @@ readonly OUT=$TARGET/bench PROGRAMS=$TARGET/release
 
 usage() {
     cat <<'END'
-usage: deploy/bench/run.sh [engine|queue|load|soak]...      engine and queue without an argument
+usage: deploy/bench/run.sh [engine|queue|load|soak|parity]...      engine and queue without an argument
 
 Prints tables and writes OUT/*.json, with OUT the folder bench/ of the build's. Variables:
   UPRES_BENCH_SIZE=full      the engine also with the shapes of the release: 4 GB, minutes
@@ -26,8 +26,12 @@ END
 
 build() {
     say "building (the first time takes minutes)"
-    (cd "$ROOT" && unset DATABASE_URL && SQLX_OFFLINE=true cargo build --release --workspace --bins --locked) ||
+    (cd "$ROOT" && unset DATABASE_URL && SQLX_OFFLINE=true cargo build --release --locked "$@") ||
         die "the build failed"
+}
+
+build_all() {
+    build --workspace --bins
     # with-services.sh takes the newest build of the S3 server; a debug build would be measured with it.
     touch -- "$PROGRAMS/upres-local-s3"
 }
@@ -44,10 +48,10 @@ warn_if_busy() {
 
 skip() { say "skipped: the comparison with $1: $2"; }
 
-# find_pytorch: leaves PYTORCH empty when there is nothing to compare with.
-find_pytorch() {
+# find_python: the Python that has what the reference needs; leaves PYTHON empty when there is none to compare with.
+find_python() {
     export UPRES_ORACLE=${UPRES_ORACLE:-$ROOT/../shared/oracle}
-    PYTORCH=()
+    PYTHON=
     if [[ ! -f $UPRES_ORACLE/oracle.py ]]; then
         skip PyTorch "no reference implementation in $UPRES_ORACLE; UPRES_ORACLE names its folder"
         return
@@ -58,7 +62,7 @@ find_pytorch() {
         skip PyTorch "$python lacks what $UPRES_ORACLE/requirements.txt names"
         return
     fi
-    PYTORCH=(-- "$python" "$BENCH/pytorch_peer.py")
+    PYTHON=$python
 }
 
 make_venv() {
@@ -114,22 +118,37 @@ find_celery() {
     CELERY=(--celery "$home/bin/python" "$BENCH/celery/peer.py" ';')
 }
 
+# random_model SIZE: neither speed nor parity depends on what a network has learnt.
+random_model() {
+    local model=$OUT/models/$1
+    [[ -f $model/upres-model.json ]] || "$PROGRAMS/upres" models random --size "$1" -o "$model" >/dev/null
+}
+
 # bench_engine SIZE OPTION...
 bench_engine() {
     local size=$1 model=$OUT/models/$1
     shift
-    # Random weights: speed does not depend on what a network has learnt.
-    [[ -f $model/upres-model.json ]] || "$PROGRAMS/upres" models random --size "$size" -o "$model" >/dev/null
+    random_model "$size"
     "$PROGRAMS/upres-bench" engine --model "$model" --timesteps "${UPRES_BENCH_TIMESTEPS:-200}" \
         --threads "${UPRES_BENCH_THREADS:-$(nproc)}" --out "$OUT/engine-$size.json" "$@" "${PYTORCH[@]}"
 }
 
 engine() {
-    local PYTORCH
-    find_pytorch
+    local PYTHON PYTORCH=()
+    find_python
+    [[ -z $PYTHON ]] || PYTORCH=(-- "$PYTHON" "$BENCH/pytorch_peer.py")
     bench_engine tiny
     bench_engine quarter
     [[ ${UPRES_BENCH_SIZE:-} != full ]] || bench_engine full --turns 1 --rounds 1
+}
+
+parity() {
+    local PYTHON
+    find_python
+    [[ -n $PYTHON ]] || return 0
+    build --package upres
+    random_model full
+    "$PYTHON" "$BENCH/parity.py" "$PROGRAMS/upres" "$OUT/models/full" "$OUT/parity"
 }
 
 queue() {
@@ -153,7 +172,7 @@ soak() {
 
 for part in "$@"; do
     case $part in
-        engine | queue | load | soak) ;;
+        engine | queue | load | soak | parity) ;;
         -h | --help) usage; exit 0 ;;
         *) usage >&2; exit 2 ;;
     esac
@@ -161,7 +180,7 @@ done
 need_cargo
 mkdir -p -- "$OUT"
 warn_if_busy
-build
+[[ $* == parity ]] || build_all
 (($#)) || set -- engine queue
 for part in "$@"; do "$part"; done
-say "the numbers: $OUT/*.json"
+[[ $* == parity ]] || say "the numbers: $OUT/*.json"

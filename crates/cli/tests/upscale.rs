@@ -166,6 +166,38 @@ fn an_overlap_that_cannot_be_is_wrong_usage() {
 }
 
 #[test]
+fn guidance_changes_the_picture_and_below_one_it_is_wrong_usage() {
+    let folder = workplace();
+    picture(folder.path(), "in.png");
+    let run = |scale: &str| {
+        let flags = [
+            "in.png",
+            "-o",
+            "out.png",
+            "--overwrite",
+            "--guidance",
+            scale,
+        ];
+        let done = upscale(folder.path(), &flags);
+        (
+            done.status.code(),
+            fs::read(folder.path().join("out.png")).ok(),
+            done,
+        )
+    };
+    let (refused, none, done) = run("0.5");
+    assert_eq!((refused, none), (Some(2), None), "{}", stderr(&done));
+    assert!(
+        stderr(&done).contains("use 1 for none"),
+        "{}",
+        stderr(&done)
+    );
+    let (plain, guided) = (run("1").1, run("3").1);
+    assert!(plain.is_some() && guided.is_some());
+    assert_ne!(plain, guided);
+}
+
+#[test]
 fn one_bad_file_does_not_stop_the_others() {
     let folder = workplace();
     let input = folder.path().join("in");

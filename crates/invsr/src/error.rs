@@ -181,6 +181,14 @@ pub enum UpscaleError {
     /// The sink could not take rows.
     #[error("hand over finished rows")]
     Sink(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// Guidance that is no number, or that would pull towards the negative prompt.
+    #[error("guidance is {0}: use 1 for none, or a number above")]
+    Guidance(f64),
+    /// Guidance needs the negative prompt, and the model folder holds none.
+    #[error(
+        "the model has no negative prompt, which guidance needs: `upres models import` stores one"
+    )]
+    NoNegativePrompt,
     /// The injected noise was made for another run.
     #[error("injected noise does not fit this run")]
     Noise(#[source] NoiseError),
@@ -263,6 +271,8 @@ impl UpscaleError {
             | Self::EmptyTileBatch
             | Self::ImageSize { .. }
             | Self::FirstRow { .. }
+            | Self::Guidance(_)
+            | Self::NoNegativePrompt
             | Self::Noise(_) => Fault::Input,
             Self::OutOfMemory { .. } | Self::Observer { .. } => Fault::Moment,
             Self::DeviceLost { .. } => Fault::Device,

@@ -10,6 +10,9 @@
 //! pixels = VAE decoder of latent / scaling
 //! ```
 //!
+//! With guidance `s` above 1 the UNet runs twice, and `negative + s * (positive - negative)` of what
+//! it says for the two prompts takes its place.
+//!
 //! Source: arXiv 2412.09013, section 3; the colour fixes are those of its predecessors.
 
 use std::path::Path;
@@ -22,7 +25,7 @@ use crate::device::{DeviceSpec, Dtype};
 use crate::error::{LoadError, UpscaleError};
 use crate::manifest::ModelInfo;
 use crate::noise_predictor::NoisePredictor;
-use crate::prompt;
+use crate::prompt::{self, Encoded};
 use crate::rows::{RowSink, RowSource};
 use crate::run::Run;
 use crate::scheduler::NoiseTable;
@@ -43,10 +46,17 @@ pub struct InvSr {
     predictor: NoisePredictor,
     vae: Vae,
     unet: Unet,
-    prompt: Tensor,
-    prompted: Vec<Prompted>,
+    positive: Prompt,
+    negative: Option<Prompt>,
     noise_table: NoiseTable,
     grid: Grid,
+}
+
+/// An encoded prompt, and what the UNet's attentions make of it.
+#[derive(Debug)]
+struct Prompt {
+    encoded: Tensor,
+    read: Vec<Prompted>,
 }
 
 /// How pixels and latents relate.
@@ -82,15 +92,19 @@ impl InvSr {
         let predictor = PredictorConfig::read(dir)?;
         let scheduler = SchedulerConfig::read(dir)?;
         let grid = grid(&vae, &unet, &predictor)?;
-        let prompt = prompt::read(dir, unet.cross_attention_dim, &device)?;
+        let Encoded { positive, negative } = prompt::read(dir, unet.cross_attention_dim, &device)?;
         let weights = |network: &str| Weights::open(&dir.join(network), &device, dtype);
         let predictor = NoisePredictor::load(&weights("noise_predictor")?.root(), &predictor)?;
         let vae = Vae::load(&weights("vae")?.root(), &vae)?;
         let unet = Unet::load(&weights("unet")?.root(), &unet)?;
-        let prompted = prompt
-            .to_dtype(dtype)
-            .and_then(|prompt| unet.read_prompt(&prompt))
-            .map_err(LoadError::Prepare)?;
+        let read = |encoded: Tensor| {
+            let read = encoded
+                .to_dtype(dtype)
+                .and_then(|prompt| unet.read_prompt(&prompt))
+                .map_err(LoadError::Prepare)?;
+            Ok(Prompt { encoded, read })
+        };
+        let (positive, negative) = (read(positive)?, negative.map(read).transpose()?);
         let info = ModelInfo::read(dir, grid.cells.tile_multiple_px())?;
         tracing::debug!(model = info.name, trained = info.trained, "model loaded");
         Ok(Self {
@@ -100,8 +114,8 @@ impl InvSr {
             predictor,
             vae,
             unet,
-            prompt,
-            prompted,
+            positive,
+            negative,
             noise_table: NoiseTable::new(&scheduler),
             grid,
         })
@@ -114,6 +128,12 @@ impl InvSr {
 
     fn tiling(&self, width: u32, height: u32, options: &Options) -> Result<Tiling, UpscaleError> {
         let tiling = Tiling::new(width, height, options, self.grid.cells)?;
+        if !options.guidance.is_finite() || options.guidance < 1.0 {
+            return Err(UpscaleError::Guidance(options.guidance));
+        }
+        if options.is_guided() && self.negative.is_none() {
+            return Err(UpscaleError::NoNegativePrompt);
+        }
         if let Some(noise) = &options.noise {
             let latent = self.grid.latent(tiling.tile);
             noise
@@ -147,12 +167,24 @@ impl InvSr {
         latent: &Tensor,
         timestep: u32,
         sigma: f64,
+        guidance: f64,
     ) -> candle_core::Result<Tensor> {
         let input = (latent / (sigma * sigma + 1.0).sqrt())?.to_dtype(self.dtype)?;
         let timesteps = self.timesteps(timestep, latent.dim(0)?)?;
-        self.unet
-            .forward(&input, &timesteps, &self.prompted)?
-            .to_dtype(DType::F32)
+        let seen = |prompt: &Prompt| {
+            self.unet
+                .forward(&input, &timesteps, &prompt.read)?
+                .to_dtype(DType::F32)
+        };
+        let positive = seen(&self.positive)?;
+        match &self.negative {
+            // One after the other: both at once would take the memory of twice the tiles.
+            Some(negative) if guidance > 1.0 => {
+                let negative = seen(negative)?;
+                &negative + ((positive - &negative)? * guidance)?
+            }
+            _ => Ok(positive),
+        }
     }
 
     /// `[B, C, h, w]` to `[B, 3, 4p, 4p]` around `[-1, 1]`, in `f32` and main memory.
@@ -177,8 +209,14 @@ impl InvSr {
         &self.noise_table
     }
 
-    pub(crate) fn prompt(&self) -> &Tensor {
-        &self.prompt
+    /// The encoded prompt, `[1, L, D]`.
+    pub(crate) fn positive_prompt(&self) -> &Tensor {
+        &self.positive.encoded
+    }
+
+    /// The same for what the result should not be, if the model has it.
+    pub(crate) fn negative_prompt(&self) -> Option<&Tensor> {
+        self.negative.as_ref().map(|prompt| &prompt.encoded)
     }
 
     fn centred(&self, pixels: &Tensor) -> candle_core::Result<Tensor> {

@@ -58,7 +58,12 @@ impl EnlargeTiles for Run<'_> {
         let failed = |source| UpscaleError::from_candle("sampler", batch.first, source);
         let levels = Tensor::new(&*sigmas, &Device::Cpu).and_then(|s| s.to_dtype(DType::F32));
         watch.keep_once("sigmas", &levels.map_err(failed)?)?;
-        watch.keep_once("prompt_embeds", model.prompt())?;
+        watch.keep_once("prompt_embeds", model.positive_prompt())?;
+        if let Some(negative) = model.negative_prompt()
+            && self.options.is_guided()
+        {
+            watch.keep_once("negative_embeds", negative)?;
+        }
         watch.keep("lr_tiles", tiles)?;
 
         let (mean, deviation) = stage(PREDICTOR, batch, watch, || {
@@ -96,7 +101,7 @@ impl EnlargeTiles for Run<'_> {
         watch.keep("start_latent", &latent)?;
         for (k, timestep) in timesteps.iter().enumerate() {
             let direction = stage(UNET, batch, watch, || {
-                model.denoise(&latent, *timestep, sigmas[k])
+                model.denoise(&latent, *timestep, sigmas[k], self.options.guidance)
             })?;
             let step = (&direction * (sigmas[k + 1] - sigmas[k])).map_err(failed)?;
             latent = (latent + step).map_err(failed)?;

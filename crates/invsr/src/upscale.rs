@@ -135,12 +135,17 @@ pub struct Options {
     pub tile_batch: usize,
     /// What brings the input's colours back.
     pub color_fix: ColorFix,
+    /// How far each step goes from what the negative prompt suggests towards what the prompt does,
+    /// and beyond: 1 is the prompt alone, as the method was published. More takes a second pass of
+    /// the UNet each step.
+    pub guidance: f64,
     /// Noise to use instead of the seed's.
     pub noise: Option<InjectedNoise>,
 }
 
 impl Default for Options {
-    /// One step from timestep 200, seed 12345, tiles of 128 px four at a time, the wavelet fix.
+    /// One step from timestep 200, seed 12345, tiles of 128 px four at a time, the wavelet fix, no
+    /// guidance.
     fn default() -> Self {
         Self {
             schedule: Schedule::default(),
@@ -149,12 +154,18 @@ impl Default for Options {
             overlap_px: None,
             tile_batch: 4,
             color_fix: ColorFix::default(),
+            guidance: 1.0,
             noise: None,
         }
     }
 }
 
 impl Options {
+    /// Whether the negative prompt has a say.
+    pub(crate) fn is_guided(&self) -> bool {
+        self.guidance > 1.0
+    }
+
     /// The overlap in force, in input pixels.
     pub(crate) fn overlap(&self) -> u32 {
         self.overlap_px
@@ -209,10 +220,10 @@ pub trait Observer {
     /// Takes a stage's output, once for the whole image; only if [`Observer::wants_tensors`].
     ///
     /// With `T` tiles in raster order, tile side `p`, latents `[C, h, w]` and result `H` by `W`:
-    /// `prompt_embeds` `[1, L, D]`; `sigmas` `[S + 1]`; `lr_tiles` `[T, 3, p, p]`; `noise_mean`,
+    /// `prompt_embeds` and, with guidance, `negative_embeds` `[1, L, D]`; `sigmas` `[S + 1]`; `lr_tiles` `[T, 3, p, p]`; `noise_mean`,
     /// `noise_std`, `predictor_eps`, `noise`, `lr_latent_mean`, `lr_latent_std`, `vae_eps`,
-    /// `lr_latent`, `start_latent`, `unet_K` and `latent_K` for step `K` from 0, all
-    /// `[T, C, h, w]`; `decoded_tiles` `[T, 3, 4p, 4p]` in `[-1, 1]` before the clamp; `image_raw`
+    /// `lr_latent`, `start_latent`, `unet_K` (guided) and `latent_K` for step `K` from 0,
+    /// all `[T, C, h, w]`; `decoded_tiles` `[T, 3, 4p, 4p]` in `[-1, 1]` before the clamp; `image_raw`
     /// `[1, 3, H, W]` before and `image` after the colour fix. All `f32`, in main memory.
     ///
     /// # Errors

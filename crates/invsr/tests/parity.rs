@@ -27,6 +27,7 @@ struct Case {
     timesteps: Vec<u32>,
     tile: u32,
     fixes: Vec<String>,
+    guidance: Option<f64>,
     digests: BTreeMap<String, String>,
 }
 
@@ -94,6 +95,7 @@ fn check(name: &str) {
         overlap_px: Some(case.tile / 2),
         tile_batch: 2,
         color_fix: ColorFix::None,
+        guidance: case.guidance.unwrap_or(1.0),
         noise: Some(InjectedNoise::new(predictor, vae).unwrap()),
         ..Options::default()
     };
@@ -159,6 +161,11 @@ fn tiny_one_step_reflected_one_way_and_tiled_the_other() {
 #[test]
 fn tiny_one_step_on_a_larger_tile() {
     check("tiny-large-tile");
+}
+
+#[test]
+fn tiny_two_guided_steps() {
+    check("tiny-two-guided-steps");
 }
 
 #[test]

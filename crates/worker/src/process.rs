@@ -416,7 +416,7 @@ fn options(spec: &UpscaleSpec, tile_batch: usize) -> Result<Options, ProcessErro
             ColorFix::Adain => invsr::ColorFix::AdaIn,
             ColorFix::Ycbcr => invsr::ColorFix::YCbCr,
         },
-        noise: None,
+        ..Options::default()
     })
 }
 

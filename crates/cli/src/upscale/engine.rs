@@ -43,7 +43,7 @@ impl Engine {
     ///
     /// # Errors
     /// The noise or the model cannot be read, the device is not there, the dump folder cannot be
-    /// made, or tile side or overlap do not suit the model.
+    /// made, or tile side, overlap or guidance do not suit the model.
     pub fn load(args: &UpscaleArgs, model: &Path, reporter: Reporter) -> anyhow::Result<Self> {
         let options = options(args)?;
         let dump = match &args.dump {
@@ -66,8 +66,12 @@ impl Engine {
             noise: None,
             ..options.clone()
         };
-        if let (Some(_), Err(error)) = (args.overlap, loaded.plan(1, 1, &any_size)) {
-            anyhow::bail!("--overlap: {error}");
+        match loaded.plan(1, 1, &any_size) {
+            Err(error @ (UpscaleError::Guidance(_) | UpscaleError::NoNegativePrompt)) => {
+                anyhow::bail!("--guidance: {error}");
+            }
+            Err(error) if args.overlap.is_some() => anyhow::bail!("--overlap: {error}"),
+            _ => {}
         }
         if !loaded.info().trained {
             reporter.say(&format!(
@@ -146,6 +150,7 @@ fn options(args: &UpscaleArgs) -> anyhow::Result<Options> {
             spec::ColorFix::Adain => ColorFix::AdaIn,
             spec::ColorFix::Ycbcr => ColorFix::YCbCr,
         },
+        guidance: args.guidance,
         noise,
     })
 }
