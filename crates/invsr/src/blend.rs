@@ -150,7 +150,8 @@ impl<'a> Blender<'a> {
                 let values = line.iter_mut().skip(channel).step_by(3);
                 let sums = plane[left..].iter().zip(&self.column_totals[left..]);
                 for (value, (sum, column_total)) in values.zip(sums) {
-                    *value = narrowed(f64::from(*sum) / (row_total * column_total));
+                    // White must not come out a rounding error whiter.
+                    *value = narrowed(f64::from(*sum) / (row_total * column_total)).min(1.0);
                 }
             }
         });
