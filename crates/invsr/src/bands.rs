@@ -76,76 +76,26 @@ impl<'a> Bands<'a> {
         sink: &'a mut dyn RowSink,
         observer: &'a mut dyn Observer,
     ) -> Result<Self, UpscaleError> {
-        let size = Size {
-            stride: 3 * SCALE * tiling.columns.length,
-            height: SCALE * tiling.rows.length,
+        let place = match start {
+            Start::Row(row) => Place::at(row, tiling, options)?,
+            Start::HandOver(left) => Place::of(*left, tiling, options)?,
         };
-        let first_row = match start {
-            Start::Row(row) => row,
-            Start::HandOver(left) => {
-                return Self::go_on(tiling, options, source, *left, sink, observer);
-            }
-        };
-        let wanted = first_row as usize;
-        if wanted >= size.height {
-            let rows = u32::try_from(size.height).unwrap_or(u32::MAX);
-            return Err(UpscaleError::FirstRow { first_row, rows });
-        }
-        let next_row = options.color_fix.first_row_needed(wanted);
-        let first_tile_row = tiling
-            .rows
-            .first_tile_over(tiling.rows.before + next_row / SCALE);
-        let first_tile = first_tile_row * tiling.columns.tiles();
         Ok(Self {
             input: Input::new(source),
             reference: Reference::new(tiling.columns.length, tiling.rows.length),
-            blender: Blender::new(tiling, first_tile_row),
-            first_tile,
-            next_tile: first_tile,
-            fixer: Fixer::new(options.color_fix, size, wanted),
-            output: Output {
-                sink,
-                stride: size.stride,
-                first_row: wanted,
-                next_row: if next_row == 0 { 0 } else { wanted },
-                waited: Duration::ZERO,
-            },
-            watch: Watch::new(observer, tiling.len()),
-            next_row,
-            tiling,
-            options,
-        })
-    }
-
-    fn go_on(
-        tiling: &'a Tiling,
-        options: &'a Options,
-        source: &'a mut dyn RowSource,
-        left: HandOver,
-        sink: &'a mut dyn RowSink,
-        observer: &'a mut dyn Observer,
-    ) -> Result<Self, UpscaleError> {
-        let belongs = left.belongs_to == BelongsTo::new(tiling, options);
-        if !belongs || left.next_tile >= tiling.len() {
-            return Err(UpscaleError::HandOver);
-        }
-        let tile_row = tiling.row_of(left.next_tile);
-        Ok(Self {
-            input: Input::new(source),
-            reference: Reference::new(tiling.columns.length, tiling.rows.length),
-            blender: Blender::resume(tiling, tile_row, left.sums).ok_or(UpscaleError::HandOver)?,
-            first_tile: left.next_tile,
-            next_tile: left.next_tile,
-            fixer: left.fixer,
+            blender: place.blender,
+            first_tile: place.tile,
+            next_tile: place.tile,
+            fixer: place.fixer,
             output: Output {
                 sink,
                 stride: 3 * SCALE * tiling.columns.length,
-                first_row: left.wanted,
-                next_row: left.next_fixed,
+                first_row: place.wanted,
+                next_row: place.next_fixed,
                 waited: Duration::ZERO,
             },
             watch: Watch::new(observer, tiling.len()),
-            next_row: left.next_row,
+            next_row: place.next_row,
             tiling,
             options,
         })
@@ -276,6 +226,62 @@ impl<'a> Bands<'a> {
         let waited = self.output.waited - waited;
         self.watch.timings.color_fix += started.elapsed().saturating_sub(waited);
         Ok(())
+    }
+}
+
+/// Where a run begins, and what it knows there.
+struct Place<'a> {
+    tile: usize,
+    blender: Blender<'a>,
+    fixer: Fixer,
+    /// The first row that the sink wants.
+    wanted: usize,
+    /// The row that comes next out of the fix.
+    next_fixed: usize,
+    /// The row to be blended next.
+    next_row: usize,
+}
+
+impl<'a> Place<'a> {
+    /// The first row of tiles that shows in a row of the result.
+    fn at(first_row: u32, tiling: &'a Tiling, options: &Options) -> Result<Self, UpscaleError> {
+        let size = Size {
+            stride: 3 * SCALE * tiling.columns.length,
+            height: SCALE * tiling.rows.length,
+        };
+        let wanted = first_row as usize;
+        if wanted >= size.height {
+            let rows = u32::try_from(size.height).unwrap_or(u32::MAX);
+            return Err(UpscaleError::FirstRow { first_row, rows });
+        }
+        let next_row = options.color_fix.first_row_needed(wanted);
+        let padded = tiling.rows.before + next_row / SCALE;
+        let tile_row = tiling.rows.first_tile_over(padded);
+        Ok(Self {
+            tile: tile_row * tiling.columns.tiles(),
+            blender: Blender::new(tiling, tile_row),
+            fixer: Fixer::new(options.color_fix, size, wanted),
+            wanted,
+            next_fixed: if next_row == 0 { 0 } else { wanted },
+            next_row,
+        })
+    }
+
+    /// Where another run was suspended.
+    fn of(left: HandOver, tiling: &'a Tiling, options: &Options) -> Result<Self, UpscaleError> {
+        let belongs = left.belongs_to == BelongsTo::new(tiling, options);
+        if !belongs || left.next_tile >= tiling.len() {
+            return Err(UpscaleError::HandOver);
+        }
+        let tile_row = tiling.row_of(left.next_tile);
+        Ok(Self {
+            tile: left.next_tile,
+            blender: Blender::resume(tiling, tile_row, left.sums).ok_or(UpscaleError::HandOver)?,
+            fixer: left.fixer,
+            wanted: left.wanted,
+            next_fixed: left.next_fixed,
+            next_row: left.next_row,
+        })
     }
 }
 

@@ -211,3 +211,40 @@ fn a_fix_that_does_not_stream_is_never_suspended() {
     );
     assert!(matches!(stopped, Err(UpscaleError::Cancelled)));
 }
+
+/// In the middle of a row of tiles of 128 px, where most is held.
+#[test]
+fn what_is_left_grows_with_the_width_alone() {
+    let size = |width, height| {
+        let image = picture(width, height);
+        let mut rows = Rows {
+            stride: 12 * width as usize,
+            bits: Vec::new(),
+        };
+        let options = Options {
+            tile_batch: 1,
+            ..Options::default()
+        };
+        let tiles_a_row = Identity.plan(width, 128, &options).unwrap().tiles;
+        let mut observer = After {
+            questions: 3 * tiles_a_row - 1,
+            at_once: false,
+        };
+        let mut source = ImageRows::new(&image);
+        let stopped = Identity.upscale_rows(
+            &mut source,
+            Start::Row(0),
+            &options,
+            &mut rows,
+            &mut observer,
+        );
+        match stopped {
+            Err(UpscaleError::Suspended(left)) => left.to_bytes().len(),
+            other => panic!("{other:?}"),
+        }
+    };
+    let (low, high) = (size(416, 416), size(416, 608));
+    assert_eq!(low, high);
+    assert!(low < 35_000 * 416, "{} bytes a pixel", low / 416);
+    assert!(low > 20_000 * 416, "{} bytes a pixel", low / 416);
+}
