@@ -80,11 +80,7 @@ fn nothing_is_fetched_before_the_licences_are_accepted() {
 #[test]
 fn a_connection_that_breaks_is_taken_up_where_it_broke() {
     let scene = Scene::set();
-    scene
-        .hub
-        .state()
-        .cuts
-        .insert(UNET.to_owned(), Cut::Drop(100_000));
+    scene.cut(Cut::Drop(100_000));
     assert_done(&scene.pull());
     let transfers = scene.transfers(UNET);
     assert_eq!(transfers.len(), 2);
@@ -123,11 +119,7 @@ fn a_server_without_ranges_is_asked_for_the_whole_again() {
 #[test]
 fn a_killed_run_is_gone_on_with_and_whole_files_are_not_fetched_again() {
     let scene = Scene::set();
-    scene
-        .hub
-        .state()
-        .cuts
-        .insert(UNET.to_owned(), Cut::Hold(100_000));
+    scene.cut(Cut::Hold(100_000));
     scene.pull_until_it_is_killed();
     assert!(!scene.path("pulled").exists());
     let part = scene.path(PART);
@@ -148,11 +140,7 @@ fn a_killed_run_is_gone_on_with_and_whole_files_are_not_fetched_again() {
 fn a_part_of_other_bytes_is_not_gone_on_with() {
     // Damaged on the disk: shows in the digest, and the file is fetched whole.
     let scene = Scene::set();
-    scene
-        .hub
-        .state()
-        .cuts
-        .insert(UNET.to_owned(), Cut::Hold(100_000));
+    scene.cut(Cut::Hold(100_000));
     scene.pull_until_it_is_killed();
     let part = scene.path(PART);
     let kept = fs::metadata(&part).unwrap().len();
@@ -163,11 +151,7 @@ fn a_part_of_other_bytes_is_not_gone_on_with() {
 
     // Changed on the hub: shows in the hub's digest, and nothing is asked of the old one.
     let scene = Scene::set();
-    scene
-        .hub
-        .state()
-        .cuts
-        .insert(UNET.to_owned(), Cut::Hold(100_000));
+    scene.cut(Cut::Hold(100_000));
     scene.pull_until_it_is_killed();
     let mut changed = scene.hub.content(UNET);
     let last = changed.len() - 1;
@@ -262,11 +246,7 @@ fn what_the_hub_does_not_have_is_named() {
 #[test]
 fn an_interrupted_run_says_what_it_keeps() {
     let scene = Scene::set();
-    scene
-        .hub
-        .state()
-        .cuts
-        .insert(UNET.to_owned(), Cut::Hold(100_000));
+    scene.cut(Cut::Hold(100_000));
     let run = scene.pull_command().stderr(Stdio::piped()).spawn().unwrap();
     scene.hub.wait_until_it_holds();
     let interrupt = Command::new("kill")

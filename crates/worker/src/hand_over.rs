@@ -8,7 +8,7 @@ use invsr::{HandOver, Start};
 use upres_common::lease::HandedOver;
 use upres_common::objects::{ObjectError, ObjectStore, sha256_hex};
 
-/// More than the engine keeps for the widest picture that is accepted.
+/// Of wider pictures (some 100,000 px) nothing is left: they go on behind their parts.
 const MAX_BYTES: u64 = 4 << 30;
 
 /// `None` for a format that is written in one go.

@@ -11,6 +11,7 @@ pub mod config;
 mod coordinator;
 mod digest;
 pub mod engine;
+mod failure;
 mod hand_over;
 mod lease;
 mod process;

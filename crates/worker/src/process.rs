@@ -6,17 +6,18 @@ use std::fs::File;
 use std::io::Seek as _;
 use std::time::{Duration, Instant};
 
-use imaging::{DecodeError, EncodeError, EncodeOptions, Format, Limits, Reader, Writer};
-use invsr::{Fault, HandOver, Options, Schedule, Spent, Start, Timings, UpscaleError};
+use imaging::{DecodeError, EncodeOptions, Format, Limits, Reader, Writer};
+use invsr::{HandOver, Options, Schedule, Spent, Start, Timings, UpscaleError};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
+use upres_common::job::UpscaleSpec;
 use upres_common::job::spec::{ColorFix, OutputFormat};
 use upres_common::job::view::Progress;
-use upres_common::job::{ErrorType, JobError, UpscaleSpec};
 use upres_common::lease::{Lease, Outcome};
-use upres_common::objects::{ObjectError, ObjectStore, ObjectUri};
+use upres_common::objects::{ObjectStore, ObjectUri};
 
 use crate::engine::{Engine, EngineStopped, Request};
+use crate::failure::ProcessError;
 use crate::hand_over;
 use crate::lease::Held;
 use crate::rows::{Bands, FileRows};
@@ -50,96 +51,6 @@ impl Workshop {
             .and_then(|tiles| usize::try_from(tiles).ok());
         limit.map_or(self.tile_batch, |limit| self.tile_batch.min(limit))
     }
-}
-
-/// Why an attempt came to nothing.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum ProcessError {
-    #[error("fetch the input")]
-    Fetch(#[source] ObjectError),
-    #[error("decode the input")]
-    Decode(#[from] DecodeError),
-    #[error("the result does not fit its format")]
-    Format(#[source] EncodeError),
-    #[error("upscale")]
-    Upscale(#[from] UpscaleError),
-    #[error("write the result back")]
-    WriteBack(#[from] WriteBackError),
-    #[error("the lease holds what this program cannot read: {0}")]
-    Lease(String),
-    #[error(transparent)]
-    Engine(#[from] EngineStopped),
-}
-
-impl ProcessError {
-    /// What the coordinator is told. `None`: the work was stopped on purpose.
-    pub(crate) fn report(&self) -> Option<JobError> {
-        let (error_type, detail) = match self {
-            Self::Fetch(error) => (fetch_type(error), error.to_string()),
-            Self::Decode(error) => (decode_type(error), error.to_string()),
-            Self::Format(error) => (ErrorType::InputTooLarge, error.to_string()),
-            Self::Upscale(error) => (upscale_type(error)?, with_sources(error)),
-            Self::WriteBack(WriteBackError::Upload(ObjectError::Forbidden(_))) => (
-                ErrorType::OutputForbidden,
-                "the object store refuses the worker to write under the output's address"
-                    .to_owned(),
-            ),
-            Self::WriteBack(WriteBackError::Upload(error)) => {
-                (ErrorType::Storage, error.to_string())
-            }
-            Self::WriteBack(error) => (ErrorType::Engine, with_sources(error)),
-            Self::Lease(detail) => (ErrorType::InputUnsupported, detail.clone()),
-            Self::Engine(error) => (ErrorType::DeviceLost, error.to_string()),
-        };
-        Some(JobError::new(error_type, detail))
-    }
-
-    /// Whether this process can do no further work.
-    pub(crate) fn is_device_lost(&self) -> bool {
-        match self {
-            Self::Engine(_) => true,
-            Self::Upscale(error) => matches!(error.fault(), Fault::Device),
-            _ => false,
-        }
-    }
-}
-
-fn fetch_type(error: &ObjectError) -> ErrorType {
-    match error {
-        ObjectError::NotFound(_) => ErrorType::InputNotFound,
-        ObjectError::Forbidden(_) => ErrorType::InputForbidden,
-        ObjectError::TooLarge { .. } => ErrorType::InputTooLarge,
-        ObjectError::Unavailable { .. } => ErrorType::Storage,
-    }
-}
-
-fn decode_type(error: &DecodeError) -> ErrorType {
-    match error.reason() {
-        "storage" => ErrorType::Storage,
-        "too_large" => ErrorType::InputTooLarge,
-        "unsupported" => ErrorType::InputUnsupported,
-        _ => ErrorType::InputUnreadable,
-    }
-}
-
-fn upscale_type(error: &UpscaleError) -> Option<ErrorType> {
-    match error.fault() {
-        Fault::Input => Some(ErrorType::InputUnsupported),
-        Fault::Moment => Some(ErrorType::OutOfMemory),
-        Fault::Device => Some(ErrorType::DeviceLost),
-        Fault::Engine | Fault::Caller => Some(ErrorType::Engine),
-        Fault::Cancelled => None,
-    }
-}
-
-fn with_sources(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
 }
 
 /// Takes one held job from its input to an upload that waits to be published. Work that ended before may

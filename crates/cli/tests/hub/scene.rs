@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use candle_core::Device;
 
-use super::{Hub, Request};
+use super::{Cut, Hub, Request};
 use crate::base::{Inputs, checkpoint};
 
 pub const BASE: &str = "stabilityai/sd-turbo";
@@ -30,6 +30,11 @@ pub struct Scene {
 }
 
 impl Scene {
+    /// Breaks the next transfer of the UNet's weights.
+    pub fn cut(&self, cut: Cut) {
+        self.hub.state().cuts.insert(UNET.to_owned(), cut);
+    }
+
     pub fn set() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let inputs = Inputs::make(&folder.path().join("published"));
