@@ -47,7 +47,7 @@ def blemishes(a, b):
     flat = ((a - b).abs() - level).clamp_min(0) * (spread < 3 * level)
     tint_a, tint_b = (x - x.mean(1, keepdim=True) for x in (a, b))
     grey = (tint_b.abs().amax((1, 2, 3), keepdim=True) < 1e-3).float()
-    return worst(flat) + worst((tint_a - tint_b).abs() * grey)
+    return worst(flat) + 2 * worst((tint_a - tint_b).abs() * grey)
 
 
 def worst(x, count=64):
