@@ -196,13 +196,14 @@ def detail(model, pictures, loop_for, adversarial=0.03, texture=1.0):
         target = hr * 2 - 1
         with torch.no_grad(), half():
             start, _ = model.start(lr, schedule[0])
-            z = model.walk(start, schedule[:-2], until=schedule[-2])
+            learning = min(len(schedule) - 1, 3)
+            z = model.walk(start, schedule[:-learning], until=schedule[-learning]) if learning < len(schedule) else start
         with fixed(model.vae), half():
-            out = model.decode(model.walk(z, schedule[-2:]))
+            out = model.decode(model.walk(z, schedule[-learning:]))
         low, tint = reduced_l1(out, target), chroma_l1(out, target)
         pixels, fine, moved, disputed = charbonnier(out, target), texture_l1(out, target), changed(lr), 0.0
         # The longer the walk, the more detail is asked for.
-        loss = 0.7 * pixels + low + tint + texture * (len(schedule) - 1) / 2 * fine + 20 * moved
+        loss = 0.7 * pixels + low + tint + texture * ((len(schedule) - 1) / 2) ** 2 * fine + 20 * moved
         if adversarial:
             disputed, verdict = dispute(target, out)
             loss = loss + adversarial * min(1.0, loop.step / 100) * len(schedule) / 3 * verdict

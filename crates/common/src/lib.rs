@@ -5,6 +5,7 @@
 //! Refuses everything that only one program needs: SQL lives in the coordinator, pixels in `invsr`
 //! and `imaging`.
 
+pub mod batch;
 pub mod broker;
 pub mod config;
 pub mod job;

@@ -148,6 +148,7 @@ fn view(new: &NewJob, row: &Inserted) -> JobView {
     let job = new.job.clone();
     JobView {
         id: new.id,
+        batch: None,
         state: row.state.clone(),
         version: 1,
         attempt: 0,

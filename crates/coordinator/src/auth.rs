@@ -71,6 +71,18 @@ impl Caller {
         self.scopes.iter().any(|held| held == scope.as_str())
     }
 
+    /// Whether its jobs may read every object under this prefix.
+    #[must_use]
+    pub fn may_list(&self, prefix: &UriPrefix) -> bool {
+        self.read_prefixes.iter().any(|held| held.contains(prefix))
+    }
+
+    /// What its jobs may read, and where they may write.
+    #[must_use]
+    pub fn prefixes(&self) -> (&[UriPrefix], &[UriPrefix]) {
+        (&self.read_prefixes, &self.write_prefixes)
+    }
+
     /// Whether its jobs may read this object.
     #[must_use]
     pub fn may_read(&self, uri: &ObjectUri) -> bool {

@@ -9,6 +9,7 @@ use upres_common::job::{JobEvent, JobId, JobState};
 use upres_common::lease::{Beat, ClaimRequest, Lease, LeaseRef, ResumePoint, Verdict};
 
 use crate::store::attempts::{self, AttemptOutcome, Ended};
+use crate::store::batches::promised;
 use crate::store::jobs::{self, TransitionError, transition};
 use crate::store::{StoreError, in_seconds, leases, outbox};
 
@@ -91,11 +92,34 @@ pub async fn heartbeat(
 /// [`TransitionError::Refused`] when the job has not failed.
 pub async fn revive(pool: &PgPool, id: JobId) -> Result<(), TransitionError> {
     let mut tx = pool.begin().await?;
+    promised::reopen(&mut tx, &[id]).await?;
     transition(&mut tx, id, &JobEvent::Revived).await?;
-    jobs::forgive(&mut tx, id).await?;
+    jobs::forgive(&mut tx, &[id]).await?;
     outbox::insert(&mut tx, &[(id, 0.0)]).await?;
     tx.commit().await?;
     tracing::info!(job.id = %id, "failed job tried anew");
+    Ok(())
+}
+
+/// The same for many; those that have not failed stay as they are.
+///
+/// # Errors
+/// [`StoreError`]; nothing was changed then.
+pub async fn revive_all(conn: &mut PgConnection, ids: &[JobId]) -> Result<(), StoreError> {
+    let mut tx = conn.begin().await?;
+    promised::reopen(&mut tx, ids).await?;
+    let states = jobs::lock_all(&mut tx, ids).await?;
+    let revived: Vec<_> = states
+        .iter()
+        .filter_map(|(id, state)| Some((*id, state.apply(&JobEvent::Revived).ok()?)))
+        .collect();
+    jobs::save(&mut tx, &revived).await?;
+    let ids: Vec<_> = revived.iter().map(|(id, _)| *id).collect();
+    jobs::forgive(&mut tx, &ids).await?;
+    let waiting: Vec<_> = ids.iter().map(|id| (*id, 0.0)).collect();
+    outbox::insert(&mut tx, &waiting).await?;
+    tx.commit().await?;
+    tracing::info!(jobs = ids.len(), "failed jobs tried anew");
     Ok(())
 }
 
@@ -148,7 +172,7 @@ pub async fn cancel(pool: &PgPool, id: JobId) -> Result<Option<CancelledWork>, T
     if jobs::lock(&mut tx, id).await? == JobState::Cancelled {
         return Ok(None);
     }
-    let left = leases::upload(&mut tx, id).await?;
+    let left = leases::uploads(&mut tx, &[id.0]).await?.pop();
     transition(&mut tx, id, &JobEvent::Cancelled).await?;
     let ended = Ended::well(id, AttemptOutcome::Cancelled);
     attempts::end(&mut tx, &[ended]).await?;
@@ -157,6 +181,38 @@ pub async fn cancel(pool: &PgPool, id: JobId) -> Result<Option<CancelledWork>, T
     tracing::info!(job.id = %id, "job cancelled");
     metrics::counter!("upres_jobs_total", "outcome" => "cancelled").increment(1);
     Ok(left.map(|(output, upload_id)| CancelledWork { output, upload_id }))
+}
+
+/// The same for many; those that have ended, or whose result is being published, stay as they are.
+///
+/// # Errors
+/// [`StoreError`]; nothing was changed then.
+pub async fn cancel_all(
+    conn: &mut PgConnection,
+    ids: &[JobId],
+) -> Result<Vec<CancelledWork>, StoreError> {
+    let mut tx = conn.begin().await?;
+    let states = jobs::lock_all(&mut tx, ids).await?;
+    let cancelled: Vec<_> = states
+        .iter()
+        .filter_map(|(id, state)| Some((*id, state.apply(&JobEvent::Cancelled).ok()?)))
+        .collect();
+    let ids: Vec<_> = cancelled.iter().map(|(id, _)| id.0).collect();
+    let left = leases::uploads(&mut tx, &ids).await?;
+    jobs::save(&mut tx, &cancelled).await?;
+    let ended: Vec<_> = cancelled
+        .iter()
+        .map(|(id, _)| Ended::well(*id, AttemptOutcome::Cancelled))
+        .collect();
+    attempts::end(&mut tx, &ended).await?;
+    outbox::delete(&mut tx, &ids).await?;
+    tx.commit().await?;
+    tracing::info!(jobs = ids.len(), "jobs cancelled");
+    metrics::counter!("upres_jobs_total", "outcome" => "cancelled").increment(ids.len() as u64);
+    let works = left
+        .into_iter()
+        .map(|(output, upload_id)| CancelledWork { output, upload_id });
+    Ok(works.collect())
 }
 
 /// Whether the attempt of this lease already succeeded: its completion was answered, but the answer

@@ -5,10 +5,13 @@
 
 pub mod accept;
 pub mod api;
+pub mod appraise;
 pub mod auth;
+pub mod batch;
 pub mod cli;
 pub mod config;
 pub mod dispatch;
+mod explain;
 pub mod fail;
 pub mod group;
 pub mod janitor;

@@ -45,6 +45,13 @@ pub async fn price(
     Ok(Some(tile_steps(width, height, upscale)))
 }
 
+/// What the job costs by the length of its file, until somebody has read the header.
+#[must_use]
+pub fn estimated_cost(object_bytes: u64, upscale: &UpscaleSpec) -> u32 {
+    let (width, height) = estimate(object_bytes);
+    tile_steps(width, height, upscale)
+}
+
 /// The size, if a few reads beyond the first tell it.
 async fn look_further(
     objects: &ObjectStore,

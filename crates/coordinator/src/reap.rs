@@ -171,7 +171,7 @@ fn log(done: Result<(), StoreError>) {
 /// Returns the upload that was kept for the job and is to be aborted, and where it was to go.
 async fn expire(pool: &PgPool, id: JobId) -> Result<Option<(String, String)>, StoreError> {
     let mut tx = pool.begin().await?;
-    let kept = leases::upload(&mut tx, id).await?;
+    let kept = leases::uploads(&mut tx, &[id.0]).await?.pop();
     match transition(&mut tx, id, &JobEvent::Expired).await {
         Ok(_) => {
             outbox::delete(&mut tx, &[id.0]).await?;

@@ -12,6 +12,9 @@ use upres_common::lease::{Beat, ClaimRequest, Lease, Verdict};
 use upres_common::objects::ObjectStore;
 
 use crate::api::{self, App};
+use crate::appraise::Appraiser;
+use crate::batch::carry_out::Steward;
+use crate::batch::expand::Expander;
 use crate::config::Config;
 use crate::dispatch::Bell;
 use crate::group::Group;
@@ -61,7 +64,9 @@ pub(crate) async fn serve(config: Config) -> anyhow::Result<()> {
         config.janitor.clone(),
         stop.clone(),
     ));
+    start_batches(&tasks, &pool, &objects, &bell, &stop);
     let app = App {
+        figures: Arc::default(),
         accept: accept::group(&tasks, &pool, &bell),
         claims: group_claims(&tasks, &pool, config.lease.lease_ttl_secs),
         heartbeats: group_heartbeats(&tasks, &pool, config.lease.lease_ttl_secs),
@@ -96,6 +101,35 @@ pub(crate) async fn serve(config: Config) -> anyhow::Result<()> {
     let ended = tokio::time::timeout(GRACE, tasks.wait()).await;
     ended.unwrap_or_else(|_| tracing::warn!("some requests were cut off"));
     Ok(())
+}
+
+/// What turns batches into jobs and jobs into the ends of batches.
+fn start_batches(
+    tasks: &TaskTracker,
+    pool: &PgPool,
+    objects: &ObjectStore,
+    bell: &Arc<Bell>,
+    stop: &CancellationToken,
+) {
+    let (pool, objects, bell) = (pool.clone(), objects.clone(), Arc::clone(bell));
+    let expander = Expander {
+        pool: pool.clone(),
+        objects: objects.clone(),
+        bell: Arc::clone(&bell),
+    };
+    let appraiser = Appraiser {
+        pool: pool.clone(),
+        objects: objects.clone(),
+        bell: Arc::clone(&bell),
+    };
+    let steward = Steward {
+        pool,
+        objects,
+        bell,
+    };
+    tasks.spawn(expander.run(stop.clone()));
+    tasks.spawn(appraiser.run(stop.clone()));
+    tasks.spawn(steward.run(stop.clone()));
 }
 
 fn group_claims(

@@ -8,7 +8,8 @@
 //!       │ Expired         │ Cancelled, Expired          │ Cancelled                │ PublicationEnded
 //!       └───────▶ cancelled | expired ◀─────────────────┘                          ▼ back to running
 //! ```
-//! A failed job goes back to queued when its owner asks for it (`Revived`); the other ends are final.
+//! A job that waits is `Refused` to failed when it is seen beforehand that it cannot succeed: its output
+//! exists. A failed job goes back to queued when its owner asks for it (`Revived`); the other ends are final.
 //!
 //! `apply` is pure: times and tokens are arguments. Every event of an attempt carries its lease
 //! token, so that a superseded attempt changes nothing.
@@ -107,6 +108,8 @@ pub enum JobEvent {
     Expired,
     /// The owner wants a failed job tried anew.
     Revived,
+    /// It was seen before any worker took it that it cannot succeed.
+    Refused,
 }
 
 /// An event that the state does not allow.
@@ -135,6 +138,7 @@ impl JobState {
             }),
             (S::Scheduled | S::Queued, E::Cancelled) => Some(S::Cancelled),
             (S::Scheduled | S::Queued, E::Expired) => Some(S::Expired),
+            (S::Scheduled | S::Queued, E::Refused) => Some(S::Failed),
             (S::Failed, E::Revived) => Some(S::Queued),
             (
                 S::Running {
@@ -247,7 +251,9 @@ impl JobEvent {
             | Self::Retried { token }
             | Self::GivenUp { token }
             | Self::HandedBack { token } => Some(*token),
-            Self::Released | Self::Cancelled | Self::Expired | Self::Revived => None,
+            Self::Released | Self::Cancelled | Self::Expired | Self::Revived | Self::Refused => {
+                None
+            }
         }
     }
 
@@ -265,6 +271,7 @@ impl JobEvent {
             Self::Cancelled => "cancelled",
             Self::Expired => "expired",
             Self::Revived => "retried",
+            Self::Refused => "refused",
         }
     }
 }
@@ -314,6 +321,7 @@ mod tests {
             E::Cancelled,
             E::Expired,
             E::Revived,
+            E::Refused,
         ]
     }
 
@@ -321,18 +329,24 @@ mod tests {
     #[test]
     fn every_pair_of_state_and_event_does_what_the_table_says() {
         let table = [
-            // released claimed renewed begun ended completed retried givenup handedback cancelled expired revived
-            ("scheduled", "queued - - - - - - - - cancelled expired -"),
-            ("queued", "- running - - - - - - - cancelled expired -"),
+            // released claimed renewed begun ended completed retried givenup handedback cancelled expired revived refused
+            (
+                "scheduled",
+                "queued - - - - - - - - cancelled expired - failed",
+            ),
+            (
+                "queued",
+                "- running - - - - - - - cancelled expired - failed",
+            ),
             (
                 "running",
-                "- - running running - - queued failed queued cancelled - -",
+                "- - running running - - queued failed queued cancelled - - -",
             ),
-            ("running", "- - running - running succeeded - - - - - -"),
-            ("succeeded", "- - - - - - - - - - - -"),
-            ("failed", "- - - - - - - - - - - queued"),
-            ("cancelled", "- - - - - - - - - - - -"),
-            ("expired", "- - - - - - - - - - - -"),
+            ("running", "- - running - running succeeded - - - - - - -"),
+            ("succeeded", "- - - - - - - - - - - - -"),
+            ("failed", "- - - - - - - - - - - queued -"),
+            ("cancelled", "- - - - - - - - - - - - -"),
+            ("expired", "- - - - - - - - - - - - -"),
         ];
         for (state, (name, row)) in states().into_iter().zip(table) {
             assert_eq!(state.name(), name);

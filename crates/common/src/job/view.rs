@@ -9,6 +9,7 @@ use utoipa::ToSchema;
 use super::request::{Class, IfExists};
 use super::spec::UpscaleSpec;
 use super::{ErrorType, JobId};
+use crate::batch::BatchId;
 
 /// A job as the API shows it.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
@@ -17,6 +18,9 @@ pub struct JobView {
     pub id: JobId,
     /// `scheduled`, `queued`, `running`, `succeeded`, `failed`, `cancelled` or `expired`.
     pub state: String,
+    /// The batch it belongs to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub batch: Option<BatchId>,
     /// Grows with every change; also the `ETag`.
     pub version: i64,
     /// The number of the current or last attempt; 0 before the first.
@@ -118,6 +122,20 @@ pub struct AttemptView {
     pub ended_at: Option<DateTime<Utc>>,
     /// Why it failed.
     pub error: Option<ErrorView>,
+}
+
+/// Why a job is not running yet.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Explanation {
+    /// The job.
+    pub id: JobId,
+    /// Its state.
+    pub state: String,
+    /// A stable word: `running`, `ended`, `changing`, `cancelled`, `backoff`, `scheduled`, `paused`,
+    /// `listing`, `no_worker`, `unpriced` or `turn`.
+    pub reason: String,
+    /// One sentence for a person.
+    pub sentence: String,
 }
 
 /// A page of jobs.

@@ -89,6 +89,12 @@ impl UriPrefix {
         self.0 == "*" || uri.to_string().starts_with(&self.0)
     }
 
+    /// Whether this prefix covers whatever the other covers.
+    #[must_use]
+    pub fn contains(&self, other: &Self) -> bool {
+        self.0 == "*" || other.0.starts_with(&self.0)
+    }
+
     /// The prefix as it was given.
     #[must_use]
     pub fn as_str(&self) -> &str {
@@ -226,6 +232,17 @@ mod tests {
         assert!(prefix.covers(&"s3://masters/box-1/a.tif".parse().unwrap()));
         for other in ["s3://masters/box-12/a.tif", "s3://masters2/box-1/a.tif"] {
             assert!(!prefix.covers(&other.parse().unwrap()), "{other}");
+        }
+        for (other, contained) in [
+            ("s3://masters/box-1/a", true),
+            ("s3://masters/", false),
+            ("*", false),
+        ] {
+            assert_eq!(
+                prefix.contains(&other.parse().unwrap()),
+                contained,
+                "{other}"
+            );
         }
         assert!(
             "*".parse::<UriPrefix>()

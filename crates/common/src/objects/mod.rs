@@ -9,7 +9,7 @@ pub use address::{
     AddressError, ObjectUri, UriPrefix, hand_over_address, hand_over_folder, hand_over_job,
     upload_address,
 };
-pub use aside::Listed;
+pub use aside::{FoundObject, Listed, ObjectPage};
 pub use client::{
     Completion, Fetched, ObjectError, ObjectInfo, ObjectStore, OpenUpload, Ownership, S3Args,
     sha256_base64, sha256_hex,

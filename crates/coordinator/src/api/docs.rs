@@ -7,13 +7,15 @@ use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
 use utoipa::{Modify, OpenApi};
 
 use super::error::Problem;
-use super::{health, jobs, keys, leases, uploads};
+use super::{batches, health, jobs, keys, leases, uploads};
 
 #[derive(OpenApi)]
 #[openapi(
     info(title = "upres", description = "Bulk image super-resolution as a job queue."),
     paths(
-        jobs::submit, jobs::list, jobs::read, jobs::result, jobs::cancel, jobs::retry, uploads::create,
+        jobs::submit, jobs::list, jobs::read, jobs::result, jobs::cancel, jobs::retry, jobs::explain,
+        batches::submit, batches::list, batches::read, batches::change, batches::report, batches::pause,
+        batches::resume, batches::cancel, batches::retry_failed, uploads::create,
         keys::create, keys::list, keys::revoke, leases::claim, leases::heartbeat,
         leases::complete, leases::fail, leases::release, health::healthz, health::readyz,
         health::metrics
@@ -22,6 +24,7 @@ use super::{health, jobs, keys, leases, uploads};
     modifiers(&BearerKey),
     tags(
         (name = "jobs", description = "Submit images and follow them"),
+        (name = "batches", description = "Submit many images at once"),
         (name = "keys", description = "API keys"),
         (name = "leases", description = "The workers' own door"),
         (name = "operation", description = "For probes and dashboards")

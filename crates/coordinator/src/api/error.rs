@@ -126,7 +126,10 @@ impl ApiError {
                 (detail.to_owned(), vec![])
             }
             Self::Method => ("see /docs for what each address takes".to_owned(), vec![]),
-            Self::TooLarge => ("a request has at most 1 MiB".to_owned(), vec![]),
+            Self::TooLarge => (
+                "a request has at most 1 MiB, one with a batch 16 MiB".to_owned(),
+                vec![],
+            ),
             Self::Invalid(errors) => ("see `errors` for each field".to_owned(), errors),
             Self::Internal => (
                 "the fault is ours and was logged; trying again is safe".to_owned(),

@@ -9,7 +9,7 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use tokio::time::Instant;
 use upres_common::job::state::STATE_NAMES;
-use upres_common::job::view::{JobPage, JobView};
+use upres_common::job::view::{Explanation, JobPage, JobView};
 use upres_common::job::{JobId, JobRequest};
 
 use super::App;
@@ -19,7 +19,7 @@ use crate::auth::{Caller, Scope};
 use crate::store::listing::{self, Filter};
 use crate::store::{StoreError, within_patience};
 use crate::submit::{self, Submission, Submitted};
-use crate::{lease, publish};
+use crate::{explain, lease, publish};
 
 /// Longest `?wait=`.
 const MAX_WAIT: Duration = Duration::from_secs(60);
@@ -182,6 +182,7 @@ async fn wait_for_change(
 /// List jobs, newest first.
 #[utoipa::path(get, path = "/v1/jobs", tag = "jobs",
     params(("state" = Option<String>, Query, description = "Only this state"),
+        ("batch" = Option<String>, Query, description = "Only jobs of this batch"),
         ("label.NAME" = Option<String>, Query, description = "Only jobs whose label NAME has this value; may be repeated"),
         ("limit" = Option<i64>, Query, description = "1 to 500, 50 unless given"),
         ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before")),
@@ -222,6 +223,11 @@ fn page_request(query: Vec<(String, String)>) -> Result<(Filter, i64), ApiError>
                     "/state",
                     format!("no such state; there are {known}"),
                 ));
+            }
+            "batch" => {
+                let batch = value.parse();
+                filter.batch =
+                    Some(batch.map_err(|_| ApiError::field("/batch", "this is no id of a batch"))?);
             }
             "cursor" => {
                 let before = value.parse();
@@ -286,6 +292,26 @@ pub async fn retry(
     within_patience(lease::revive(&app.pool, id)).await?;
     app.bell.work.notify_one();
     Ok((StatusCode::ACCEPTED, Json(find(&app, &caller, id).await?)))
+}
+
+/// Ask why a job is not running yet.
+#[utoipa::path(get, path = "/v1/jobs/{id}/explain", tag = "jobs",
+    params(("id" = String, Path, description = "The job's id")),
+    responses((status = 200, description = "The reason, as a word and as a sentence", body = Explanation),
+        (status = 404, body = Problem, description = "No such job")),
+    security(("key" = ["read"])))]
+pub async fn explain(
+    State(app): State<App>,
+    caller: Caller,
+    Path(id): Path<String>,
+) -> Result<Json<Explanation>, ApiError> {
+    require(&caller, Scope::Read)?;
+    let job = find(&app, &caller, job_id(&id)?).await?;
+    let explained = within_patience(async {
+        let mut conn = app.pool.acquire().await?;
+        explain::explain(&mut conn, &job).await
+    });
+    Ok(Json(explained.await?))
 }
 
 /// Fetch the result: a redirect to a link that works for an hour.

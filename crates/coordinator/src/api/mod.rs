@@ -1,5 +1,6 @@
 //! The HTTP edge: parse, call one function, render.
 
+mod batches;
 mod caller;
 mod docs;
 mod error;
@@ -26,6 +27,7 @@ use upres_common::lease::{Beat, ClaimRequest, Lease, Verdict};
 use upres_common::objects::{ObjectStore, UriPrefix};
 
 use crate::accept::Accept;
+use crate::batch::view::Figures;
 use crate::dispatch::Bell;
 use crate::fail::Failures;
 use crate::group::Group;
@@ -34,6 +36,8 @@ use crate::publish::Door;
 
 /// A request with a larger body is refused.
 const MAX_BODY_BYTES: usize = 1024 * 1024;
+/// A batch may hold ten thousand items.
+const MAX_BATCH_BYTES: usize = 16 * 1024 * 1024;
 /// Longer than a long poll, and than a publication that waits for the object store.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(300);
 
@@ -50,6 +54,8 @@ pub struct App {
     pub metrics: PrometheusHandle,
     /// Keys that were checked a moment ago.
     pub keys: Arc<KeyCache>,
+    /// What batches' jobs said a moment ago.
+    pub figures: Arc<Figures>,
     /// Accepts jobs, grouped.
     pub accept: Accept,
     /// Claims, grouped.
@@ -82,6 +88,22 @@ pub fn router(app: App) -> Router {
         .route("/v1/jobs/{id}/result", get(jobs::result))
         .route("/v1/jobs/{id}/cancel", post(jobs::cancel))
         .route("/v1/jobs/{id}/retry", post(jobs::retry))
+        .route("/v1/jobs/{id}/explain", get(jobs::explain))
+        .route(
+            "/v1/batches",
+            post(batches::submit)
+                .layer(DefaultBodyLimit::max(MAX_BATCH_BYTES))
+                .get(batches::list),
+        )
+        .route(
+            "/v1/batches/{id}",
+            get(batches::read).patch(batches::change),
+        )
+        .route("/v1/batches/{id}/report", get(batches::report))
+        .route("/v1/batches/{id}/pause", post(batches::pause))
+        .route("/v1/batches/{id}/resume", post(batches::resume))
+        .route("/v1/batches/{id}/cancel", post(batches::cancel))
+        .route("/v1/batches/{id}/retry-failed", post(batches::retry_failed))
         .route("/v1/uploads", post(uploads::create))
         .route("/v1/keys", post(keys::create).get(keys::list))
         .route("/v1/keys/{id}", delete(keys::revoke))

@@ -287,17 +287,18 @@ pub async fn record_resume(
     Ok(())
 }
 
-/// Holds nothing of the past against a job, before it is tried anew.
+/// Holds nothing of the past against jobs, before they are tried anew.
 ///
 /// # Errors
 /// [`StoreError::Database`].
-pub async fn forgive(conn: &mut PgConnection, id: JobId) -> Result<(), StoreError> {
+pub async fn forgive(conn: &mut PgConnection, ids: &[JobId]) -> Result<(), StoreError> {
+    let ids: Vec<Uuid> = ids.iter().map(|id| id.0).collect();
     sqlx::query!(
         r#"
         update jobs
         set failures = 0, forgiven_attempt = attempt, error = null, progress = null
-        where job_id = $1"#,
-        id.0
+        where job_id = any($1)"#,
+        &ids
     )
     .execute(conn)
     .await?;

@@ -99,6 +99,11 @@ async fn claimable(
         where job_id = any($1) and outbox.job_id = any($1)
             and state = 'queued' and due_at <= now()
             and (finish_by is null or finish_by > now())
+            and not exists (
+                select 1
+                from batches
+                where batches.batch_id = jobs.batch_id and (paused or cancelled_at is not null)
+            )
         for update of jobs skip locked"#,
         &ids,
         f64::from(ttl_secs),
@@ -174,19 +179,24 @@ pub async fn overdue(conn: &mut PgConnection, limit: i64) -> Result<Vec<JobId>, 
     Ok(ids.fetch_all(conn).await?.into_iter().map(JobId).collect())
 }
 
-/// The upload of the attempt that holds the job's lease, or that is kept for the next, and where it was
-/// to go.
+/// The uploads of the attempts that hold these jobs' leases, or that are kept for the next, and where they
+/// were to go.
 ///
 /// # Errors
 /// [`StoreError::Database`].
-pub async fn upload(
+pub async fn uploads(
     conn: &mut PgConnection,
-    id: JobId,
-) -> Result<Option<(String, String)>, StoreError> {
-    let row = sqlx::query!("select output, upload_id from jobs where job_id = $1", id.0)
-        .fetch_optional(conn)
-        .await?;
-    Ok(row.and_then(|row| Some((row.output, row.upload_id?))))
+    ids: &[Uuid],
+) -> Result<Vec<(String, String)>, StoreError> {
+    let rows = sqlx::query!(
+        r#"
+        select output, upload_id as "upload_id!"
+        from jobs
+        where job_id = any($1) and upload_id is not null"#,
+        ids,
+    );
+    let rows = rows.fetch_all(conn).await?.into_iter();
+    Ok(rows.map(|row| (row.output, row.upload_id)).collect())
 }
 
 /// Whether the job's attempt writes to this upload, or the next one will.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
 use sqlx::{PgConnection, Postgres, QueryBuilder, Row};
+use upres_common::batch::BatchId;
 use upres_common::job::view::{AttemptView, ErrorView, JobView};
 use upres_common::job::{Class, IfExists, JobError, JobId};
 use uuid::Uuid;
@@ -11,7 +12,7 @@ use uuid::Uuid;
 use super::{StoreError, from_json};
 
 /// Every column a [`JobView`] is made of.
-const COLUMNS: &str = "job_id, state, version, attempt, input, output, if_exists, upscale, class, \
+const COLUMNS: &str = "job_id, batch_id, state, version, attempt, input, output, if_exists, upscale, class, \
     priority, max_attempts, not_before, finish_by, labels, progress, cost, timings, result, error, \
     warnings, created_at, started_at, finished_at";
 
@@ -20,6 +21,8 @@ const COLUMNS: &str = "job_id, state, version, attempt, input, output, if_exists
 pub struct Filter {
     /// Only this state.
     pub state: Option<String>,
+    /// Only jobs of this batch.
+    pub batch: Option<BatchId>,
     /// Only jobs with all of these labels.
     pub labels: BTreeMap<String, String>,
     /// Only jobs submitted before this one.
@@ -108,6 +111,9 @@ pub async fn page(
             // Says nothing new, but leads the planner to the index of open jobs.
             query.push(" and finished_at is null");
         }
+    }
+    if let Some(batch) = filter.batch {
+        query.push(" and batch_id = ").push_bind(batch.0);
     }
     if !filter.labels.is_empty() {
         query
@@ -227,6 +233,7 @@ fn view(row: &sqlx::postgres::PgRow) -> Result<JobView, StoreError> {
     let if_exists: String = row.try_get("if_exists")?;
     Ok(JobView {
         id: JobId(id),
+        batch: row.try_get::<Option<Uuid>, _>("batch_id")?.map(BatchId),
         version: row.try_get("version")?,
         attempt: row.try_get("attempt")?,
         input: row.try_get("input")?,

@@ -2,6 +2,8 @@
 //! transaction spans a call over the network.
 
 pub mod attempts;
+pub mod batches;
+pub mod explain;
 pub mod idempotency;
 pub mod jobs;
 pub mod kept;
@@ -12,6 +14,7 @@ pub mod outbox;
 pub mod publications;
 pub mod retention;
 pub mod submissions;
+pub mod unpriced;
 
 use std::time::Duration;
 

@@ -9,6 +9,9 @@ use uuid::Uuid;
 
 use super::StoreError;
 
+/// In the place of a batch, for jobs that belong to none.
+const NO_BATCH: Uuid = Uuid::nil();
+
 /// How long a relay may take to publish what it took, before another may try.
 const TAKEN_SECS: f64 = 30.0;
 
@@ -21,13 +24,16 @@ pub async fn insert(conn: &mut PgConnection, waiting: &[(JobId, f64)]) -> Result
     let pauses: Vec<f64> = waiting.iter().map(|(_, pause)| *pause).collect();
     sqlx::query!(
         r#"
-        insert into outbox (job_id, attempt, class, priority, cost, traceparent, due_at)
-        select job_id, attempt + 1, class, priority, coalesce(cost, 0), traceparent,
-            now() + make_interval(secs => pause)
+        insert into outbox (job_id, attempt, class, tenant, batch_id, priority, place, cost, priced,
+            traceparent, due_at)
+        select job_id, attempt + 1, class, tenant, coalesce(batch_id, $3), priority,
+            place_in_line(coalesce(not_before, created_at), coalesce(cost, 0)), coalesce(cost, 0),
+            cost is not null, traceparent, now() + make_interval(secs => pause)
         from jobs
         join unnest($1::uuid[], $2::float8[]) as waiting (job_id, pause) using (job_id)"#,
         &ids,
         &pauses,
+        NO_BATCH,
     )
     .execute(conn)
     .await?;
@@ -108,9 +114,12 @@ impl TakenRow {
     }
 }
 
-/// Takes up to `limit` due rows of `class` that were not sent, the most urgent first, as far as the
-/// allowance goes beside what was sent and not answered. Two relays share the work; each may go beyond
-/// the allowance by what the other has in its hands.
+/// Takes up to `limit` due rows of `class` that were not sent, as far as the allowance goes beside what was
+/// sent and not answered. Whose turn it is goes by start-time fair queueing: every tenant is charged the
+/// tile-steps of what it takes, and the one that was served least comes first; within a tenant the most
+/// urgent, then by its place in the line. Batches that are paused, cancelled, or atomic and not read to
+/// their end, are passed over as a whole. Two relays share the work; each may go beyond the allowance by
+/// what the other has in its hands.
 ///
 /// # Errors
 /// [`StoreError::Database`].
@@ -120,55 +129,14 @@ pub async fn take(
     limit: i64,
     allowance: Allowance,
 ) -> Result<Taken, StoreError> {
-    let (jobs, tile_steps) = (allowance.jobs, allowance.tile_steps);
-    let jobs_at_least = allowance.jobs_at_least;
-    let rows = sqlx::query!(
-        r#"
-        with sent as (
-            select count(*) as jobs, coalesce(sum(cost), 0) as cost
-            from outbox
-            where class = $1 and sent_at is not null
-        ), next as (
-            select outbox_id, row_number() over line as jobs, sum(cost) over line as cost
-            from (
-                select outbox_id, priority, cost
-                from outbox
-                where class = $1 and sent_at is null and due_at <= now()
-                    and (taken_until is null or taken_until < now())
-                order by priority desc, outbox_id
-                limit $2
-            ) as due
-            window line as (order by priority desc, outbox_id)
-        ), allowed as (
-            select outbox_id
-            from next, sent
-            where sent.jobs + next.jobs <= $4
-                and (sent.cost + next.cost <= $5::bigint or sent.jobs + next.jobs <= $6)
-        ), free as (
-            select outbox_id
-            from outbox
-            where outbox_id = any (array (select outbox_id from allowed))
-                and sent_at is null and (taken_until is null or taken_until < now())
-            for update skip locked
-        ), taken as (
-            update outbox
-            set taken_until = now() + make_interval(secs => $3)
-            where outbox_id = any (array (select outbox_id from free))
-            returning outbox_id, job_id, attempt, priority, cost, traceparent
-        )
-        select due as "due!", allowed as "allowed!", outbox_id as "outbox_id?", job_id as "job_id?",
-            attempt as "attempt?", priority as "priority?", cost as "cost?", traceparent
-        from (
-            select (select count(*) from next) as due, (select count(*) from allowed) as allowed
-        ) as counts
-        left join taken on true
-        order by priority desc, outbox_id"#,
+    let rows = sqlx::query_file!(
+        "src/store/sql/take.sql",
         class.as_str(),
         limit,
         TAKEN_SECS,
-        jobs,
-        tile_steps,
-        jobs_at_least,
+        allowance.jobs,
+        allowance.tile_steps,
+        allowance.jobs_at_least,
     )
     .fetch_all(conn)
     .await?;

@@ -117,6 +117,12 @@ pub async fn remove_ended(
             select job_id
             from jobs
             where finished_at < now() - make_interval(secs => $1)
+                -- a batch that goes on needs them for its report
+                and not exists (
+                    select 1
+                    from batches
+                    where batches.batch_id = jobs.batch_id and batches.finished_at is null
+                )
             order by finished_at
             limit $2
             for update skip locked

@@ -129,8 +129,11 @@ pub async fn insert(
             from new
             returning job_id, state, created_at, not_before, finish_by
         ), waiting as (
-            insert into outbox (job_id, attempt, class, priority, cost, traceparent, due_at)
-            select job_id, 1, class, priority, cost, traceparent, coalesce(not_before, now())
+            insert into outbox (job_id, attempt, class, tenant, priority, place, cost, traceparent,
+                due_at)
+            select job_id, 1, class, tenant, priority,
+                place_in_line(coalesce(not_before, now()), cost), cost, traceparent,
+                coalesce(not_before, now())
             from new
         ), remembered as (
             insert into idempotency_keys (tenant, key, request_sha256, job_id)

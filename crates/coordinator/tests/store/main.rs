@@ -1,9 +1,11 @@
 //! The SQL against a real database, one for each test.
 
+mod batches;
 mod claims;
 mod failures;
 mod publication;
 mod release;
+mod shares;
 mod tables;
 
 use sqlx::{PgConnection, PgPool};
@@ -44,13 +46,22 @@ async fn submit_at(
     cost: u32,
     change: impl FnOnce(&mut JobRequest),
 ) -> JobId {
+    submit_for(conn, "tenant", cost, change).await
+}
+
+async fn submit_for(
+    conn: &mut PgConnection,
+    tenant: &str,
+    cost: u32,
+    change: impl FnOnce(&mut JobRequest),
+) -> JobId {
     let mut request = JobRequest::new("s3://masters/1.tif", "s3://derivatives/1.tif");
     change(&mut request);
     let job = request.validate().expect("the request is valid");
     let id = JobId::fresh();
     let new = NewJob {
         id,
-        tenant: "tenant".to_owned(),
+        tenant: tenant.to_owned(),
         job,
         cost,
         traceparent: None,

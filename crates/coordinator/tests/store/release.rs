@@ -115,8 +115,8 @@ async fn submissions_that_arrive_together_are_judged_apart(pool: PgPool) {
 async fn what_is_released_is_bounded_in_tile_steps(pool: PgPool) {
     let mut conn = pool.acquire().await.unwrap();
     let mut ids = Vec::new();
-    for cost in [50, 30, 30, 500, 1] {
-        ids.push(submit_at(&mut conn, cost, |_| {}).await);
+    for (cost, priority) in [(50, 5), (30, 4), (30, 3), (500, 2), (1, 1)] {
+        ids.push(submit_at(&mut conn, cost, |job| job.priority = priority).await);
     }
     let allowance = |tile_steps, jobs_at_least| Allowance {
         jobs: 4,

@@ -1,0 +1,319 @@
+//! `/v1/batches`: submit, read, list, and what their owners ask for afterwards.
+
+use std::collections::BTreeMap;
+
+use axum::Json;
+use axum::body::Body as HttpBody;
+use axum::extract::{Path, Query, State};
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::Deserialize;
+use upres_common::batch::view::{BatchPage, BatchPrice};
+use upres_common::batch::{BatchId, BatchRequest, BatchView};
+use upres_common::job::Class;
+use utoipa::ToSchema;
+
+use super::App;
+use super::caller::require;
+use super::error::{ApiError, Body, Problem};
+use crate::auth::{Caller, Scope};
+use crate::batch::report::{Form, pieces};
+use crate::batch::{self, estimate::estimate, view::view};
+use crate::store::batches::{self, BatchRow};
+use crate::store::{StoreError, within_patience};
+
+const DEFAULT_PAGE: i64 = 20;
+const MAX_PAGE: i64 = 100;
+
+/// Submit a batch: a prefix, a manifest or a list of items. Its items become jobs in the background; those
+/// that are not acceptable are in the report. With `?validate_only=true` nothing is stored, and the answer
+/// says what the batch would be.
+#[utoipa::path(post, path = "/v1/batches", tag = "batches", request_body = BatchRequest,
+    params(("validate_only" = Option<bool>, Query, description = "Price it and store nothing")),
+    responses((status = 202, description = "Accepted; every item will be a job or a line in the report", body = BatchView),
+        (status = 200, description = "What it would be (`validate_only`)", body = BatchPrice),
+        (status = 403, description = "The key's prefixes do not cover its source or report", body = Problem),
+        (status = 422, description = "Not acceptable; `errors` names each field", body = Problem)),
+    security(("key" = ["submit"])))]
+pub async fn submit(
+    State(app): State<App>,
+    caller: Caller,
+    Query(query): Query<BTreeMap<String, String>>,
+    Body(request): Body<BatchRequest>,
+) -> Result<Response, ApiError> {
+    require(&caller, Scope::Submit)?;
+    match query.get("validate_only").map(String::as_str) {
+        None | Some("false") => {}
+        Some("true") => {
+            let price: BatchPrice = estimate(&app.pool, &app.objects, &caller, request).await?;
+            return Ok(Json(price).into_response());
+        }
+        Some(_) => return Err(ApiError::field("/validate_only", "give true or false")),
+    }
+    let id = batch::create(&app.pool, &caller, request).await?;
+    let location = HeaderValue::from_str(&format!("/v1/batches/{id}"))
+        .expect("an id is made of harmless characters");
+    let shown = show(&app, &caller, id).await?;
+    Ok((
+        StatusCode::ACCEPTED,
+        [(header::LOCATION, location)],
+        Json(shown),
+    )
+        .into_response())
+}
+
+/// Read a batch: how far it is, and when it will be done.
+#[utoipa::path(get, path = "/v1/batches/{id}", tag = "batches",
+    params(("id" = String, Path, description = "The batch's id")),
+    responses((status = 200, description = "The batch", body = BatchView),
+        (status = 404, body = Problem, description = "No such batch")),
+    security(("key" = ["read"])))]
+pub async fn read(
+    State(app): State<App>,
+    caller: Caller,
+    Path(id): Path<String>,
+) -> Result<Json<BatchView>, ApiError> {
+    require(&caller, Scope::Read)?;
+    Ok(Json(show(&app, &caller, batch_id(&id)?).await?))
+}
+
+/// List batches, newest first.
+#[utoipa::path(get, path = "/v1/batches", tag = "batches",
+    params(("limit" = Option<i64>, Query, description = "1 to 100, 20 unless given"),
+        ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before")),
+    responses((status = 200, description = "A page", body = BatchPage)), security(("key" = ["read"])))]
+pub async fn list(
+    State(app): State<App>,
+    caller: Caller,
+    Query(query): Query<BTreeMap<String, String>>,
+) -> Result<Json<BatchPage>, ApiError> {
+    require(&caller, Scope::Read)?;
+    let (mut limit, mut before) = (DEFAULT_PAGE, None);
+    for (name, value) in query {
+        match name.as_str() {
+            "limit" => {
+                let read = value.parse().ok().filter(|n| (1..=MAX_PAGE).contains(n));
+                limit = read.ok_or_else(|| {
+                    ApiError::field("/limit", "give a whole number from 1 to 100")
+                })?;
+            }
+            "cursor" => {
+                let read = value.parse();
+                before = Some(read.map_err(|_| {
+                    ApiError::field("/cursor", "not a cursor: give back `next_cursor` as it was")
+                })?);
+            }
+            other => {
+                return Err(ApiError::field(
+                    &format!("/{other}"),
+                    "there is no such filter",
+                ));
+            }
+        }
+    }
+    let page = within_patience(async {
+        let mut conn = app.pool.acquire().await?;
+        let mut rows = batches::page(&mut conn, &caller.tenant, before, limit + 1).await?;
+        let more = i64::try_from(rows.len()).unwrap_or(i64::MAX) > limit;
+        rows.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
+        let mut batches = Vec::with_capacity(rows.len());
+        for row in rows {
+            batches.push(view(&mut conn, &app.figures, row).await?);
+        }
+        let next_cursor = batches
+            .last()
+            .filter(|_| more)
+            .map(|batch| batch.id.to_string());
+        Ok::<_, StoreError>(BatchPage {
+            batches,
+            next_cursor,
+        })
+    });
+    Ok(Json(page.await?))
+}
+
+/// Read the report: one line an input, at any time; complete when the batch is finished.
+#[utoipa::path(get, path = "/v1/batches/{id}/report", tag = "batches",
+    params(("id" = String, Path, description = "The batch's id"),
+        ("format" = Option<String>, Query, description = "`jsonl` (unless given) or `csv`")),
+    responses((status = 200, description = "One line an input, in the order of the source", body = String,
+        content_type = "application/jsonl"),
+        (status = 404, body = Problem, description = "No such batch")),
+    security(("key" = ["read"])))]
+pub async fn report(
+    State(app): State<App>,
+    caller: Caller,
+    Path(id): Path<String>,
+    Query(query): Query<BTreeMap<String, String>>,
+) -> Result<Response, ApiError> {
+    require(&caller, Scope::Read)?;
+    let form = match query.get("format").map(String::as_str) {
+        None | Some("jsonl") => Form::JsonLines,
+        Some("csv") => Form::Csv,
+        Some(_) => return Err(ApiError::field("/format", "give jsonl or csv")),
+    };
+    let id = BatchId(find(&app, &caller, batch_id(&id)?).await?.batch_id);
+    let body = HttpBody::from_stream(pieces(app.pool.clone(), id, form));
+    Ok(([(header::CONTENT_TYPE, form.media_type())], body).into_response())
+}
+
+/// Pause a batch: what runs goes on, nothing more is started.
+#[utoipa::path(post, path = "/v1/batches/{id}/pause", tag = "batches",
+    params(("id" = String, Path, description = "The batch's id")),
+    responses((status = 200, description = "Paused", body = BatchView)), security(("key" = ["cancel"])))]
+pub async fn pause(
+    State(app): State<App>,
+    caller: Caller,
+    Path(id): Path<String>,
+) -> Result<Json<BatchView>, ApiError> {
+    set_paused(&app, &caller, &id, true).await
+}
+
+/// Resume a paused batch.
+#[utoipa::path(post, path = "/v1/batches/{id}/resume", tag = "batches",
+    params(("id" = String, Path, description = "The batch's id")),
+    responses((status = 200, description = "Goes on", body = BatchView)), security(("key" = ["cancel"])))]
+pub async fn resume(
+    State(app): State<App>,
+    caller: Caller,
+    Path(id): Path<String>,
+) -> Result<Json<BatchView>, ApiError> {
+    set_paused(&app, &caller, &id, false).await
+}
+
+async fn set_paused(
+    app: &App,
+    caller: &Caller,
+    id: &str,
+    paused: bool,
+) -> Result<Json<BatchView>, ApiError> {
+    require(caller, Scope::Cancel)?;
+    let id = BatchId(find(app, caller, batch_id(id)?).await?.batch_id);
+    within_patience(async {
+        let mut conn = app.pool.acquire().await?;
+        batches::set_paused(&mut conn, id, paused).await
+    })
+    .await?;
+    app.bell.work.notify_one();
+    Ok(Json(show(app, caller, id).await?))
+}
+
+/// Cancel a batch: final; its jobs are cancelled within seconds, waiting and running ones.
+#[utoipa::path(post, path = "/v1/batches/{id}/cancel", tag = "batches",
+    params(("id" = String, Path, description = "The batch's id")),
+    responses((status = 200, description = "Being cancelled", body = BatchView),
+        (status = 409, description = "It is finished", body = Problem)), security(("key" = ["cancel"])))]
+pub async fn cancel(
+    State(app): State<App>,
+    caller: Caller,
+    Path(id): Path<String>,
+) -> Result<Json<BatchView>, ApiError> {
+    require(&caller, Scope::Cancel)?;
+    let id = BatchId(find(&app, &caller, batch_id(&id)?).await?.batch_id);
+    let cancelled = within_patience(async {
+        let mut conn = app.pool.acquire().await?;
+        batches::cancel(&mut conn, id).await
+    });
+    if !cancelled.await? {
+        let detail = "the batch is finished, there is nothing left to cancel".to_owned();
+        return Err(ApiError::Conflict(vec![], detail));
+    }
+    Ok(Json(show(&app, &caller, id).await?))
+}
+
+/// Which failed jobs are to be tried anew.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RetryFailed {
+    /// Only those whose error's type begins with this; without it, all that another attempt can help:
+    /// neither `input/…` nor `output/…`.
+    #[serde(default)]
+    #[schema(example = "transient/")]
+    error_type: Option<String>,
+}
+
+/// Try failed jobs of a batch anew, each under its id. Those with broken inputs or taken outputs only when
+/// asked for by their type.
+#[utoipa::path(post, path = "/v1/batches/{id}/retry-failed", tag = "batches", request_body = RetryFailed,
+    params(("id" = String, Path, description = "The batch's id")),
+    responses((status = 202, description = "They wait again within seconds", body = BatchView),
+        (status = 409, description = "It was cancelled", body = Problem)), security(("key" = ["submit"])))]
+pub async fn retry_failed(
+    State(app): State<App>,
+    caller: Caller,
+    Path(id): Path<String>,
+    Body(asked): Body<RetryFailed>,
+) -> Result<(StatusCode, Json<BatchView>), ApiError> {
+    require(&caller, Scope::Submit)?;
+    let id = BatchId(find(&app, &caller, batch_id(&id)?).await?.batch_id);
+    let noted = within_patience(async {
+        let mut conn = app.pool.acquire().await?;
+        batches::ask_retry(&mut conn, id, asked.error_type.as_deref()).await
+    });
+    if !noted.await? {
+        let detail =
+            "the batch was cancelled, or none of it was started: submit it again".to_owned();
+        return Err(ApiError::Conflict(vec![], detail));
+    }
+    Ok((StatusCode::ACCEPTED, Json(show(&app, &caller, id).await?)))
+}
+
+/// What is to be changed about a batch.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct BatchChange {
+    /// `interactive` or `bulk`; waiting jobs follow within seconds.
+    #[serde(default)]
+    class: Option<Class>,
+    /// -100 to 100; acts at once on all that was not released.
+    #[serde(default)]
+    priority: Option<i32>,
+}
+
+/// Change the class or the priority of a batch.
+#[utoipa::path(patch, path = "/v1/batches/{id}", tag = "batches", request_body = BatchChange,
+    params(("id" = String, Path, description = "The batch's id")),
+    responses((status = 200, description = "Changed", body = BatchView)), security(("key" = ["submit"])))]
+pub async fn change(
+    State(app): State<App>,
+    caller: Caller,
+    Path(id): Path<String>,
+    Body(change): Body<BatchChange>,
+) -> Result<Json<BatchView>, ApiError> {
+    require(&caller, Scope::Submit)?;
+    if change.priority.is_some_and(|p| !(-100..=100).contains(&p)) {
+        return Err(ApiError::field("/priority", "must be -100 to 100"));
+    }
+    let id = BatchId(find(&app, &caller, batch_id(&id)?).await?.batch_id);
+    within_patience(async {
+        let mut conn = app.pool.acquire().await?;
+        batches::change(&mut conn, id, change.class, change.priority).await
+    })
+    .await?;
+    Ok(Json(show(&app, &caller, id).await?))
+}
+
+async fn show(app: &App, caller: &Caller, id: BatchId) -> Result<BatchView, ApiError> {
+    let row = find(app, caller, id).await?;
+    let shown = within_patience(async {
+        let mut conn = app.pool.acquire().await?;
+        view(&mut conn, &app.figures, row).await
+    });
+    Ok(shown.await?)
+}
+
+async fn find(app: &App, caller: &Caller, id: BatchId) -> Result<BatchRow, ApiError> {
+    let found = within_patience(async {
+        let mut conn = app.pool.acquire().await?;
+        batches::find(&mut conn, &caller.tenant, id).await
+    });
+    found
+        .await?
+        .ok_or(ApiError::NotFound("there is no such batch"))
+}
+
+/// An id that cannot be one names no batch.
+fn batch_id(text: &str) -> Result<BatchId, ApiError> {
+    text.parse()
+        .map_err(|_| ApiError::NotFound("there is no such batch"))
+}

@@ -1,0 +1,180 @@
+//! Batches: many jobs from one source. A request is looked at and stored here; its items become jobs in
+//! [`expand`]; what its owner asks for afterwards is carried out in [`carry_out`]; what became of every
+//! input is in [`report`]. How its jobs take their turn is the outbox's affair.
+
+pub mod carry_out;
+pub mod estimate;
+pub mod expand;
+mod items;
+mod manifest;
+pub mod report;
+mod source;
+mod template;
+pub mod view;
+
+use sqlx::PgPool;
+use upres_common::batch::{BatchId, BatchItem, BatchRequest};
+use upres_common::job::request::FieldError;
+use upres_common::objects::{ObjectUri, UriPrefix};
+
+use crate::auth::Caller;
+use crate::store::batches::{self, NewBatch};
+use crate::store::within_patience;
+use crate::submit::SubmitError;
+use items::Mould;
+use template::Template;
+
+/// More items than this belong into a manifest.
+const MAX_ITEMS: usize = 10_000;
+/// Stands for any input while the batch's own settings are checked.
+const SAMPLE_NAME: &str = "sample.tif";
+
+/// Accepts a batch, or says everything that is wrong with it. Its items are looked at later; each that is
+/// not acceptable is in the report.
+///
+/// # Errors
+/// [`SubmitError`]; nothing is stored then.
+pub async fn create(
+    pool: &PgPool,
+    caller: &Caller,
+    request: BatchRequest,
+) -> Result<BatchId, SubmitError> {
+    let new = check(caller, request)?;
+    within_patience(async {
+        let mut conn = pool.acquire().await?;
+        batches::insert(&mut conn, &new).await
+    })
+    .await?;
+    tracing::info!(batch.id = %new.id, class = new.request.class.as_str(), "batch accepted");
+    metrics::counter!("upres_batches_submitted_total").increment(1);
+    Ok(new.id)
+}
+
+/// The batch that a request asks for, with every rule checked that holds for all its items.
+fn check(caller: &Caller, request: BatchRequest) -> Result<NewBatch, SubmitError> {
+    let mut errors = Vec::new();
+    let mut forbidden = Vec::new();
+    check_source(caller, &request, &mut errors, &mut forbidden);
+    check_output(&request, &mut errors);
+    if let Some(report) = &request.report {
+        match report::address(report, report::Form::Csv) {
+            Err(error) => errors.push(FieldError::new("/report", error.to_string())),
+            Ok(uri) if !caller.may_write(&uri) => forbidden.push(FieldError::new(
+                "/report",
+                "this key may not write objects under that address",
+            )),
+            Ok(_) => {}
+        }
+    }
+    let (read, write) = caller.prefixes();
+    if errors.is_empty() {
+        check_settings(&request, &mut errors);
+    }
+    if !errors.is_empty() {
+        return Err(SubmitError::Invalid(errors));
+    }
+    if !forbidden.is_empty() {
+        return Err(SubmitError::Forbidden(forbidden));
+    }
+    Ok(NewBatch {
+        id: BatchId::fresh(),
+        tenant: caller.tenant.clone(),
+        request,
+        read_prefixes: read.to_vec(),
+        write_prefixes: write.to_vec(),
+    })
+}
+
+fn check_source(
+    caller: &Caller,
+    request: &BatchRequest,
+    errors: &mut Vec<FieldError>,
+    forbidden: &mut Vec<FieldError>,
+) {
+    let no_reading =
+        |pointer| FieldError::new(pointer, "this key may not read objects under that address");
+    match (&request.prefix, &request.manifest, &request.items) {
+        (Some(prefix), None, None) => match prefix.parse::<UriPrefix>() {
+            Ok(parsed) if parsed.bucket_and_key().is_some() => {
+                if !caller.may_list(&parsed) {
+                    forbidden.push(no_reading("/prefix"));
+                }
+            }
+            Ok(_) => errors.push(FieldError::new("/prefix", "write s3://bucket/some/prefix/")),
+            Err(error) => errors.push(FieldError::new("/prefix", error.to_string())),
+        },
+        (None, Some(manifest), None) => match manifest.parse::<ObjectUri>() {
+            Ok(uri) if !caller.may_read(&uri) => forbidden.push(no_reading("/manifest")),
+            Ok(_) => {}
+            Err(error) => errors.push(FieldError::new("/manifest", error.to_string())),
+        },
+        (None, None, Some(items)) if items.is_empty() => {
+            errors.push(FieldError::new("/items", "give at least one item"));
+        }
+        (None, None, Some(items)) if items.len() > MAX_ITEMS => errors.push(FieldError::new(
+            "/items",
+            "at most 10,000: put more into a manifest",
+        )),
+        (None, None, Some(_)) => {}
+        _ => errors.push(FieldError::new(
+            "/prefix",
+            "give exactly one of `prefix`, `manifest` and `items`",
+        )),
+    }
+    for (pointer, texts) in [
+        ("/include", &request.include),
+        ("/exclude", &request.exclude),
+    ] {
+        if request.prefix.is_none() && !texts.is_empty() {
+            let detail = "patterns choose from the objects under a `prefix`: leave them out";
+            errors.push(FieldError::new(pointer, detail));
+        }
+        if let Err((index, problem)) = source::patterns(texts) {
+            errors.push(FieldError::new(&format!("{pointer}/{index}"), problem));
+        }
+    }
+}
+
+fn check_output(request: &BatchRequest, errors: &mut Vec<FieldError>) {
+    let Some(output) = &request.output else {
+        if request.prefix.is_some() {
+            let detail = "say where results go, e.g. s3://derivatives/{dir}/{stem}.{ext}";
+            errors.push(FieldError::new("/output", detail));
+        }
+        return;
+    };
+    match Template::parse(output) {
+        Err(problem) => errors.push(FieldError::new("/output", problem)),
+        Ok(template) if !template.tells_inputs_apart() => errors.push(FieldError::new(
+            "/output",
+            "all results would go to one address: use {stem}, {name} or {line}",
+        )),
+        Ok(_) => {}
+    }
+}
+
+/// Tries the settings on an item that nothing else is wrong with.
+fn check_settings(request: &BatchRequest, errors: &mut Vec<FieldError>) {
+    let everything = || vec!["*".parse().expect("a star covers everything")];
+    let mut request = request.clone();
+    if !(-100..=100).contains(&request.priority) {
+        errors.push(FieldError::new("/priority", "must be -100 to 100"));
+    }
+    let input = match &request.prefix {
+        Some(prefix) => format!("{}/{SAMPLE_NAME}", prefix.trim_end_matches('/')),
+        None => format!("s3://sample/{SAMPLE_NAME}"),
+    };
+    if request.output.is_none() {
+        request.output = Some("s3://sample/{stem}/result".to_owned());
+    }
+    let item = BatchItem {
+        input,
+        ..BatchItem::default()
+    };
+    let Ok(mould) = Mould::new(request, everything(), everything()) else {
+        return;
+    };
+    if let Err(found) = mould.try_settings(item) {
+        errors.extend(found);
+    }
+}

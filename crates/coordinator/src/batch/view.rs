@@ -1,0 +1,206 @@
+//! A batch as the API shows it: its row, and what its jobs say.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use chrono::{DateTime, TimeDelta, Utc};
+use sqlx::PgConnection;
+use upres_common::batch::view::{Eta, Phase, Work};
+use upres_common::batch::{BatchId, BatchView};
+
+use super::report::{Form, address};
+use crate::store::StoreError;
+use crate::store::batches::BatchRow;
+use crate::store::batches::statistics::{Statistics, statistics};
+
+/// Figures are as old as this at most, or as ten times what counting them took: however many clients ask,
+/// the database counts the jobs of a large batch for a tenth of its time.
+const FRESH: Duration = Duration::from_millis(500);
+const COUNTING_SHARE: u32 = 10;
+/// Batches whose figures are remembered.
+const REMEMBERED: usize = 1000;
+/// So many whole minutes have to be measured before a bad one is told from a good one.
+const MINUTES_FOR_P90: usize = 5;
+
+/// Figures that were counted a moment ago.
+#[derive(Debug, Default)]
+pub struct Figures {
+    counted: Mutex<HashMap<BatchId, Counted>>,
+}
+
+#[derive(Debug, Clone)]
+struct Counted {
+    statistics: Statistics,
+    /// The batch's version is another after whatever its owner asked for.
+    of: (i64, i64),
+    until: Instant,
+}
+
+impl Figures {
+    async fn of(
+        &self,
+        conn: &mut PgConnection,
+        id: BatchId,
+        row: &BatchRow,
+    ) -> Result<Statistics, StoreError> {
+        let of = (
+            row.listed,
+            row.finished_at.map_or(0, |at| at.timestamp_micros()),
+        );
+        let known = self.lock().get(&id).cloned();
+        if let Some(known) = known.filter(|known| known.of == of && known.until > Instant::now()) {
+            return Ok(known.statistics);
+        }
+        let begun = Instant::now();
+        let statistics = statistics(conn, id).await?;
+        let keep = FRESH.max(begun.elapsed() * COUNTING_SHARE);
+        let counted = Counted {
+            statistics: statistics.clone(),
+            of,
+            until: Instant::now() + keep,
+        };
+        let mut all = self.lock();
+        if all.len() >= REMEMBERED {
+            all.clear();
+        }
+        all.insert(id, counted);
+        Ok(statistics)
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<BatchId, Counted>> {
+        self.counted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The batch as it is shown.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn view(
+    conn: &mut PgConnection,
+    figures: &Figures,
+    row: BatchRow,
+) -> Result<BatchView, StoreError> {
+    let id = BatchId(row.batch_id);
+    let seen = figures.of(conn, id, &row).await?;
+    let pace = pace(&seen, &row);
+    let now = Utc::now();
+    Ok(BatchView {
+        id,
+        phase: phase(&row, &seen),
+        paused: row.paused,
+        cancelled: row.cancelled_at.is_some(),
+        class: row.class(),
+        priority: row.priority,
+        labels: row.labels()?,
+        report: row
+            .report
+            .as_ref()
+            .filter(|_| row.finished_at.is_some())
+            .and_then(|folder| address(folder, Form::JsonLines).ok())
+            .map(|uri| uri.to_string()),
+        counts: seen.counts,
+        work: Work {
+            done: seen.done,
+            left: seen.left,
+            pace: pace.as_ref().map(|pace| pace.mean),
+        },
+        eta: pace.and_then(|pace| eta(&seen, &pace, now)),
+        errors: seen.errors,
+        source: row.source,
+        failure: row.failure,
+        listed: row.listed,
+        skipped: row.skipped,
+        refused: row.refused,
+        created_at: row.created_at,
+        expanded_at: row.expanded_at,
+        finished_at: row.finished_at,
+    })
+}
+
+fn phase(row: &BatchRow, seen: &Statistics) -> Phase {
+    match (row.expanded_at, row.finished_at) {
+        (_, Some(_)) => Phase::Finished,
+        (None, _) => Phase::Listing,
+        _ if seen.counts.open() == 0 => Phase::Finishing,
+        _ if seen.started => Phase::Running,
+        _ => Phase::Queued,
+    }
+}
+
+/// Tile-steps a second.
+#[derive(Debug, Clone, PartialEq)]
+struct Pace {
+    mean: f64,
+    /// Of whole minutes, rising.
+    by_minute: Vec<f64>,
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a rate need not be exact")]
+fn pace(seen: &Statistics, row: &BatchRow) -> Option<Pace> {
+    if row.finished_at.is_some() {
+        return None;
+    }
+    let oldest = *seen.by_minute.keys().max()?;
+    let total: i64 = seen.by_minute.values().sum();
+    // The minute that goes on is half over, on the average.
+    let mean = total as f64 / (60.0 * (f64::from(oldest) + 0.5));
+    // The oldest minute may have begun in its middle, and the present one has not ended. A minute in between
+    // in which nothing ended counts: it was waited through.
+    let mut by_minute: Vec<_> = (1..oldest)
+        .map(|minute| seen.by_minute.get(&minute).copied().unwrap_or(0) as f64 / 60.0)
+        .collect();
+    by_minute.sort_by(f64::total_cmp);
+    (mean > 0.0).then_some(Pace { mean, by_minute })
+}
+
+fn eta(seen: &Statistics, pace: &Pace, now: DateTime<Utc>) -> Option<Eta> {
+    let at = |rate: f64| {
+        #[expect(clippy::cast_precision_loss, reason = "an estimate need not be exact")]
+        let seconds = seen.left as f64 / rate;
+        #[expect(clippy::cast_possible_truncation, reason = "bounded before")]
+        let delta = TimeDelta::try_seconds(seconds.min(1e10) as i64)?;
+        now.checked_add_signed(delta).filter(|_| rate > 0.0)
+    };
+    let minutes = &pace.by_minute;
+    if minutes.len() < MINUTES_FOR_P90 {
+        return Some(Eta {
+            p50: at(pace.mean)?,
+            p90: None,
+        });
+    }
+    Some(Eta {
+        p50: at(minutes[minutes.len() / 2]).or_else(|| at(pace.mean))?,
+        p90: at(minutes[minutes.len() / 10]),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_estimate_goes_by_measured_minutes() {
+        let rates: [i32; 11] = [60, 120, 120, 180, 120, 120, 60, 120, 120, 120, 120];
+        let by_minute = (1..)
+            .zip(rates.map(i64::from))
+            .chain([(0, 1), (12, 1)])
+            .collect();
+        let seen = Statistics {
+            left: 7200,
+            by_minute,
+            ..Statistics::default()
+        };
+        let mut by_minute: Vec<_> = rates.iter().map(|cost| f64::from(*cost) / 60.0).collect();
+        by_minute.sort_by(f64::total_cmp);
+        let pace = Pace {
+            mean: 1.9,
+            by_minute,
+        };
+        let now = DateTime::UNIX_EPOCH;
+        let eta = eta(&seen, &pace, now).unwrap();
+        assert_eq!(eta.p50.timestamp(), 3600);
+        assert_eq!(eta.p90.unwrap().timestamp(), 7200);
+    }
+}

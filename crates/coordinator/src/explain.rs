@@ -1,0 +1,97 @@
+//! Explain: why a job is not running yet, in one sentence.
+
+use sqlx::PgConnection;
+use upres_common::job::JobId;
+use upres_common::job::view::{Explanation, JobView};
+
+use crate::store::explain::{COUNTED_AHEAD, Wait, wait};
+use crate::store::{StoreError, listing};
+
+/// The reason, for a job as it was just read.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn explain(conn: &mut PgConnection, job: &JobView) -> Result<Explanation, StoreError> {
+    let explanation = |reason, sentence: String| Explanation {
+        id: job.id,
+        state: job.state.clone(),
+        reason: String::from(reason),
+        sentence,
+    };
+    if job.state == "running" {
+        let worker = job.attempts.last().map_or("a worker", |last| &last.worker);
+        let sentence = format!("it is running: attempt {} on {worker}", job.attempt);
+        return Ok(explanation("running", sentence));
+    }
+    if job.is_terminal() {
+        return Ok(explanation("ended", format!("it has ended: {}", job.state)));
+    }
+    let Some(wait) = wait(conn, job.id).await? else {
+        let sentence = "its state is changing right now: ask again".to_owned();
+        return Ok(explanation("changing", sentence));
+    };
+    let pace = listing::pace(conn).await?;
+    let (reason, sentence) = sentence(job.id, &wait, pace);
+    Ok(explanation(reason, sentence))
+}
+
+fn sentence(id: JobId, wait: &Wait, pace: Option<f64>) -> (&'static str, String) {
+    let class = &wait.class;
+    if wait.cancelled {
+        return (
+            "cancelled",
+            "its batch was cancelled, it follows within seconds".to_owned(),
+        );
+    }
+    if !wait.due && wait.attempt > 0 {
+        let sentence = format!(
+            "attempt {} failed, the next may begin at {}",
+            wait.attempt,
+            wait.due_at.to_rfc3339()
+        );
+        return ("backoff", sentence);
+    }
+    if !wait.due {
+        let sentence = format!(
+            "it is not to be started before {}",
+            wait.due_at.to_rfc3339()
+        );
+        return ("scheduled", sentence);
+    }
+    if wait.paused {
+        return ("paused", "its batch is paused: resume it".to_owned());
+    }
+    if wait.listing {
+        let sentence = "its batch is atomic, and its items are still being read";
+        return ("listing", sentence.to_owned());
+    }
+    if wait.released {
+        let sentence = format!(
+            "it was released and waits for a free worker, with {} {class} jobs in all: more workers would help, or see whether any is running",
+            wait.released_jobs
+        );
+        return ("no_worker", sentence);
+    }
+    if !wait.priced {
+        let sentence = "its turn is far enough off that the image's header was not read yet";
+        return ("unpriced", sentence.to_owned());
+    }
+    let many = if wait.ahead >= COUNTED_AHEAD {
+        "at least "
+    } else {
+        ""
+    };
+    #[expect(clippy::cast_precision_loss, reason = "an estimate need not be exact")]
+    let about = pace
+        .filter(|pace| *pace > 0.0)
+        .map_or_else(String::new, |pace| {
+            let seconds = wait.ahead_cost as f64 / pace;
+            format!(", about {seconds:.0} s of work if no other tenant had any")
+        });
+    tracing::debug!(job.id = %id, ahead = wait.ahead, "wait explained");
+    let sentence = format!(
+        "its turn has not come: {many}{} jobs ({} tile-steps) of its line go before it{about}; {} {class} jobs are with the workers' queue already",
+        wait.ahead, wait.ahead_cost, wait.released_jobs
+    );
+    ("turn", sentence)
+}

@@ -1,0 +1,263 @@
+//! The `batches` table: what was asked for, how far its expansion is, what its owner wants of it.
+
+pub mod expansion;
+pub mod promised;
+pub mod report;
+pub mod statistics;
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, Utc};
+use sqlx::PgConnection;
+use upres_common::batch::{BatchId, BatchRequest};
+use upres_common::job::Class;
+use upres_common::objects::UriPrefix;
+use uuid::Uuid;
+
+use super::{StoreError, from_json, to_json};
+
+/// A batch to be inserted.
+#[derive(Debug, Clone)]
+pub struct NewBatch {
+    /// Its id.
+    pub id: BatchId,
+    /// Whose it is.
+    pub tenant: String,
+    /// What was asked for.
+    pub request: BatchRequest,
+    /// What its key may read.
+    pub read_prefixes: Vec<UriPrefix>,
+    /// Where it may write.
+    pub write_prefixes: Vec<UriPrefix>,
+}
+
+/// A batch, without what is counted from its jobs.
+#[derive(Debug, Clone)]
+pub struct BatchRow {
+    /// Its id.
+    pub batch_id: Uuid,
+    /// Where its items come from, as it is shown.
+    pub source: serde_json::Value,
+    /// In which line its jobs stand.
+    pub class: String,
+    /// Added to its jobs' own.
+    pub priority: i32,
+    /// For finding it again.
+    pub labels: serde_json::Value,
+    /// Where the report goes.
+    pub report: Option<String>,
+    /// Items read.
+    pub listed: i64,
+    /// Left out by the patterns.
+    pub skipped: i64,
+    /// Not made jobs.
+    pub refused: i64,
+    /// Why there are no more items.
+    pub failure: Option<String>,
+    /// Nothing of it is released.
+    pub paused: bool,
+    /// Its owner wants it no more.
+    pub cancelled_at: Option<DateTime<Utc>>,
+    /// When it was accepted.
+    pub created_at: DateTime<Utc>,
+    /// When the last item was read.
+    pub expanded_at: Option<DateTime<Utc>>,
+    /// When the last job ended.
+    pub finished_at: Option<DateTime<Utc>>,
+}
+
+impl BatchRow {
+    /// The class.
+    #[must_use]
+    pub fn class(&self) -> Class {
+        if self.class == Class::Bulk.as_str() {
+            Class::Bulk
+        } else {
+            Class::Interactive
+        }
+    }
+
+    /// The labels.
+    ///
+    /// # Errors
+    /// [`StoreError::Unreadable`].
+    pub fn labels(&self) -> Result<BTreeMap<String, String>, StoreError> {
+        from_json(self.batch_id, "labels", self.labels.clone())
+    }
+}
+
+/// Inserts a batch that is to be expanded.
+///
+/// # Errors
+/// [`StoreError::Database`].
+pub async fn insert(conn: &mut PgConnection, new: &NewBatch) -> Result<(), StoreError> {
+    let request = &new.request;
+    let source = match (&request.prefix, &request.manifest, &request.items) {
+        (Some(prefix), ..) => serde_json::json!({"prefix": prefix}),
+        (_, Some(manifest), _) => serde_json::json!({"manifest": manifest}),
+        (.., items) => serde_json::json!({"items": items.as_ref().map_or(0, Vec::len)}),
+    };
+    let words = |prefixes: &[UriPrefix]| -> Vec<String> {
+        let words = prefixes.iter().map(|prefix| prefix.as_str().to_owned());
+        words.collect()
+    };
+    sqlx::query!(
+        r#"
+        insert into batches (batch_id, tenant, source, template, atomic, labels, report,
+            read_prefixes, write_prefixes, position, class, priority)
+        values ($1, $2, $3, $4, $5, $6, $7, $8, $9, '{"line": 0}', $10, $11)"#,
+        new.id.0,
+        new.tenant,
+        source,
+        to_json(request),
+        request.atomic,
+        to_json(&request.labels),
+        request.report,
+        &words(&new.read_prefixes),
+        &words(&new.write_prefixes),
+        request.class.as_str(),
+        request.priority,
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// One batch.
+///
+/// # Errors
+/// [`StoreError::Database`].
+pub async fn find(
+    conn: &mut PgConnection,
+    tenant: &str,
+    id: BatchId,
+) -> Result<Option<BatchRow>, StoreError> {
+    let row = sqlx::query_as!(
+        BatchRow,
+        r#"
+        select batch_id, source, class, priority, labels, report, listed, skipped, refused, failure,
+            paused, cancelled_at, created_at, expanded_at, finished_at
+        from batches
+        where batch_id = $1 and tenant = $2"#,
+        id.0,
+        tenant,
+    );
+    Ok(row.fetch_optional(conn).await?)
+}
+
+/// A page of batches, newest first.
+///
+/// # Errors
+/// [`StoreError::Database`].
+pub async fn page(
+    conn: &mut PgConnection,
+    tenant: &str,
+    before: Option<BatchId>,
+    limit: i64,
+) -> Result<Vec<BatchRow>, StoreError> {
+    let rows = sqlx::query_as!(
+        BatchRow,
+        r#"
+        select batch_id, source, class, priority, labels, report, listed, skipped, refused, failure,
+            paused, cancelled_at, created_at, expanded_at, finished_at
+        from batches
+        where tenant = $1 and ($2::uuid is null or batch_id < $2)
+        order by batch_id desc
+        limit $3"#,
+        tenant,
+        before.map(|id| id.0),
+        limit,
+    );
+    Ok(rows.fetch_all(conn).await?)
+}
+
+/// Stops or resumes the release of a batch's jobs. Of those that were released and not claimed the
+/// wake-ups are forgotten: nobody is to wait for an answer.
+///
+/// # Errors
+/// [`StoreError::Database`].
+pub async fn set_paused(
+    conn: &mut PgConnection,
+    id: BatchId,
+    paused: bool,
+) -> Result<(), StoreError> {
+    sqlx::query!(
+        r#"
+        with changed as (
+            update batches
+            set paused = $2, version = version + 1
+            where batch_id = $1 and paused <> $2
+        )
+        update outbox
+        set sent_at = null
+        where batch_id = $1 and sent_at is not null"#,
+        id.0,
+        paused,
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// Notes that the owner wants the batch no more. Its jobs follow in the background; whether it can still
+/// be cancelled at all is answered by `false`.
+///
+/// # Errors
+/// [`StoreError::Database`].
+pub async fn cancel(conn: &mut PgConnection, id: BatchId) -> Result<bool, StoreError> {
+    let done = sqlx::query!(
+        r#"
+        update batches
+        set cancelled_at = coalesce(cancelled_at, now()), expanded_at = coalesce(expanded_at, now()),
+            retry = null, version = version + 1
+        where batch_id = $1 and (finished_at is null or cancelled_at is not null)"#,
+        id.0,
+    );
+    Ok(done.execute(conn).await?.rows_affected() > 0)
+}
+
+/// Notes that jobs which failed until now are to be tried anew, those with an error that begins with
+/// `error_type` or, without one, those for which another attempt could help.
+///
+/// # Errors
+/// [`StoreError::Database`].
+pub async fn ask_retry(
+    conn: &mut PgConnection,
+    id: BatchId,
+    error_type: Option<&str>,
+) -> Result<bool, StoreError> {
+    let done = sqlx::query!(
+        r#"
+        update batches
+        set retry = jsonb_build_object('until', now(), 'error_type', $2::text), version = version + 1
+        where batch_id = $1 and cancelled_at is null and failure is null"#,
+        id.0,
+        error_type,
+    );
+    Ok(done.execute(conn).await?.rows_affected() > 0)
+}
+
+/// Moves a batch to another class, or changes its priority.
+///
+/// # Errors
+/// [`StoreError::Database`].
+pub async fn change(
+    conn: &mut PgConnection,
+    id: BatchId,
+    class: Option<Class>,
+    priority: Option<i32>,
+) -> Result<(), StoreError> {
+    sqlx::query!(
+        r#"
+        update batches
+        set reclass = reclass or coalesce($2 <> class, false), class = coalesce($2, class),
+            priority = coalesce($3, priority), version = version + 1
+        where batch_id = $1"#,
+        id.0,
+        class.map(Class::as_str),
+        priority,
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
+}

@@ -1,0 +1,222 @@
+//! What was promised of a batch in one word and is carried out on its jobs in pieces, and its end.
+
+use sqlx::PgConnection;
+use upres_common::batch::BatchId;
+use upres_common::job::JobId;
+
+use super::super::StoreError;
+
+/// Open jobs of batches that were cancelled, or whose expansion failed although they are atomic, at most
+/// `limit`. Those whose result is being made visible end by themselves.
+///
+/// # Errors
+/// [`StoreError::Database`].
+pub async fn to_cancel(conn: &mut PgConnection, limit: i64) -> Result<Vec<JobId>, StoreError> {
+    let ids = sqlx::query_scalar!(
+        r#"
+        select job_id
+        from batches
+        cross join lateral (
+            select job_id
+            from jobs
+            where jobs.batch_id = batches.batch_id and jobs.finished_at is null and not publishing
+            limit $1
+        ) as open
+        where batches.finished_at is null
+            and (cancelled_at is not null or (atomic and failure is not null))
+        limit $1"#,
+        limit,
+    );
+    Ok(ids.fetch_all(conn).await?.into_iter().map(JobId).collect())
+}
+
+/// A batch whose failed jobs are to be tried anew.
+#[derive(Debug, Clone)]
+pub struct Retry {
+    /// Which.
+    pub id: BatchId,
+    /// As it was asked for.
+    pub asked: serde_json::Value,
+}
+
+/// The batches whose failed jobs are to be tried anew.
+///
+/// # Errors
+/// [`StoreError::Database`].
+pub async fn retries(conn: &mut PgConnection) -> Result<Vec<Retry>, StoreError> {
+    let rows = sqlx::query!(
+        r#"select batch_id, retry as "retry!" from batches where retry is not null limit 100"#
+    );
+    let retries = rows.fetch_all(conn).await?.into_iter().map(|row| Retry {
+        id: BatchId(row.batch_id),
+        asked: row.retry,
+    });
+    Ok(retries.collect())
+}
+
+/// Failed jobs of the batch that the retry is about, at most `limit`.
+///
+/// # Errors
+/// [`StoreError::Database`].
+pub async fn to_retry(
+    conn: &mut PgConnection,
+    retry: &Retry,
+    limit: i64,
+) -> Result<Vec<JobId>, StoreError> {
+    let ids = sqlx::query_scalar!(
+        r#"
+        select job_id
+        from jobs
+        where batch_id = $1 and state = 'failed'
+            and finished_at <= ($2::jsonb ->> 'until')::timestamptz
+            and case
+                when $2 ->> 'error_type' is null
+                    then error ->> 'type' not like 'input/%' and error ->> 'type' not like 'output/%'
+                else starts_with(error ->> 'type', $2 ->> 'error_type')
+            end
+        limit $3"#,
+        retry.id.0,
+        retry.asked,
+        limit,
+    );
+    Ok(ids.fetch_all(conn).await?.into_iter().map(JobId).collect())
+}
+
+/// The retry was carried out, unless another was asked for meanwhile.
+///
+/// # Errors
+/// [`StoreError::Database`].
+pub async fn retried(conn: &mut PgConnection, retry: &Retry) -> Result<(), StoreError> {
+    sqlx::query!(
+        "update batches set retry = null where batch_id = $1 and retry = $2",
+        retry.id.0,
+        retry.asked,
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// The batches of these jobs go on, if they had ended. Said before anything is done to the jobs: until the
+/// transaction ends, [`finish`] waits, and then sees what became of them.
+///
+/// # Errors
+/// [`StoreError::Database`].
+pub async fn reopen(conn: &mut PgConnection, jobs: &[JobId]) -> Result<(), StoreError> {
+    let ids: Vec<_> = jobs.iter().map(|id| id.0).collect();
+    sqlx::query!(
+        r#"
+        update batches
+        set finished_at = null, version = version + 1
+        where batch_id in (
+            select batch_id from jobs where job_id = any($1) and batch_id is not null
+        )"#,
+        &ids,
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// Moves up to `limit` waiting jobs of batches that changed their class. Returns how many were moved;
+/// none, and the batches have arrived.
+///
+/// # Errors
+/// [`StoreError::Database`].
+pub async fn reclass(conn: &mut PgConnection, limit: i64) -> Result<u64, StoreError> {
+    let moved = sqlx::query!(
+        r#"
+        with moving as (
+            select job_id, batches.class
+            from batches
+            cross join lateral (
+                select job_id
+                from outbox
+                where outbox.batch_id = batches.batch_id and outbox.class <> batches.class
+                limit $1
+                for update skip locked
+            ) as waiting
+            where reclass
+            limit $1
+        ), moved as (
+            update outbox
+            set class = moving.class, sent_at = null
+            from moving
+            where outbox.job_id = moving.job_id
+        )
+        update jobs
+        set class = moving.class, version = version + 1
+        from moving
+        where jobs.job_id = moving.job_id"#,
+        limit,
+    );
+    let moved = moved.execute(&mut *conn).await?.rows_affected();
+    if moved == 0 {
+        let arrived = sqlx::query!(
+            r#"
+            update batches
+            set reclass = false
+            where reclass and expanded_at is not null and not exists (
+                select 1
+                from outbox
+                where outbox.batch_id = batches.batch_id and outbox.class <> batches.class
+            )"#
+        );
+        arrived.execute(conn).await?;
+    }
+    Ok(moved)
+}
+
+/// A batch of which every job has ended.
+#[derive(Debug, Clone)]
+pub struct Ended {
+    /// Which.
+    pub id: BatchId,
+    /// Where its report goes.
+    pub report: Option<String>,
+}
+
+/// Batches of which every job has ended and that are not over yet.
+///
+/// # Errors
+/// [`StoreError::Database`].
+pub async fn ended(conn: &mut PgConnection) -> Result<Vec<Ended>, StoreError> {
+    let rows = sqlx::query!(
+        r#"
+        select batch_id, report
+        from batches
+        where finished_at is null and expanded_at is not null and not exists (
+            select 1 from jobs where jobs.batch_id = batches.batch_id and jobs.finished_at is null
+        )
+        limit 100"#
+    );
+    let ended = rows.fetch_all(conn).await?.into_iter().map(|row| Ended {
+        id: BatchId(row.batch_id),
+        report: row.report,
+    });
+    Ok(ended.collect())
+}
+
+/// Ends a batch, if every job has still ended. Of any number that try, one does: `true`.
+///
+/// # Errors
+/// [`StoreError::Database`].
+pub async fn finish(conn: &mut PgConnection, id: BatchId) -> Result<bool, StoreError> {
+    // Two statements: the second sees what was committed before the lock was had, such as a retry.
+    sqlx::query!(
+        "select from batches where batch_id = $1 for no key update",
+        id.0
+    )
+    .execute(&mut *conn)
+    .await?;
+    let done = sqlx::query!(
+        r#"
+        update batches
+        set finished_at = now(), completions = completions + 1, version = version + 1
+        where batch_id = $1 and finished_at is null and retry is null and not exists (
+            select 1 from jobs where jobs.batch_id = batches.batch_id and jobs.finished_at is null
+        )"#,
+        id.0,
+    );
+    Ok(done.execute(conn).await?.rows_affected() > 0)
+}
