@@ -1,6 +1,7 @@
 //! The stories: each module one, on real PostgreSQL, RabbitMQ and S3.
 
 mod bad_inputs;
+mod batches;
 mod broker_restarts;
 mod cancel;
 mod chaos;

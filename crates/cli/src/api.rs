@@ -131,6 +131,15 @@ impl Api {
         bail!("{}", problem.sentences())
     }
 
+    /// Sends a request whose answer may take as long as it takes: a long report, a large listing.
+    ///
+    /// # Errors
+    /// As [`Api::send`].
+    pub async fn ask_at_leisure(&self, request: RequestBuilder) -> anyhow::Result<Response> {
+        self.ask(request.timeout(Duration::from_secs(24 * 3600)))
+            .await
+    }
+
     /// Reads a job.
     ///
     /// # Errors

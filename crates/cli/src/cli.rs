@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::{evaluate, jobs, keys, models, submit, upscale};
+use crate::{batch, evaluate, jobs, keys, models, submit, upscale};
 
 /// Exit status for wrong usage or configuration.
 pub const USAGE: u8 = 2;
@@ -32,6 +32,10 @@ pub enum Command {
     Evaluate(Box<evaluate::EvaluateArgs>),
     /// Submit an image to the queue
     Submit(Box<submit::SubmitArgs>),
+    /// Submit many images at once, follow and steer them
+    Batch(batch::BatchArgs),
+    /// Ask why a job is not running yet
+    Explain(batch::ExplainArgs),
     /// Look at jobs, or cancel them
     Jobs(jobs::JobsArgs),
     /// Make, list and revoke API keys
@@ -58,6 +62,8 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Upscale(args) => upscale::run(&args),
         Command::Evaluate(args) => evaluate::run(&args),
         Command::Submit(args) => submit::run(*args),
+        Command::Batch(args) => batch::run(args),
+        Command::Explain(args) => batch::explain(args),
         Command::Jobs(args) => jobs::run(args),
         Command::Keys(args) => keys::run(args),
         Command::Models(command) => models::run(&command),

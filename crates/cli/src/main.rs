@@ -1,6 +1,7 @@
 //! `upres`: upscales images on this machine, and talks to the queue.
 
 mod api;
+mod batch;
 mod cli;
 mod evaluate;
 mod interrupt;

@@ -187,7 +187,8 @@ async fn follow(api: &Api, job: &JobView, json: bool) -> anyhow::Result<JobView>
 }
 
 /// Reads one of an enumeration's words as the API writes them.
-fn word<T: serde::de::DeserializeOwned>(text: &str) -> Result<T, String> {
+/// Reads a word of the API, such as a class.
+pub fn word<T: serde::de::DeserializeOwned>(text: &str) -> Result<T, String> {
     serde_json::from_value(serde_json::Value::String(text.to_owned()))
         .map_err(|error| error.to_string())
 }

@@ -1,0 +1,320 @@
+//! Batches: from a prefix to a report that balances, and through the death of whoever reads the source.
+
+use std::collections::BTreeMap;
+use std::io::Write as _;
+
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use journey_tests::{DEADLINE, FakeWorker, World, WorldOptions, photo, until};
+use reqwest::Method;
+use serde_json::{Value, json};
+
+async fn create(world: &World, batch: &Value) -> anyhow::Result<String> {
+    let answer = world
+        .request(Method::POST, "/v1/batches")
+        .json(batch)
+        .send()
+        .await?;
+    assert_eq!(answer.status(), 202, "{}", answer.text().await?);
+    let created: Value = answer.json().await?;
+    Ok(created["id"].as_str().unwrap_or_default().to_owned())
+}
+
+async fn read(world: &World, id: &str) -> anyhow::Result<Value> {
+    let path = format!("/v1/batches/{id}");
+    Ok(world
+        .request(Method::GET, &path)
+        .send()
+        .await?
+        .json()
+        .await?)
+}
+
+async fn finished(world: &World, id: &str) -> anyhow::Result<Value> {
+    until("the batch is finished", DEADLINE, async || {
+        Ok(read(world, id).await?["phase"] == "finished")
+    })
+    .await?;
+    read(world, id).await
+}
+
+async fn report(world: &World, id: &str) -> anyhow::Result<Vec<Value>> {
+    let path = format!("/v1/batches/{id}/report");
+    let text = world
+        .request(Method::GET, &path)
+        .send()
+        .await?
+        .text()
+        .await?;
+    Ok(text
+        .lines()
+        .map(serde_json::from_str)
+        .collect::<Result<_, _>>()?)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_prefix_becomes_a_report_that_balances() -> anyhow::Result<()> {
+    let mut world = World::plain("batch_prefix").await?;
+    for index in 0..9 {
+        let key = format!("box/{}/{index}.png", index % 2);
+        world.store.put(&key, photo(24, 16)).await?;
+    }
+    world
+        .store
+        .put("box/broken.png", b"no picture".to_vec())
+        .await?;
+    world
+        .store
+        .put("box/notes.txt", b"left out".to_vec())
+        .await?;
+    world.store.put("boxes/other.png", photo(24, 16)).await?;
+    let batch = json!({
+        "prefix": world.store.uri("box/"), "include": ["**/*.png"], "labels": {"box": "12"},
+        "output": world.store.uri("out/{dir}/{stem}-x4.{ext}"), "report": world.store.uri("reports/12/"),
+        "upscale": {"steps": 3},
+    });
+    let path = "/v1/batches?validate_only=true";
+    let price: Value = world
+        .request(Method::POST, path)
+        .json(&batch)
+        .send()
+        .await?
+        .json()
+        .await?;
+    assert_eq!(
+        (&price["files"], &price["skipped"]),
+        (&json!(10), &json!(1)),
+        "{price}"
+    );
+    assert_eq!(price["sampled"], 10);
+
+    let id = create(&world, &batch).await?;
+    let _worker = world.start_fake_worker_default().await?;
+    let end = finished(&world, &id).await?;
+    assert_eq!(
+        (&end["listed"], &end["skipped"]),
+        (&json!(11), &json!(1)),
+        "{end}"
+    );
+    assert_eq!(end["counts"]["succeeded"], 9, "{end}");
+    assert_eq!(end["errors"], json!({"input/unreadable": 1}), "{end}");
+    assert_eq!(end["work"]["left"], 0);
+
+    let lines = report(&world, &id).await?;
+    assert_eq!(lines.len(), 10);
+    for line in lines.iter().filter(|line| line["status"] == "succeeded") {
+        let output = line["output"].as_str().unwrap_or_default();
+        let key = output
+            .strip_prefix(&world.store.uri(""))
+            .unwrap_or_default();
+        assert!(
+            key.starts_with("out/0/") || key.starts_with("out/1/"),
+            "{key}"
+        );
+        let stored = world.store.sha256(key).await?;
+        assert_eq!(line["output_sha256"].as_str(), stored.as_deref());
+        assert_eq!(line["timesteps"], json!([200, 100, 50]));
+    }
+    let written = world
+        .store
+        .get("reports/12/report.jsonl")
+        .await?
+        .unwrap_or_default();
+    assert_eq!(String::from_utf8(written)?.lines().count(), 10);
+    let table = world
+        .store
+        .get("reports/12/report.csv")
+        .await?
+        .unwrap_or_default();
+    assert_eq!(String::from_utf8(table)?.lines().count(), 11);
+
+    // The same once more: nothing is computed again, and only what another attempt can help is retried.
+    let again = finished(&world, &create(&world, &batch).await?).await?;
+    assert_eq!(
+        again["errors"],
+        json!({"input/unreadable": 1, "output/exists": 9}),
+        "{again}"
+    );
+    let lines = report(&world, again["id"].as_str().unwrap_or_default()).await?;
+    let attempts: i64 = lines
+        .iter()
+        .filter_map(|line| line["attempts"].as_i64())
+        .sum();
+    assert_eq!(attempts, 1, "the broken one's");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_manifest_is_expanded_exactly_once_however_often_its_reader_dies() -> anyhow::Result<()> {
+    const LINES: usize = 12_000;
+    let mut world = World::plain("batch_killed").await?;
+    let mut zipped = GzEncoder::new(Vec::new(), Compression::fast());
+    for line in 1..=LINES {
+        // Every hundredth shares its output with the one before it, every thousandth is no item.
+        let output = world
+            .store
+            .uri(&format!("out/{}.png", line - usize::from(line % 100 == 0)));
+        let input = world.store.uri(&format!("in/{line}.png"));
+        match line % 1000 {
+            999 => writeln!(zipped, "not an item")?,
+            _ => writeln!(zipped, "{}", json!({"input": input, "output": output}))?,
+        }
+    }
+    world.store.put("list.jsonl.gz", zipped.finish()?).await?;
+    let id = create(
+        &world,
+        &json!({"manifest": world.store.uri("list.jsonl.gz")}),
+    )
+    .await?;
+    let mut deaths = 0;
+    let mut seen = 0;
+    while deaths < 4 {
+        let batch = read(&world, &id).await?;
+        let listed = batch["listed"].as_u64().unwrap_or_default();
+        if batch["expanded_at"].is_string() {
+            break;
+        }
+        if listed > seen {
+            seen = listed;
+            world.kill_coordinator(0);
+            // What it held is free for others only after a minute: let them have it at once.
+            world.start_coordinator().await?;
+            let_go(&world, &id).await?;
+            deaths += 1;
+        }
+    }
+    assert!(deaths > 0, "nobody was killed in the middle");
+    until("the batch is read to its end", DEADLINE, async || {
+        Ok(read(&world, &id).await?["expanded_at"].is_string())
+    })
+    .await?;
+    let batch = read(&world, &id).await?;
+    // Of each thousand: one line is none, and so its neighbour, which shares its output, is alone.
+    let (refused, jobs) = (LINES / 1000 * (1 + 9), LINES - LINES / 1000 * 10);
+    assert_eq!(batch["listed"], json!(LINES), "{batch}");
+    assert_eq!(batch["refused"], json!(refused), "{batch}");
+    assert_eq!(batch["counts"]["queued"], json!(jobs), "{batch}");
+    let lines = report(&world, &id).await?;
+    let numbers: Vec<_> = lines
+        .iter()
+        .filter_map(|line| line["line"].as_u64())
+        .collect();
+    assert!(
+        numbers.iter().copied().eq(1..=LINES as u64),
+        "every line once"
+    );
+
+    let path = format!("/v1/batches/{id}/cancel");
+    world
+        .request(Method::POST, &path)
+        .send()
+        .await?
+        .error_for_status()?;
+    let end = finished(&world, &id).await?;
+    assert_eq!(end["counts"]["cancelled"], json!(jobs), "{end}");
+    Ok(())
+}
+
+async fn let_go(world: &World, id: &str) -> anyhow::Result<()> {
+    let pool = sqlx::PgPool::connect(&world.database_url).await?;
+    sqlx::query("update batches set expanding_until = null where batch_id = $1::uuid")
+        .bind(id)
+        .execute(&pool)
+        .await?;
+    pool.close().await;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wait_is_explained_and_another_tenant_is_not_kept_waiting() -> anyhow::Result<()> {
+    let mut world = World::new(
+        "batch_shares",
+        WorldOptions {
+            settings: vec![
+                ("UPRES_RELEASE_LIMIT", "2"),
+                ("UPRES_RELEASE_AT_LEAST", "2"),
+            ],
+            ..WorldOptions::default()
+        },
+    )
+    .await?;
+    world.store.put("in/a.png", photo(24, 16)).await?;
+    let items: Vec<_> = (0..40)
+        .map(|n| json!({"input": world.store.uri("in/a.png"), "output": world.store.uri(&format!("out/{n}.png"))}))
+        .collect();
+    let id = create(&world, &json!({"items": items})).await?;
+    let explain = async |job: &str| -> anyhow::Result<Value> {
+        let path = format!("/v1/jobs/{job}/explain");
+        Ok(world
+            .request(Method::GET, &path)
+            .send()
+            .await?
+            .json()
+            .await?)
+    };
+    let mut reasons = BTreeMap::new();
+    until(
+        "two jobs are released and the others wait for their turn",
+        DEADLINE,
+        async || {
+            let path = format!("/v1/jobs?batch={id}&limit=100");
+            let page: Value = world
+                .request(Method::GET, &path)
+                .send()
+                .await?
+                .json()
+                .await?;
+            reasons.clear();
+            for job in page["jobs"].as_array().into_iter().flatten() {
+                let why = explain(job["id"].as_str().unwrap_or_default()).await?;
+                *reasons.entry(why["reason"].to_string()).or_insert(0) += 1;
+            }
+            Ok(reasons
+                == BTreeMap::from([("\"no_worker\"".to_owned(), 2), ("\"turn\"".to_owned(), 38)]))
+        },
+    )
+    .await?;
+    // Another tenant's only job of the class stands behind forty, and is among the first three that run.
+    let keys = json!({"tenant": "other", "label": "o", "scopes": ["submit", "read"], "read_prefixes": ["*"], "write_prefixes": ["*"]});
+    let made: Value = world
+        .request(Method::POST, "/v1/keys")
+        .json(&keys)
+        .send()
+        .await?
+        .json()
+        .await?;
+    let key = made["key"].as_str().unwrap_or_default().to_owned();
+    let job = json!({"input": world.store.uri("in/a.png"), "output": world.store.uri("other/1.png"), "class": "bulk"});
+    let url = format!("{}/v1/jobs", world.url(0));
+    let client = reqwest::Client::new();
+    let job: Value = client
+        .post(&url)
+        .bearer_auth(&key)
+        .json(&job)
+        .send()
+        .await?
+        .json()
+        .await?;
+    let job = format!("{url}/{}", job["id"].as_str().unwrap_or_default());
+    let _worker = world
+        .start_fake_worker(FakeWorker {
+            tiles: 1,
+            tile_ms: 50,
+            ..FakeWorker::default()
+        })
+        .await?;
+    until("the other tenant's job is done", DEADLINE, async || {
+        let job: Value = client
+            .get(&job)
+            .bearer_auth(&key)
+            .send()
+            .await?
+            .json()
+            .await?;
+        Ok(job["state"] == "succeeded")
+    })
+    .await?;
+    let open = read(&world, &id).await?["counts"].clone();
+    assert!(open["queued"].as_i64().unwrap_or_default() > 20, "{open}");
+    Ok(())
+}
