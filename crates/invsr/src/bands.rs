@@ -133,6 +133,7 @@ impl<'a> Bands<'a> {
             timings: self.watch.timings,
             tiles,
             tile_steps: tiles * self.options.schedule.timesteps().len(),
+            widened: self.watch.widened,
         })
     }
 

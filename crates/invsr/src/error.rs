@@ -222,6 +222,15 @@ pub enum UpscaleError {
         /// The tile, counted from 0 in raster order.
         tile: usize,
     },
+    /// Half precision could not hold a tile, and the networks in `f32` cannot be had either.
+    #[error("load the networks in f32 for tile {tile}, which half precision cannot hold")]
+    Widen {
+        /// The tile, counted from 0 in raster order.
+        tile: usize,
+        /// Why not.
+        #[source]
+        source: LoadError,
+    },
     /// A tensor operation was refused: a bug, or a model that contradicts its configuration.
     #[error("compute {stage} on tile {tile}")]
     Compute {
@@ -277,7 +286,17 @@ impl UpscaleError {
             Self::OutOfMemory { .. } | Self::Observer { .. } => Fault::Moment,
             Self::DeviceLost { .. } => Fault::Device,
             Self::Source(_) | Self::Sink(_) | Self::HandOver => Fault::Caller,
-            Self::NonFinite { .. } | Self::Compute { .. } => Fault::Engine,
+            Self::NonFinite { .. } | Self::Widen { .. } | Self::Compute { .. } => Fault::Engine,
+        }
+    }
+
+    /// Sorts what came of reading the networks in `f32`: the device may have no room for them.
+    pub(crate) fn from_load(tile: usize, source: LoadError) -> Self {
+        match source {
+            LoadError::Weights { source, .. } | LoadError::Prepare(source) => {
+                Self::from_candle("networks in f32", tile, source)
+            }
+            source => Self::Widen { tile, source },
         }
     }
 

@@ -32,6 +32,7 @@ mod image;
 mod import;
 mod input;
 mod manifest;
+mod networks;
 mod nn;
 mod noise;
 mod noise_predictor;
@@ -69,6 +70,7 @@ pub use rows::{ImageRows, RowSink, RowSource, Stop};
 pub use scheduler::{MAX_TIMESTEP, Schedule, ScheduleError, TRAINED_FIRST_TIMESTEPS};
 pub use tokenizer::TokenizerError;
 pub use upscale::{
-    DEFAULT_OVERLAP_PX, Observer, Options, Plan, Progress, Spent, Start, Timings, Upscale, Upscaled,
+    DEFAULT_OVERLAP_PX, Observer, Options, Plan, Progress, Spent, Start, Timings, Upscale,
+    Upscaled, Widened,
 };
 pub use weights::CheckpointError;

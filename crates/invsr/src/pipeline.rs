@@ -15,25 +15,21 @@
 //!
 //! Source: arXiv 2412.09013, section 3; the colour fixes are those of its predecessors.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::{DType, Device};
 
 use crate::bands::Bands;
 use crate::config::{PredictorConfig, SCALE, SchedulerConfig, UnetConfig, VaeConfig};
 use crate::device::{DeviceSpec, Dtype};
 use crate::error::{LoadError, UpscaleError};
 use crate::manifest::ModelInfo;
-use crate::noise_predictor::NoisePredictor;
-use crate::prompt::{self, Encoded};
+use crate::networks::{Configs, Networks};
 use crate::rows::{RowSink, RowSource};
 use crate::run::Run;
 use crate::scheduler::NoiseTable;
 use crate::tiling::{Cells, Tiling};
-use crate::unet::{Prompted, Unet};
 use crate::upscale::{Observer, Options, Plan, Spent, Start, Upscale};
-use crate::vae::Vae;
-use crate::weights::Weights;
 
 /// The InvSR model, ready on a device.
 ///
@@ -41,22 +37,12 @@ use crate::weights::Weights;
 #[derive(Debug)]
 pub struct InvSr {
     info: ModelInfo,
-    device: Device,
-    dtype: DType,
-    predictor: NoisePredictor,
-    vae: Vae,
-    unet: Unet,
-    positive: Prompt,
-    negative: Option<Prompt>,
+    /// Where the weights came from: a tile that half precision cannot hold needs them again.
+    dir: PathBuf,
+    configs: Configs,
+    networks: Networks,
     noise_table: NoiseTable,
     grid: Grid,
-}
-
-/// An encoded prompt, and what the UNet's attentions make of it.
-#[derive(Debug)]
-struct Prompt {
-    encoded: Tensor,
-    read: Vec<Prompted>,
 }
 
 /// How pixels and latents relate.
@@ -65,8 +51,6 @@ pub(crate) struct Grid {
     /// Latent channels.
     pub channels: usize,
     cells: Cells,
-    /// What a latent is multiplied with after encoding.
-    pub scaling: f64,
 }
 
 impl Grid {
@@ -85,37 +69,22 @@ impl InvSr {
     /// # Errors
     /// [`LoadError`] names the file, or says what device and number format would do.
     pub fn load(dir: &Path, device: &DeviceSpec, dtype: Dtype) -> Result<Self, LoadError> {
-        let device = device.open(dtype)?;
-        let dtype = DType::from(dtype);
-        let vae = VaeConfig::read(dir)?;
-        let unet = UnetConfig::read(dir)?;
-        let predictor = PredictorConfig::read(dir)?;
+        Self::load_on(dir, &device.open(dtype)?, DType::from(dtype))
+    }
+
+    /// The same on a device that is open, in any format that it computes in.
+    pub(crate) fn load_on(dir: &Path, device: &Device, dtype: DType) -> Result<Self, LoadError> {
+        let configs = Configs::read(dir)?;
         let scheduler = SchedulerConfig::read(dir)?;
-        let grid = grid(&vae, &unet, &predictor)?;
-        let Encoded { positive, negative } = prompt::read(dir, unet.cross_attention_dim, &device)?;
-        let weights = |network: &str| Weights::open(&dir.join(network), &device, dtype);
-        let predictor = NoisePredictor::load(&weights("noise_predictor")?.root(), &predictor)?;
-        let vae = Vae::load(&weights("vae")?.root(), &vae)?;
-        let unet = Unet::load(&weights("unet")?.root(), &unet)?;
-        let read = |encoded: Tensor| {
-            let read = encoded
-                .to_dtype(dtype)
-                .and_then(|prompt| unet.read_prompt(&prompt))
-                .map_err(LoadError::Prepare)?;
-            Ok(Prompt { encoded, read })
-        };
-        let (positive, negative) = (read(positive)?, negative.map(read).transpose()?);
+        let grid = grid(&configs.vae, &configs.unet, &configs.predictor)?;
+        let networks = Networks::load(dir, &configs, device, dtype)?;
         let info = ModelInfo::read(dir, grid.cells.tile_multiple_px())?;
         tracing::debug!(model = info.name, trained = info.trained, "model loaded");
         Ok(Self {
             info,
-            device,
-            dtype,
-            predictor,
-            vae,
-            unet,
-            positive,
-            negative,
+            dir: dir.to_owned(),
+            configs,
+            networks,
             noise_table: NoiseTable::new(&scheduler),
             grid,
         })
@@ -131,7 +100,7 @@ impl InvSr {
         if !options.guidance.is_finite() || options.guidance < 1.0 {
             return Err(UpscaleError::Guidance(options.guidance));
         }
-        if options.is_guided() && self.negative.is_none() {
+        if options.is_guided() && self.networks.negative_prompt().is_none() {
             return Err(UpscaleError::NoNegativePrompt);
         }
         if let Some(noise) = &options.noise {
@@ -143,62 +112,13 @@ impl InvSr {
         Ok(tiling)
     }
 
-    /// - `tiles`: `[B, 3, p, p]` in `[0, 1]`, in main memory.
-    /// - returns mean and deviation of the starting noise, `[B, C, h, w]`, in `f32`.
-    pub(crate) fn predict_noise(
-        &self,
-        tiles: &Tensor,
-        timestep: u32,
-    ) -> candle_core::Result<(Tensor, Tensor)> {
-        let tiles = self.centred(tiles)?;
-        self.predictor
-            .forward(&tiles, &self.timesteps(timestep, tiles.dim(0)?)?)
+    pub(crate) fn networks(&self) -> &Networks {
+        &self.networks
     }
 
-    /// - `enlarged`: `[B, 3, 4p, 4p]` around `[0, 1]`, in main memory.
-    /// - returns mean and deviation of the latent before scaling, `[B, C, h, w]`, in `f32`.
-    pub(crate) fn encode(&self, enlarged: &Tensor) -> candle_core::Result<(Tensor, Tensor)> {
-        self.vae.encode(&self.centred(enlarged)?)
-    }
-
-    /// The noise that the UNet sees in `latent` (`[B, C, h, w]`, `f32`) at noise level `sigma`.
-    pub(crate) fn denoise(
-        &self,
-        latent: &Tensor,
-        timestep: u32,
-        sigma: f64,
-        guidance: f64,
-    ) -> candle_core::Result<Tensor> {
-        let input = (latent / (sigma * sigma + 1.0).sqrt())?.to_dtype(self.dtype)?;
-        let timesteps = self.timesteps(timestep, latent.dim(0)?)?;
-        let seen = |prompt: &Prompt| {
-            self.unet
-                .forward(&input, &timesteps, &prompt.read)?
-                .to_dtype(DType::F32)
-        };
-        let positive = seen(&self.positive)?;
-        match &self.negative {
-            // One after the other: both at once would take the memory of twice the tiles.
-            Some(negative) if guidance > 1.0 => {
-                let negative = seen(negative)?;
-                &negative + ((positive - &negative)? * guidance)?
-            }
-            _ => Ok(positive),
-        }
-    }
-
-    /// `[B, C, h, w]` to `[B, 3, 4p, 4p]` around `[-1, 1]`, in `f32` and main memory.
-    pub(crate) fn decode(&self, latent: &Tensor) -> candle_core::Result<Tensor> {
-        let input = (latent / self.grid.scaling)?.to_dtype(self.dtype)?;
-        self.vae
-            .decode(&input)?
-            .to_dtype(DType::F32)?
-            .to_device(&Device::Cpu)
-    }
-
-    /// A tensor from main memory, where the latents are.
-    pub(crate) fn on_device(&self, tensor: &Tensor) -> candle_core::Result<Tensor> {
-        tensor.to_device(&self.device)
+    /// The networks once more, in `f32`.
+    pub(crate) fn load_wide(&self) -> Result<Networks, LoadError> {
+        Networks::load(&self.dir, &self.configs, self.networks.device(), DType::F32)
     }
 
     pub(crate) fn grid(&self) -> &Grid {
@@ -207,26 +127,6 @@ impl InvSr {
 
     pub(crate) fn noise_table(&self) -> &NoiseTable {
         &self.noise_table
-    }
-
-    /// The encoded prompt, `[1, L, D]`.
-    pub(crate) fn positive_prompt(&self) -> &Tensor {
-        &self.positive.encoded
-    }
-
-    /// The same for what the result should not be, if the model has it.
-    pub(crate) fn negative_prompt(&self) -> Option<&Tensor> {
-        self.negative.as_ref().map(|prompt| &prompt.encoded)
-    }
-
-    fn centred(&self, pixels: &Tensor) -> candle_core::Result<Tensor> {
-        self.on_device(&pixels.affine(2.0, -1.0)?)?
-            .to_dtype(self.dtype)
-    }
-
-    /// The same timestep for each row, counted from 0 as the networks do.
-    fn timesteps(&self, timestep: u32, rows: usize) -> candle_core::Result<Tensor> {
-        Tensor::full(timestep as f32 - 1.0, rows, &self.device)
     }
 }
 
@@ -249,14 +149,10 @@ impl Upscale for InvSr {
     ) -> Result<Spent, UpscaleError> {
         let tiling = self.tiling(source.width(), source.height(), options)?;
         let bands = Bands::new(&tiling, options, source, start, sink, observer)?;
-        bands.run(&mut Run {
-            model: self,
-            options,
-        })
+        bands.run(&mut Run::new(self, options))
     }
 }
 
-/// Checks that the networks speak of the same latents.
 /// Refuses networks that do not fit each other.
 pub(crate) fn check_fit(
     vae: &VaeConfig,
@@ -294,9 +190,5 @@ fn grid(
         multiple: stride << unet.halvings(),
         latent_px: stride,
     };
-    Ok(Grid {
-        channels,
-        cells,
-        scaling: vae.scaling_factor,
-    })
+    Ok(Grid { channels, cells })
 }

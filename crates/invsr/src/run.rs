@@ -1,4 +1,8 @@
 //! One batch's way through the model, stage by stage.
+//!
+//! Half precision cannot hold every value that `f32` can. A tile that a stage leaves with infinities
+//! or not-a-numbers is computed once again, alone and in `f32`. What becomes of a tile never depends
+//! on those beside it, so a batch goes on for the sake of its other tiles.
 
 use std::time::{Duration, Instant};
 
@@ -7,6 +11,7 @@ use candle_core::{DType, Device, Tensor};
 use crate::bands::{Batch, EnlargeTiles};
 use crate::config::SCALE;
 use crate::error::UpscaleError;
+use crate::networks::Networks;
 use crate::nn::host;
 use crate::noise::{Stage, keyed};
 use crate::pipeline::InvSr;
@@ -16,8 +21,17 @@ use crate::watch::Watch;
 
 /// The model at work on one image.
 pub(crate) struct Run<'a> {
-    pub model: &'a InvSr,
-    pub options: &'a Options,
+    model: &'a InvSr,
+    options: &'a Options,
+    /// The networks in `f32`, from the first tile that needs them to the end of the image.
+    wide: Option<Networks>,
+}
+
+/// A tile that a stage left with values that are not finite.
+#[derive(Debug, Clone, Copy)]
+struct Spoilt {
+    tile: usize,
+    stage: &'static str,
 }
 
 /// A network stage: its name in errors and its place in the timings.
@@ -45,63 +59,108 @@ const VAE_DECODE: Work = Work {
 };
 
 impl EnlargeTiles for Run<'_> {
-    /// All stages of one batch, from pixels to pixels.
     fn enlarge(
         &mut self,
         batch: Batch,
         tiles: &Tensor,
         watch: &mut Watch<'_>,
     ) -> Result<Tensor, UpscaleError> {
-        let (model, schedule) = (self.model, &self.options.schedule);
-        let sigmas = model.noise_table().sigmas(schedule);
+        let mut pass = Pass::new(self.model, self.model.networks(), self.options, batch);
+        let mut decoded = pass.enlarge(tiles, watch)?;
+        for Spoilt { tile, stage } in pass.spoilt {
+            let again = Batch {
+                first: tile,
+                count: 1,
+            };
+            let row = tile - batch.first;
+            let failed = |source| UpscaleError::from_candle(stage, tile, source);
+            let one = tiles.narrow(0, row, 1).and_then(|t| t.contiguous());
+            watch.note_widened(tile, stage);
+            watch.replace_row(Some(row));
+            let networks = widen(self.model, &mut self.wide, tile)?;
+            let wide = Pass::new(self.model, networks, self.options, again)
+                .enlarge(&one.map_err(failed)?, watch)?;
+            watch.replace_row(None);
+            decoded = decoded.slice_scatter0(&wide, row).map_err(failed)?;
+        }
+        decoded
+            .contiguous()
+            .map_err(|source| UpscaleError::from_candle(VAE_DECODE.name, batch.first, source))
+    }
+}
+
+impl<'a> Run<'a> {
+    pub(crate) fn new(model: &'a InvSr, options: &'a Options) -> Self {
+        Self {
+            model,
+            options,
+            wide: None,
+        }
+    }
+}
+
+/// The networks in `f32`. They go with the image, for they take twice the room of the others.
+fn widen<'w>(
+    model: &InvSr,
+    held: &'w mut Option<Networks>,
+    tile: usize,
+) -> Result<&'w Networks, UpscaleError> {
+    let wide = match held.take() {
+        Some(wide) => wide,
+        None => model
+            .load_wide()
+            .map_err(|source| UpscaleError::from_load(tile, source))?,
+    };
+    Ok(held.insert(wide))
+}
+
+/// A batch on its way through networks of one number format.
+struct Pass<'a> {
+    model: &'a InvSr,
+    networks: &'a Networks,
+    options: &'a Options,
+    batch: Batch,
+    /// Each tile once, with the first stage that spoilt it. Empty in `f32`, where it is an error.
+    spoilt: Vec<Spoilt>,
+}
+
+impl<'a> Pass<'a> {
+    fn new(model: &'a InvSr, networks: &'a Networks, options: &'a Options, batch: Batch) -> Self {
+        Self {
+            model,
+            networks,
+            options,
+            batch,
+            spoilt: Vec::new(),
+        }
+    }
+
+    /// All stages of the batch, from pixels to pixels. What it returns of a spoilt tile is of no use.
+    fn enlarge(&mut self, tiles: &Tensor, watch: &mut Watch<'_>) -> Result<Tensor, UpscaleError> {
+        let (networks, schedule) = (self.networks, &self.options.schedule);
+        let sigmas = self.model.noise_table().sigmas(schedule);
         let timesteps = schedule.timesteps();
-        let failed = |source| UpscaleError::from_candle("sampler", batch.first, source);
+        let first = self.batch.first;
+        let failed = |source| UpscaleError::from_candle("sampler", first, source);
         let levels = Tensor::new(&*sigmas, &Device::Cpu).and_then(|s| s.to_dtype(DType::F32));
         watch.keep_once("sigmas", &levels.map_err(failed)?)?;
-        watch.keep_once("prompt_embeds", model.positive_prompt())?;
-        if let Some(negative) = model.negative_prompt()
+        watch.keep_once("prompt_embeds", networks.positive_prompt())?;
+        if let Some(negative) = networks.negative_prompt()
             && self.options.is_guided()
         {
             watch.keep_once("negative_embeds", negative)?;
         }
         watch.keep("lr_tiles", tiles)?;
 
-        let (mean, deviation) = stage(PREDICTOR, batch, watch, || {
-            model.predict_noise(tiles, timesteps[0])
-        })?;
-        let eps = self.normals(Stage::Predictor, batch).map_err(failed)?;
-        let noise = sample(&mean, &deviation, &eps).map_err(failed)?;
-        for (name, tensor) in [
-            ("noise_mean", &mean),
-            ("noise_std", &deviation),
-            ("predictor_eps", &eps),
-        ] {
-            watch.keep(name, tensor)?;
-        }
-        watch.keep("noise", &noise)?;
-
-        let (mean, deviation) = stage(VAE_ENCODE, batch, watch, || model.encode(&enlarge(tiles)?))?;
-        let eps = self.normals(Stage::Vae, batch).map_err(failed)?;
-        let scaled = |tensor: Tensor| tensor * model.grid().scaling;
-        let lr_latent = sample(&mean, &deviation, &eps)
-            .and_then(scaled)
-            .map_err(failed)?;
-        for (name, tensor) in [
-            ("lr_latent_mean", &mean),
-            ("lr_latent_std", &deviation),
-            ("vae_eps", &eps),
-        ] {
-            watch.keep(name, tensor)?;
-        }
-        watch.keep("lr_latent", &lr_latent)?;
-
+        let noise = self.noise(tiles, timesteps[0], watch)?;
+        let lr_latent = self.lr_latent(tiles, watch)?;
         let mut latent = (noise * sigmas[0])
             .and_then(|noise| lr_latent + noise)
             .map_err(failed)?;
         watch.keep("start_latent", &latent)?;
         for (k, timestep) in timesteps.iter().enumerate() {
-            let direction = stage(UNET, batch, watch, || {
-                model.denoise(&latent, *timestep, sigmas[k], self.options.guidance)
+            let direction = self.stage(UNET, watch, || {
+                networks.denoise(&latent, *timestep, sigmas[k], self.options.guidance)
             })?;
             let step = (&direction * (sigmas[k + 1] - sigmas[k])).map_err(failed)?;
             latent = (latent + step).map_err(failed)?;
@@ -109,56 +168,97 @@ impl EnlargeTiles for Run<'_> {
             watch.keep(&format!("latent_{k}"), &latent)?;
         }
 
-        let decoded = stage(VAE_DECODE, batch, watch, || model.decode(&latent))?;
+        let decoded = self.stage(VAE_DECODE, watch, || networks.decode(&latent))?;
         watch.keep("decoded_tiles", &decoded)?;
         Ok(decoded)
     }
-}
 
-impl Run<'_> {
+    /// The starting noise, sampled: `[B, C, h, w]`.
+    fn noise(
+        &mut self,
+        tiles: &Tensor,
+        timestep: u32,
+        watch: &mut Watch<'_>,
+    ) -> Result<Tensor, UpscaleError> {
+        let networks = self.networks;
+        let (mean, deviation) =
+            self.stage(PREDICTOR, watch, || networks.predict_noise(tiles, timestep))?;
+        let failed = |source| UpscaleError::from_candle("sampler", self.batch.first, source);
+        let eps = self.normals(Stage::Predictor).map_err(failed)?;
+        let noise = sample(&mean, &deviation, &eps).map_err(failed)?;
+        watch.keep("noise_mean", &mean)?;
+        watch.keep("noise_std", &deviation)?;
+        watch.keep("predictor_eps", &eps)?;
+        watch.keep("noise", &noise)?;
+        Ok(noise)
+    }
+
+    /// The tiles as latents, sampled and scaled: `[B, C, h, w]`.
+    fn lr_latent(&mut self, tiles: &Tensor, watch: &mut Watch<'_>) -> Result<Tensor, UpscaleError> {
+        let networks = self.networks;
+        let (mean, deviation) =
+            self.stage(VAE_ENCODE, watch, || networks.encode(&enlarge(tiles)?))?;
+        let failed = |source| UpscaleError::from_candle("sampler", self.batch.first, source);
+        let eps = self.normals(Stage::Vae).map_err(failed)?;
+        let lr_latent = sample(&mean, &deviation, &eps)
+            .and_then(|latent| latent * networks.scaling())
+            .map_err(failed)?;
+        watch.keep("lr_latent_mean", &mean)?;
+        watch.keep("lr_latent_std", &deviation)?;
+        watch.keep("vae_eps", &eps)?;
+        watch.keep("lr_latent", &lr_latent)?;
+        Ok(lr_latent)
+    }
+
     /// Standard normals in the shape of the batch's latents.
-    fn normals(&self, stage: Stage, batch: Batch) -> candle_core::Result<Tensor> {
+    fn normals(&self, stage: Stage) -> candle_core::Result<Tensor> {
+        let Batch { first, count } = self.batch;
         let normals = match &self.options.noise {
-            Some(noise) => noise.of(stage, batch.first, batch.count)?,
+            Some(noise) => noise.of(stage, first, count)?,
             None => {
                 let tile_px = self.options.tile_px as usize;
                 let [channels, height, width] = self.model.grid().latent(tile_px);
                 let mut values = Vec::new();
-                for tile in batch.first..batch.first + batch.count {
+                for tile in first..first + count {
                     let tile = u32::try_from(tile).map_err(candle_core::Error::wrap)?;
-                    let count = channels * height * width;
-                    values.extend(keyed(self.options.seed, tile, stage, count));
+                    let each = channels * height * width;
+                    values.extend(keyed(self.options.seed, tile, stage, each));
                 }
-                Tensor::from_vec(values, (batch.count, channels, height, width), &Device::Cpu)?
+                Tensor::from_vec(values, (count, channels, height, width), &Device::Cpu)?
             }
         };
-        self.model.on_device(&normals)
+        self.networks.on_device(&normals)
     }
-}
 
-/// Runs one network stage: asks whether to go on, takes the time, refuses values that are not
-/// finite. Reading the values also waits for the device, so that the time is the stage's own.
-fn stage<T: Outputs>(
-    work: Work,
-    batch: Batch,
-    watch: &mut Watch<'_>,
-    compute: impl FnOnce() -> candle_core::Result<T>,
-) -> Result<T, UpscaleError> {
-    watch.report(batch.first)?;
-    let started = Instant::now();
-    let failed = |source| UpscaleError::from_candle(work.name, batch.first, source);
-    let outputs = compute().map_err(failed)?;
-    for tensor in outputs.tensors() {
-        if let Some(row) = first_spoilt_row(tensor).map_err(failed)? {
-            let tile = batch.first + row;
-            return Err(UpscaleError::NonFinite {
-                stage: work.name,
-                tile,
-            });
+    /// Runs one network stage: asks whether to go on, takes the time, looks for values that are not
+    /// finite. Reading the values also waits for the device, so that the time is the stage's own.
+    fn stage<T: Outputs>(
+        &mut self,
+        work: Work,
+        watch: &mut Watch<'_>,
+        compute: impl FnOnce() -> candle_core::Result<T>,
+    ) -> Result<T, UpscaleError> {
+        let Batch { first, count } = self.batch;
+        watch.report(first)?;
+        let started = Instant::now();
+        let failed = |source| UpscaleError::from_candle(work.name, first, source);
+        let outputs = compute().map_err(failed)?;
+        let mut spoilt = vec![false; count];
+        for tensor in outputs.tensors() {
+            note_spoilt_rows(tensor, &mut spoilt).map_err(failed)?;
         }
+        *(work.clock)(&mut watch.timings) += started.elapsed();
+        for (tile, _) in (first..).zip(spoilt).filter(|(_, spoilt)| *spoilt) {
+            let stage = work.name;
+            if self.networks.dtype() == DType::F32 {
+                return Err(UpscaleError::NonFinite { stage, tile });
+            }
+            if self.spoilt.iter().all(|known| known.tile != tile) {
+                self.spoilt.push(Spoilt { tile, stage });
+            }
+        }
+        Ok(outputs)
     }
-    *(work.clock)(&mut watch.timings) += started.elapsed();
-    Ok(outputs)
 }
 
 /// What a stage returns: a tensor or two, tiles first.
@@ -178,12 +278,13 @@ impl Outputs for (Tensor, Tensor) {
     }
 }
 
-/// The first row with an infinity or not a number, if any.
-fn first_spoilt_row(tensor: &Tensor) -> candle_core::Result<Option<usize>> {
-    let rows = tensor.dim(0)?;
+/// Marks the rows that hold an infinity or not a number.
+fn note_spoilt_rows(tensor: &Tensor, spoilt: &mut [bool]) -> candle_core::Result<()> {
     host::with_values(&tensor.to_device(&Device::Cpu)?.contiguous()?, |values| {
-        let mut each = values.chunks_exact(values.len() / rows);
-        each.position(|row| row.iter().any(|value| !value.is_finite()))
+        let rows = values.chunks_exact(values.len() / spoilt.len());
+        for (spoilt, row) in spoilt.iter_mut().zip(rows) {
+            *spoilt |= row.iter().any(|value| !value.is_finite());
+        }
     })
 }
 
@@ -201,3 +302,7 @@ pub(crate) fn enlarge(tiles: &Tensor) -> candle_core::Result<Tensor> {
         &Device::Cpu,
     )
 }
+
+#[cfg(test)]
+#[path = "run_tests.rs"]
+mod tests;

@@ -1,5 +1,6 @@
 //! The engine's door: what is asked, what is told on the way, and what comes back.
 
+use std::fmt;
 use std::ops::ControlFlow;
 use std::time::Duration;
 
@@ -61,6 +62,7 @@ pub trait Upscale: Send {
             timings,
             tiles,
             tile_steps,
+            widened,
         } = self.upscale_rows(
             &mut ImageRows::new(image),
             Start::Row(0),
@@ -78,6 +80,7 @@ pub trait Upscale: Send {
             timings,
             tiles,
             tile_steps,
+            widened,
         })
     }
 }
@@ -258,6 +261,37 @@ pub struct Timings {
     pub color_fix: Duration,
 }
 
+/// Tiles that half precision could not hold: they were computed once again in `f32`, which leaves no
+/// trace in the others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Widened {
+    /// How many.
+    pub tiles: usize,
+    /// The first of them, counted from 0 in raster order.
+    pub first_tile: usize,
+    /// The stage that spoilt that one.
+    pub stage: &'static str,
+}
+
+impl fmt::Display for Widened {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            tiles,
+            first_tile,
+            stage,
+        } = self;
+        let (were, first) = if *tiles == 1 {
+            ("tile was", "")
+        } else {
+            ("tiles were", "first ")
+        };
+        write!(
+            f,
+            "{tiles} {were} computed again in f32, {first}tile {first_tile}: its {stage} left the range of half precision"
+        )
+    }
+}
+
 /// What one call of the engine took.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Spent {
@@ -267,6 +301,8 @@ pub struct Spent {
     pub tiles: usize,
     /// Tiles times timesteps.
     pub tile_steps: usize,
+    /// Tiles of this call that half precision could not hold.
+    pub widened: Option<Widened>,
 }
 
 /// A finished image.
@@ -280,4 +316,6 @@ pub struct Upscaled {
     pub tiles: usize,
     /// Tiles times timesteps.
     pub tile_steps: usize,
+    /// Tiles that half precision could not hold.
+    pub widened: Option<Widened>,
 }

@@ -5,13 +5,17 @@ use std::ops::ControlFlow;
 use candle_core::{Device, Tensor};
 
 use crate::error::UpscaleError;
-use crate::upscale::{Observer, Progress, Timings};
+use crate::upscale::{Observer, Progress, Timings, Widened};
 
 /// Reports to an observer, and keeps for it what it wants.
 pub(crate) struct Watch<'a> {
     observer: &'a mut dyn Observer,
     tiles_total: usize,
     pub timings: Timings,
+    pub widened: Option<Widened>,
+    /// The tile of the last batch that is computed again: what is kept of it takes the place of what
+    /// was kept before.
+    row: Option<usize>,
     /// Filled only for an observer that wants tensors.
     kept: Vec<Kept>,
 }
@@ -30,6 +34,8 @@ impl<'a> Watch<'a> {
             observer,
             tiles_total,
             timings: Timings::default(),
+            widened: None,
+            row: None,
             kept: Vec::new(),
         }
     }
@@ -48,6 +54,22 @@ impl<'a> Watch<'a> {
     /// Whether the observer wants the run to be suspended.
     pub(crate) fn is_to_suspend(&mut self) -> bool {
         self.observer.suspend()
+    }
+
+    /// Notes a tile that is computed again in `f32`.
+    pub(crate) fn note_widened(&mut self, tile: usize, stage: &'static str) {
+        tracing::debug!(tile.index = tile, stage, "computed again in f32");
+        let noted = self.widened.get_or_insert(Widened {
+            tiles: 0,
+            first_tile: tile,
+            stage,
+        });
+        noted.tiles += 1;
+    }
+
+    /// Says that what comes next is of one tile of the last batch again, or no longer.
+    pub(crate) fn replace_row(&mut self, row: Option<usize>) {
+        self.row = row;
     }
 
     /// Keeps a batch's part of a stage tensor, tiles first.
@@ -92,7 +114,12 @@ impl<'a> Watch<'a> {
         let on_host = |part: Tensor| part.to_device(&Device::Cpu);
         let part = part().and_then(on_host).map_err(refused(name))?;
         match self.kept.iter_mut().find(|kept| kept.name == name) {
-            Some(kept) => kept.parts.push(part),
+            Some(kept) => match (self.row, kept.parts.last_mut()) {
+                (Some(row), Some(last)) => {
+                    *last = last.slice_scatter0(&part, row).map_err(refused(name))?;
+                }
+                _ => kept.parts.push(part),
+            },
             None => self.kept.push(Kept {
                 name: name.to_owned(),
                 along,

@@ -92,7 +92,7 @@ async fn upscale_and_upload(shop: &Workshop, held: &Held) -> Result<Outcome, Pro
     };
 
     let options = reader.encode_like(format);
-    let warnings = reader.warnings().to_vec();
+    let mut warnings = reader.warnings().to_vec();
     let (width, height) = (SCALE * reader.info().width, SCALE * reader.info().height);
     let to = Destination {
         objects: &shop.objects,
@@ -124,6 +124,7 @@ async fn upscale_and_upload(shop: &Workshop, held: &Held) -> Result<Outcome, Pro
     };
     clock.lap("upscale");
     clock.add_stages(&spent.timings);
+    warnings.extend(spent.widened.map(|widened| widened.to_string()));
     clock.add("encode", uploaded.encoding);
     clock.add("write_back", uploaded.uploading);
 

@@ -90,6 +90,7 @@ impl Upscale for FakeEngine {
             Stop::Failed(cause) => UpscaleError::Sink(cause),
         })?;
         Ok(Spent {
+            widened: None,
             timings: Timings::default(),
             tiles: plan.tiles,
             tile_steps: plan.tile_steps,

@@ -28,6 +28,8 @@ pub struct Engine {
 pub struct Upscaled {
     pub pixels: Pixels,
     pub tiles: usize,
+    /// What a careful person should know.
+    pub warning: Option<String>,
     pub stages: [(&'static str, Duration); 6],
 }
 
@@ -114,6 +116,7 @@ impl Engine {
         Ok(Upscaled {
             pixels: Pixels::from_unit(image.width, image.height, &image.data),
             tiles: upscaled.tiles,
+            warning: upscaled.widened.map(|widened| widened.to_string()),
             stages: stages(&upscaled.timings),
         })
     }

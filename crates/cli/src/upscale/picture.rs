@@ -101,6 +101,7 @@ pub fn upscale(
     for (stage, took) in upscaled.stages {
         picture.timings.add(stage, took);
     }
+    picture.warnings.extend(upscaled.warning);
     let pixels = upscaled.pixels;
     let encoded = picture
         .timings
