@@ -34,6 +34,7 @@ fn command(folder: &Path, args: &[&str]) -> Command {
         "UPRES_DEVICE",
         "UPRES_DTYPE",
         "UPRES_CONFIG",
+        "UPRES_MEMORY_LIMIT",
     ] {
         command.env_remove(name);
     }
@@ -306,6 +307,43 @@ fn wrong_usage_is_status_2_with_a_sentence() {
     );
     assert_eq!(unknown.status.code(), Some(2), "{}", stderr(&unknown));
     assert!(!folder.path().join("o.png").exists());
+}
+
+#[test]
+fn little_memory_changes_no_byte_and_too_little_is_refused_in_a_sentence() {
+    let folder = workplace();
+    picture_of(folder.path(), "in.png", 80, 60);
+    let with = |out: &str, limit: &str| {
+        let flags = ["--tile-batch", "9", "--memory-limit", limit, "--json"];
+        upscale(
+            folder.path(),
+            &[&["in.png", "-o", out], &flags[..]].concat(),
+        )
+    };
+    let (all, little) = (with("all.tif", "none"), with("little.tif", "150MiB"));
+    for run in [&all, &little] {
+        assert!(run.status.success(), "{}", stderr(run));
+    }
+    assert_eq!(lines(&all)[0]["sha256"], lines(&little)[0]["sha256"]);
+
+    let refused = with("refused.tif", "64MiB");
+    assert_eq!(refused.status.code(), Some(1));
+    let error = &lines(&refused)[0]["error"];
+    assert_eq!(error["type"], "capacity/out_of_memory");
+    let detail = error["detail"].as_str().unwrap();
+    assert!(
+        detail.contains("over the limit of 64 MiB: raise --memory-limit"),
+        "{detail}"
+    );
+    assert!(!folder.path().join("refused.tif").exists());
+
+    let misspelt = with("misspelt.tif", "much");
+    assert_eq!(misspelt.status.code(), Some(2));
+    assert!(
+        stderr(&misspelt).contains("write 6GiB"),
+        "{}",
+        stderr(&misspelt)
+    );
 }
 
 #[test]

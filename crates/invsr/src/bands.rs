@@ -23,7 +23,7 @@ use crate::tiling::Tiling;
 use crate::upscale::{Observer, Options, Spent, Start};
 use crate::watch::Watch;
 
-/// Rows of the result that are blended and fixed together.
+/// Rows of the result that are blended and fixed together, if nothing else is said.
 pub(crate) const BAND_ROWS: usize = 32;
 
 /// Tiles that go through the networks together.
@@ -193,7 +193,7 @@ impl<'a> Bands<'a> {
     fn finish_row(&mut self, tile_row: usize) -> Result<(), UpscaleError> {
         let end = self.blender.final_rows(tile_row).end;
         while self.next_row < end {
-            let rows = self.next_row..end.min(self.next_row + BAND_ROWS);
+            let rows = self.next_row..end.min(self.next_row + self.options.band_rows.max(1));
             self.finish(rows.clone())?;
             self.next_row = rows.end;
         }

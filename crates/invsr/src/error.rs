@@ -192,6 +192,17 @@ pub enum UpscaleError {
     /// The injected noise was made for another run.
     #[error("injected noise does not fit this run")]
     Noise(#[source] NoiseError),
+    /// Even with one tile at a time more memory is needed than may be taken.
+    #[error(
+        "about {} MiB of memory are needed even for one tile at a time, over the limit of {} MiB",
+        .needed.div_ceil(1 << 20), .limit >> 20
+    )]
+    Memory {
+        /// What was reckoned, in bytes.
+        needed: u64,
+        /// What may be taken, in bytes.
+        limit: u64,
+    },
     /// The device had no room for this batch now.
     #[error("out of device memory in {stage} on tile {tile}")]
     OutOfMemory {
@@ -229,7 +240,7 @@ pub enum UpscaleError {
         tile: usize,
         /// Why not.
         #[source]
-        source: LoadError,
+        source: Box<LoadError>,
     },
     /// A tensor operation was refused: a bug, or a model that contradicts its configuration.
     #[error("compute {stage} on tile {tile}")]
@@ -283,7 +294,7 @@ impl UpscaleError {
             | Self::Guidance(_)
             | Self::NoNegativePrompt
             | Self::Noise(_) => Fault::Input,
-            Self::OutOfMemory { .. } | Self::Observer { .. } => Fault::Moment,
+            Self::Memory { .. } | Self::OutOfMemory { .. } | Self::Observer { .. } => Fault::Moment,
             Self::DeviceLost { .. } => Fault::Device,
             Self::Source(_) | Self::Sink(_) | Self::HandOver => Fault::Caller,
             Self::NonFinite { .. } | Self::Widen { .. } | Self::Compute { .. } => Fault::Engine,
@@ -296,7 +307,10 @@ impl UpscaleError {
             LoadError::Weights { source, .. } | LoadError::Prepare(source) => {
                 Self::from_candle("networks in f32", tile, source)
             }
-            source => Self::Widen { tile, source },
+            source => Self::Widen {
+                tile,
+                source: Box::new(source),
+            },
         }
     }
 

@@ -4,6 +4,7 @@ use candle_core::Tensor;
 
 use crate::bands::{Bands, Batch, EnlargeTiles};
 use crate::error::UpscaleError;
+use crate::memory::{self, Model, Stages};
 use crate::rows::{RowSink, RowSource};
 use crate::run::enlarge;
 use crate::tiling::{Cells, Tiling};
@@ -24,12 +25,23 @@ const CELLS: Cells = Cells {
     latent_px: 2,
 };
 
+/// What it takes in memory.
+fn model(options: &Options) -> Model {
+    Model {
+        weights: 0,
+        stages: Stages::of_enlarging(options.tile_px as usize),
+    }
+}
+
 impl Upscale for Identity {
     fn plan(&self, width: u32, height: u32, options: &Options) -> Result<Plan, UpscaleError> {
-        let tiles = Tiling::new(width, height, options, CELLS)?.len();
+        let tiling = Tiling::new(width, height, options, CELLS)?;
+        let fitted = memory::fit(&tiling, options, &model(options))?;
+        let tiles = tiling.len();
         Ok(Plan {
             tiles,
             tile_steps: tiles * options.schedule.timesteps().len(),
+            peak_bytes: memory::peak(&tiling, &fitted, &model(options)),
         })
     }
 
@@ -42,7 +54,8 @@ impl Upscale for Identity {
         observer: &mut dyn Observer,
     ) -> Result<Spent, UpscaleError> {
         let tiling = Tiling::new(source.width(), source.height(), options, CELLS)?;
-        Bands::new(&tiling, options, source, start, sink, observer)?.run(self)
+        let options = memory::fit(&tiling, options, &model(options))?;
+        Bands::new(&tiling, &options, source, start, sink, observer)?.run(self)
     }
 }
 

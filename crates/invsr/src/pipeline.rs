@@ -24,6 +24,7 @@ use crate::config::{PredictorConfig, SCALE, SchedulerConfig, UnetConfig, VaeConf
 use crate::device::{DeviceSpec, Dtype};
 use crate::error::{LoadError, UpscaleError};
 use crate::manifest::ModelInfo;
+use crate::memory::{self, Model, Stages};
 use crate::networks::{Configs, Networks};
 use crate::rows::{RowSink, RowSource};
 use crate::run::Run;
@@ -43,6 +44,8 @@ pub struct InvSr {
     networks: Networks,
     noise_table: NoiseTable,
     grid: Grid,
+    /// In main memory, in bytes.
+    weight_bytes: u64,
 }
 
 /// How pixels and latents relate.
@@ -78,6 +81,11 @@ impl InvSr {
         let scheduler = SchedulerConfig::read(dir)?;
         let grid = grid(&configs.vae, &configs.unet, &configs.predictor)?;
         let networks = Networks::load(dir, &configs, device, dtype)?;
+        // A card's memory is the card's own affair: it says when it is full.
+        let weight_bytes = match device {
+            Device::Cpu => memory::weight_bytes(&configs)?,
+            _ => 0,
+        };
         let info = ModelInfo::read(dir, grid.cells.tile_multiple_px())?;
         tracing::debug!(model = info.name, trained = info.trained, "model loaded");
         Ok(Self {
@@ -87,6 +95,7 @@ impl InvSr {
             networks,
             noise_table: NoiseTable::new(&scheduler),
             grid,
+            weight_bytes,
         })
     }
 
@@ -112,6 +121,22 @@ impl InvSr {
         Ok(tiling)
     }
 
+    /// The same options, lowered to what the memory has room for.
+    fn fit(&self, tiling: &Tiling, options: &Options) -> Result<Options, UpscaleError> {
+        memory::fit(tiling, options, &self.memory(tiling))
+    }
+
+    fn memory(&self, tiling: &Tiling) -> Model {
+        let stages = match self.networks.device() {
+            Device::Cpu => Stages::of(&self.configs, tiling.tile, rayon::current_num_threads()),
+            _ => Stages::of_enlarging(tiling.tile),
+        };
+        Model {
+            weights: self.weight_bytes,
+            stages,
+        }
+    }
+
     pub(crate) fn networks(&self) -> &Networks {
         &self.networks
     }
@@ -132,10 +157,13 @@ impl InvSr {
 
 impl Upscale for InvSr {
     fn plan(&self, width: u32, height: u32, options: &Options) -> Result<Plan, UpscaleError> {
-        let tiles = self.tiling(width, height, options)?.len();
+        let tiling = self.tiling(width, height, options)?;
+        let fitted = self.fit(&tiling, options)?;
+        let tiles = tiling.len();
         Ok(Plan {
             tiles,
             tile_steps: tiles * options.schedule.timesteps().len(),
+            peak_bytes: memory::peak(&tiling, &fitted, &self.memory(&tiling)),
         })
     }
 
@@ -148,6 +176,7 @@ impl Upscale for InvSr {
         observer: &mut dyn Observer,
     ) -> Result<Spent, UpscaleError> {
         let tiling = self.tiling(source.width(), source.height(), options)?;
+        let options = &self.fit(&tiling, options)?;
         let bands = Bands::new(&tiling, options, source, start, sink, observer)?;
         bands.run(&mut Run::new(self, options))
     }

@@ -98,6 +98,16 @@ pub(crate) fn released_noise_predictor() -> Value {
     sizes::noise_predictor(Size::Full)
 }
 
+/// Writes the configurations alone; returns their paths.
+pub(crate) fn write_configs(size: Size, out: &Path) -> Result<Vec<String>, WriteModelError> {
+    let mut paths = Vec::new();
+    for (path, value) in sizes::configs(size) {
+        write_json(&out.join(path), &value)?;
+        paths.push(path.to_owned());
+    }
+    Ok(paths)
+}
+
 /// Writes a model folder of random `f32` weights, with a manifest that says it is untrained. Files
 /// of the same names are replaced; one tensor at a time is in memory.
 ///
@@ -106,10 +116,7 @@ pub(crate) fn released_noise_predictor() -> Value {
 /// # Errors
 /// [`WriteModelError`], most likely a full disk.
 pub fn write_random_model(size: Size, seed: u64, out: &Path) -> Result<(), WriteModelError> {
-    let configs = sizes::configs(size);
-    for (path, value) in &configs {
-        write_json(&out.join(path), value)?;
-    }
+    let configs = write_configs(size, out)?;
     let (vae, unet) = (VaeConfig::read(out)?, UnetConfig::read(out)?);
     let predictor = PredictorConfig::read(out)?;
     let draw = Draw {
@@ -132,8 +139,10 @@ pub fn write_random_model(size: Size, seed: u64, out: &Path) -> Result<(), Write
     write_tensors(&out.join(PROMPT_FILE), prompts.into())?;
 
     let networks = ["vae", "unet", "noise_predictor"].map(|name| format!("{name}/{WEIGHTS_FILE}"));
-    let configs = configs.iter().map(|(path, _)| (*path).to_owned());
-    let paths = configs.chain(networks).chain([PROMPT_FILE.to_owned()]);
+    let paths = configs
+        .into_iter()
+        .chain(networks)
+        .chain([PROMPT_FILE.to_owned()]);
     write_manifest(size, seed, paths, out)
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use candle_core::Tensor;
 
+use crate::bands::BAND_ROWS;
 use crate::color_fix::ColorFix;
 use crate::config::SCALE;
 use crate::error::UpscaleError;
@@ -136,6 +137,13 @@ pub struct Options {
     pub overlap_px: Option<u32>,
     /// Tiles that go through the networks together; changes speed and memory, not the result.
     pub tile_batch: usize,
+    /// Rows of the result that are blended and fixed together; changes memory, not the result.
+    pub band_rows: usize,
+    /// Bytes of main memory that this process may take while it works on the image, weights included;
+    /// what the source, the sink and the caller hold is for the caller to take off. Where the tile
+    /// batch and the rows of a band would take more they are lowered; an image that does not fit
+    /// even so is refused. Tensors that an observer wants come on top.
+    pub memory_limit: Option<u64>,
     /// What brings the input's colours back.
     pub color_fix: ColorFix,
     /// How far each step goes from what the negative prompt suggests towards what the prompt does,
@@ -148,7 +156,7 @@ pub struct Options {
 
 impl Default for Options {
     /// One step from timestep 200, seed 12345, tiles of 128 px four at a time, the wavelet fix, no
-    /// guidance.
+    /// guidance, no limit to the memory.
     fn default() -> Self {
         Self {
             schedule: Schedule::default(),
@@ -156,6 +164,8 @@ impl Default for Options {
             tile_px: 128,
             overlap_px: None,
             tile_batch: 4,
+            band_rows: BAND_ROWS,
+            memory_limit: None,
             color_fix: ColorFix::default(),
             guidance: 1.0,
             noise: None,
@@ -192,6 +202,9 @@ pub struct Plan {
     pub tiles: usize,
     /// Tiles times timesteps.
     pub tile_steps: usize,
+    /// The most main memory that this process is reckoned to hold on the way, in bytes, with a tile
+    /// batch lowered to what the [limit](Options::memory_limit) allows.
+    pub peak_bytes: u64,
 }
 
 /// How far an image is.

@@ -84,9 +84,10 @@ fn resumes_with_the_same_bits(
         (whole.tiles, whole.tile_steps)
     );
     for &first_row in bands.begins.iter().chain(also) {
-        // Another batch, since the worker that goes on may have another device.
+        // Other numbers, since the worker that goes on may have another device or less memory.
         let options = Options {
             tile_batch: options.tile_batch % 3 + 1,
+            band_rows: 5 + options.band_rows % 9,
             ..options.clone()
         };
         let (resumed, spent) = from_row(model, image, first_row, &options);

@@ -186,13 +186,12 @@ fn options_that_cannot_work_are_refused_before_any_work() {
             overlap_px,
             ..Options::default()
         };
-        model.plan(200, 257, &options).unwrap()
+        let Plan {
+            tiles, tile_steps, ..
+        } = model.plan(200, 257, &options).unwrap();
+        (tiles, tile_steps)
     };
-    let of = |tiles| Plan {
-        tiles,
-        tile_steps: tiles,
-    };
-    assert_eq!((plan(Some(64)), plan(None)), (of(12), of(6)));
+    assert_eq!((plan(Some(64)), plan(None)), ((12, 12), (6, 6)));
     let refusal = |width, height, options: &Options| {
         let refused = model.plan(width, height, options).unwrap_err();
         assert_eq!(refused.fault(), Fault::Input);

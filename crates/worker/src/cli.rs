@@ -53,7 +53,9 @@ pub async fn run(cli: Cli, refused: Refused) -> anyhow::Result<ExitCode> {
     }
     telemetry::init(&config.log).map_err(anyhow::Error::msg)?;
     let engine = Engine::start(load(config.engine.clone())).await?;
-    crate::run(config.services, engine, config.engine.tile_batch).await
+    let room = config.engine.room().map_err(anyhow::Error::msg)?;
+    tracing::info!(memory_limit = %room.memory, tile_batch = room.tile_batch, "room");
+    crate::run(config.services, engine, room).await
 }
 
 /// Stays on this thread, which from then on owns the device; nobody else waits for it.

@@ -3,9 +3,12 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use invsr::{MemoryLimit, ParseMemoryLimitError};
 use secrecy::{ExposeSecret, SecretString};
 use upres_common::objects::S3Args;
 use upres_common::telemetry::LogArgs;
+
+use crate::room::Room;
 
 /// Everything `run` needs.
 #[derive(Debug, Clone, clap::Args)]
@@ -86,6 +89,11 @@ pub struct EngineConfig {
     /// Tiles computed at once. Does not show in the result.
     #[arg(long, env = "UPRES_TILE_BATCH", default_value_t = 4, value_name = "N")]
     pub tile_batch: usize,
+    /// Main memory that the process may take, such as 6GiB: fewer tiles at once where it is little; a
+    /// job that does not fit at all fails with `capacity/out_of_memory`. `none` for no limit; three
+    /// quarters of the machine's, or of the control group's, if nothing is said.
+    #[arg(long, env = "UPRES_MEMORY_LIMIT", value_name = "SIZE")]
+    pub memory_limit: Option<String>,
 }
 
 impl ServiceConfig {
@@ -120,6 +128,23 @@ impl ServiceConfig {
 }
 
 impl EngineConfig {
+    /// How much the engine may take.
+    ///
+    /// # Errors
+    /// A sentence, when the memory limit is no size.
+    pub fn room(&self) -> Result<Room, String> {
+        let memory = match &self.memory_limit {
+            Some(text) => text
+                .parse()
+                .map_err(|error: ParseMemoryLimitError| format!("--memory-limit: {error}")),
+            None => Ok(MemoryLimit::of_this_machine()),
+        };
+        Ok(Room {
+            tile_batch: self.tile_batch,
+            memory: memory?,
+        })
+    }
+
     /// Every problem with these settings, a sentence each.
     #[must_use]
     pub fn problems(&self) -> Vec<String> {
@@ -136,6 +161,7 @@ impl EngineConfig {
         if let Err(error) = self.dtype.parse::<invsr::Dtype>() {
             problems.push(format!("--dtype: {error}"));
         }
+        problems.extend(self.room().err());
         if self.tile_batch == 0 {
             problems.push("--tile-batch must be at least 1".to_owned());
         }

@@ -7,6 +7,7 @@
 
 pub mod bench;
 pub mod cli;
+mod clock;
 pub mod config;
 mod coordinator;
 mod digest;
@@ -17,7 +18,9 @@ mod lease;
 mod process;
 mod pull;
 mod report;
+mod room;
 mod rows;
 mod write_back;
 
 pub use pull::run;
+pub use room::Room;

@@ -1,13 +1,12 @@
 //! Process: fetch → decode → upscale → write back, the journey on one page. Knows no broker
 //! and no job state; `pull` decides what its outcome means.
 
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Seek as _;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use imaging::{DecodeError, EncodeOptions, Format, Limits, Reader, Writer};
-use invsr::{HandOver, Options, Schedule, Spent, Start, Timings, UpscaleError};
+use invsr::{HandOver, Options, Schedule, Spent, Start, UpscaleError};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use upres_common::job::UpscaleSpec;
@@ -16,10 +15,12 @@ use upres_common::job::view::Progress;
 use upres_common::lease::{Lease, Outcome};
 use upres_common::objects::{ObjectStore, ObjectUri};
 
+use crate::clock::Clock;
 use crate::engine::{Engine, EngineStopped, Request};
 use crate::failure::ProcessError;
 use crate::hand_over;
 use crate::lease::Held;
+use crate::room::{self, Room};
 use crate::rows::{Bands, FileRows};
 use crate::write_back::{
     self, Destination, MadeWith, ResumeState, WriteBack, WriteBackError, Written,
@@ -40,7 +41,8 @@ pub(crate) struct Workshop {
     pub(crate) objects: ObjectStore,
     pub(crate) engine: Engine,
     pub(crate) limits: Limits,
-    pub(crate) tile_batch: usize,
+    pub(crate) room: Room,
+    pub(crate) jobs_in_flight: usize,
 }
 
 impl Workshop {
@@ -49,7 +51,9 @@ impl Workshop {
         let limit = lease
             .tile_batch
             .and_then(|tiles| usize::try_from(tiles).ok());
-        limit.map_or(self.tile_batch, |limit| self.tile_batch.min(limit))
+        limit.map_or(self.room.tile_batch, |limit| {
+            self.room.tile_batch.min(limit)
+        })
     }
 }
 
@@ -137,7 +141,7 @@ async fn upscale_and_upload(shop: &Workshop, held: &Held) -> Result<Outcome, Pro
         width: signed(width),
         height: signed(height),
         progress,
-        timings: clock.laps,
+        timings: clock.into_laps(),
         warnings,
     })
 }
@@ -259,7 +263,10 @@ async fn upscale(
     bands: mpsc::Sender<Vec<u8>>,
     clock: &mut Clock,
 ) -> Result<Upscaled, ProcessError> {
-    let options = options(&held.lease.upscale, shop.tile_batch_for(&held.lease))?;
+    let mut options = options(&held.lease.upscale, shop.tile_batch_for(&held.lease))?;
+    let to = output_format(held.lease.upscale.format).unwrap_or(reader.info().format);
+    let beside = room::held_beside_the_engine(reader.info(), to, shop.jobs_in_flight);
+    options.memory_limit = shop.room.memory.less(beside).bytes();
     let steps = options.schedule.timesteps().len();
     let (tiles, mut changed) = watch::channel((0, 0));
     let (answer, mut answered) = oneshot::channel();
@@ -292,6 +299,9 @@ async fn upscale(
             done = &mut answered => {
                 let spent = match done.map_err(|_| EngineStopped)? {
                     Err(UpscaleError::Suspended(left)) => return Ok(Upscaled::Suspended(left)),
+                    Err(UpscaleError::Memory { needed, .. }) => {
+                        return Err(shop.room.memory.needing(needed + beside).into());
+                    }
                     done => done?,
                 };
                 let (_, total) = *changed.borrow();
@@ -361,48 +371,4 @@ fn progress(done: usize, total: usize, tile_steps: usize) -> Progress {
 
 fn signed(side_px: u32) -> i32 {
     i32::try_from(side_px).unwrap_or(i32::MAX)
-}
-
-/// Milliseconds by stage.
-struct Clock {
-    last: Instant,
-    laps: BTreeMap<String, u64>,
-}
-
-impl Default for Clock {
-    fn default() -> Self {
-        Self {
-            last: Instant::now(),
-            laps: BTreeMap::new(),
-        }
-    }
-}
-
-impl Clock {
-    fn lap(&mut self, stage: &str) {
-        let now = Instant::now();
-        self.add(stage, now - self.last);
-        self.last = now;
-    }
-
-    fn add_stages(&mut self, timings: &Timings) {
-        let stages = [
-            ("predictor", timings.predictor),
-            ("vae_encode", timings.vae_encode),
-            ("unet", timings.unet),
-            ("vae_decode", timings.vae_decode),
-            ("blend", timings.blend),
-            ("color_fix", timings.color_fix),
-        ];
-        for (stage, time) in stages {
-            self.add(stage, time);
-        }
-    }
-
-    fn add(&mut self, stage: &str, time: Duration) {
-        self.laps.insert(
-            stage.to_owned(),
-            u64::try_from(time.as_millis()).unwrap_or(u64::MAX),
-        );
-    }
 }

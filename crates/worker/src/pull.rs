@@ -24,6 +24,7 @@ use crate::coordinator::{CallError, Coordinator};
 use crate::engine::Engine;
 use crate::lease::{self, Held, Stopped};
 use crate::process::{Workshop, process};
+use crate::room::Room;
 use crate::{report, write_back};
 
 /// Wake-ups held unclaimed, per class. One: a worker that is busy should not sit on others' work.
@@ -54,11 +55,7 @@ struct Worker {
 ///
 /// # Errors
 /// What cannot be mended by waiting.
-pub async fn run(
-    config: ServiceConfig,
-    engine: Engine,
-    tile_batch: usize,
-) -> anyhow::Result<ExitCode> {
+pub async fn run(config: ServiceConfig, engine: Engine, room: Room) -> anyhow::Result<ExitCode> {
     // Fails only when the process has a provider already.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let id = Uuid::now_v7().to_string();
@@ -73,7 +70,8 @@ pub async fn run(
             objects,
             engine,
             limits,
-            tile_batch,
+            room,
+            jobs_in_flight: config.jobs_in_flight,
         },
         coordinator,
         id,

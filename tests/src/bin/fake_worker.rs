@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use clap::Parser;
 use invsr::{
-    Identity, Observer, Options, Plan, Progress, RowSink, RowSource, Spent, Start, Stop, Timings,
-    Upscale, UpscaleError,
+    Identity, MemoryLimit, Observer, Options, Plan, Progress, RowSink, RowSource, Spent, Start,
+    Stop, Timings, Upscale, UpscaleError,
 };
 use upres_common::telemetry::{self, LogArgs};
+use upres_worker::Room;
 use upres_worker::config::ServiceConfig;
 use upres_worker::engine::{Engine, Loaded};
 
@@ -52,6 +53,7 @@ impl Upscale for FakeEngine {
         Ok(Plan {
             tiles: self.tiles,
             tile_steps: self.tiles * options.schedule.timesteps().len(),
+            peak_bytes: 0,
         })
     }
 
@@ -194,5 +196,9 @@ async fn main() -> anyhow::Result<ExitCode> {
         identity: args.called,
     };
     let engine = Engine::start(move || Ok(loaded)).await?;
-    upres_worker::run(args.services, engine, 1).await
+    let room = Room {
+        tile_batch: 1,
+        memory: MemoryLimit::default(),
+    };
+    upres_worker::run(args.services, engine, room).await
 }

@@ -5,28 +5,28 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use imaging::Pixels;
 use invsr::{
-    ColorFix, InjectedNoise, InvSr, NpyDump, Observer, Options, RgbImage, Schedule, Tensor,
-    TensorError, Timings, Upscale as _, UpscaleError,
+    ColorFix, InjectedNoise, InvSr, MemoryLimit, NpyDump, Observer, Options, Schedule, Spent,
+    Start, Tensor, TensorError, Timings, Upscale as _, UpscaleError,
 };
 use upres_common::job::spec;
 
 use super::UpscaleArgs;
 use super::failure::Failure;
 use super::report::{Progress, Reporter};
+use super::rows::{FileRows, FileSink, decode_failure};
 use crate::interrupt::Interrupt;
 
 /// A loaded model with the options of the command line.
 pub struct Engine {
     model: InvSr,
     options: Options,
+    memory_limit: MemoryLimit,
     dump: Option<NpyDump>,
 }
 
-/// A result, and what it took.
+/// What a result took.
 pub struct Upscaled {
-    pub pixels: Pixels,
     pub tiles: usize,
     /// What a careful person should know.
     pub warning: Option<String>,
@@ -38,6 +38,12 @@ pub enum EngineError {
     /// Ctrl-C.
     Interrupted,
     Failed(Failure),
+}
+
+impl From<Failure> for EngineError {
+    fn from(failure: Failure) -> Self {
+        Self::Failed(failure)
+    }
 }
 
 impl Engine {
@@ -84,48 +90,68 @@ impl Engine {
         Ok(Self {
             model: loaded,
             options,
+            memory_limit: args
+                .memory_limit
+                .unwrap_or_else(MemoryLimit::of_this_machine),
             dump,
         })
     }
 
     /// Upscales four times in each direction; stops at the next tile after Ctrl-C.
     ///
+    /// - `held`: what the caller holds meanwhile, in bytes of main memory.
+    ///
     /// # Errors
     /// [`EngineError`].
     pub fn upscale(
         &mut self,
-        pixels: &Pixels,
+        source: &mut FileRows,
+        held: u64,
+        sink: &mut FileSink,
         progress: &mut Progress,
         interrupt: &Interrupt,
     ) -> Result<Upscaled, EngineError> {
-        let image = RgbImage {
-            width: pixels.width,
-            height: pixels.height,
-            data: pixels.to_unit(),
-        };
         let mut watcher = Watcher {
             progress,
             interrupt,
             dump: self.dump.as_mut(),
         };
-        let upscaled = self
-            .model
-            .upscale(&image, &self.options, &mut watcher)
-            .map_err(failed)?;
-        let image = upscaled.image;
+        self.options.memory_limit = self.memory_limit.less(held).bytes();
+        let done =
+            self.model
+                .upscale_rows(source, Start::Row(0), &self.options, sink, &mut watcher);
+        if let Some(failure) = sink.failure.take() {
+            return Err(failure.into());
+        }
+        let Spent {
+            tiles,
+            timings,
+            widened,
+            ..
+        } = done.map_err(|error| self.failed(error, held))?;
         Ok(Upscaled {
-            pixels: Pixels::from_unit(image.width, image.height, &image.data),
-            tiles: upscaled.tiles,
-            warning: upscaled.widened.map(|widened| widened.to_string()),
-            stages: stages(&upscaled.timings),
+            tiles,
+            warning: widened.map(|widened| widened.to_string()),
+            stages: stages(&timings),
         })
     }
-}
 
-fn failed(error: UpscaleError) -> EngineError {
-    match error {
-        UpscaleError::Cancelled => EngineError::Interrupted,
-        error => EngineError::Failed(Failure::upscaling(&error)),
+    fn failed(&self, error: UpscaleError, held: u64) -> EngineError {
+        match &error {
+            UpscaleError::Cancelled => EngineError::Interrupted,
+            UpscaleError::Source(cause) => decode_failure(&**cause)
+                .unwrap_or_else(|| Failure::upscaling(&error))
+                .into(),
+            UpscaleError::Memory { needed, .. } => {
+                let all = self.memory_limit.needing(needed + held);
+                let mut failure = Failure::upscaling(&all);
+                failure
+                    .detail
+                    .push_str(": raise --memory-limit, or take smaller tiles with --tile");
+                failure.into()
+            }
+            error => Failure::upscaling(error).into(),
+        }
     }
 }
 
@@ -155,6 +181,7 @@ fn options(args: &UpscaleArgs) -> anyhow::Result<Options> {
         },
         guidance: args.guidance,
         noise,
+        ..Options::default()
     })
 }
 

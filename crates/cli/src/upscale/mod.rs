@@ -1,19 +1,22 @@
 //! `upres upscale`: reads, upscales and writes files on this machine.
 //!
 //! [`plan`] decides what becomes what, [`picture`] takes one file through, [`engine`] is the model,
-//! [`write`](mod@write) lets a result appear whole, [`report`] tells.
+//! [`rows`] go in and come out of it, [`draft`] and [`write`](mod@write) let a result appear whole,
+//! [`report`] tells.
 
+mod draft;
 mod engine;
 mod failure;
 mod picture;
 pub mod plan;
 mod report;
+mod rows;
 pub mod write;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use invsr::{DeviceSpec, Dtype};
+use invsr::{DeviceSpec, Dtype, MemoryLimit};
 
 use crate::cli::{ModelRootArgs, USAGE};
 use crate::interrupt::{INTERRUPTED, Interrupt};
@@ -59,6 +62,10 @@ pub struct UpscaleArgs {
     /// Tiles that go through the networks at once; more need more memory and change no pixel
     #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u16).range(1..))]
     pub tile_batch: u16,
+    /// Main memory to take at most, such as 6GiB: fewer tiles at once where it is little; what does
+    /// not fit at all is refused; none for no limit [default: three quarters of the machine's]
+    #[arg(long, env = "UPRES_MEMORY_LIMIT", value_name = "SIZE")]
+    pub memory_limit: Option<MemoryLimit>,
     /// cpu or cuda:N
     #[arg(long, env = "UPRES_DEVICE", default_value = "cpu")]
     pub device: DeviceSpec,

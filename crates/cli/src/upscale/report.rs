@@ -22,7 +22,7 @@ pub struct Done<'a> {
     pub width: u32,
     /// Of the result, in pixels.
     pub height: u32,
-    pub bytes: usize,
+    pub bytes: u64,
     pub sha256: String,
     pub tiles: usize,
     pub timings_ms: Timings,
@@ -42,8 +42,12 @@ impl Timings {
         result
     }
 
+    /// Adds to a stage's time, which may come in parts.
     pub fn add(&mut self, stage: &'static str, took: Duration) {
-        self.0.push((stage, took));
+        match self.0.iter_mut().find(|(known, _)| *known == stage) {
+            Some((_, sum)) => *sum += took,
+            None => self.0.push((stage, took)),
+        }
     }
 }
 

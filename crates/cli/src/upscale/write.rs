@@ -27,10 +27,7 @@ pub fn check(output: &Path, overwrite: bool) -> Result<(), Failure> {
         }
         _ => {}
     }
-    // Folders that are missing would be made in the nearest that is there.
-    let mut folders = output.ancestors().map(folder_of);
-    let there = folders.find(|folder| folder.symlink_metadata().is_ok());
-    match temporary(there.unwrap_or(Path::new("."))) {
+    match temporary(folder_there(output)) {
         Ok(_) => Ok(()),
         Err(error) => Err(failed(output, &error)),
     }
@@ -49,6 +46,11 @@ pub fn write(output: &Path, bytes: &[u8], overwrite: bool) -> Result<(), Failure
     file.write_all(bytes)
         .and_then(|()| file.as_file().sync_all())
         .map_err(|error| fail(&error))?;
+    keep(file, output, overwrite)
+}
+
+/// Gives a file its name.
+pub(super) fn keep(file: NamedTempFile, output: &Path, overwrite: bool) -> Result<(), Failure> {
     let kept = if overwrite {
         file.persist(output)
     } else {
@@ -57,8 +59,16 @@ pub fn write(output: &Path, bytes: &[u8], overwrite: bool) -> Result<(), Failure
     match kept {
         Ok(_) => Ok(()),
         Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists => Err(exists(output)),
-        Err(error) => Err(fail(&error.error)),
+        Err(error) => Err(failed(output, &error.error)),
     }
+}
+
+/// The folder that `path` lies in, or the nearest around it: those that are missing would be made
+/// there.
+pub(super) fn folder_there(path: &Path) -> &Path {
+    let mut folders = path.ancestors().map(folder_of);
+    let there = folders.find(|folder| folder.symlink_metadata().is_ok());
+    there.unwrap_or(Path::new("."))
 }
 
 /// The folder that `path` lies in.
@@ -70,7 +80,7 @@ fn folder_of(path: &Path) -> &Path {
 }
 
 /// Made by hand: with the permissions of any new file, and errors that do not speak of its name.
-fn temporary(folder: &Path) -> io::Result<NamedTempFile> {
+pub(super) fn temporary(folder: &Path) -> io::Result<NamedTempFile> {
     let mut builder = tempfile::Builder::new();
     builder.prefix(".upres-").suffix(".part");
     builder.make_in(folder, |path| File::create_new(path))
@@ -81,7 +91,7 @@ fn exists(output: &Path) -> Failure {
     Failure::new(ErrorType::OutputExists, detail)
 }
 
-fn failed(output: &Path, error: &io::Error) -> Failure {
+pub(super) fn failed(output: &Path, error: &io::Error) -> Failure {
     let kind = match error.kind() {
         io::ErrorKind::PermissionDenied => ErrorType::OutputForbidden,
         _ => ErrorType::Storage,

@@ -43,6 +43,11 @@ impl ColorFix {
         self != Self::AdaIn
     }
 
+    /// Rows of the result that [`ColorFix::Wavelet`] holds when so many are pushed at once.
+    pub(crate) fn wavelet_rows(pushed: usize) -> usize {
+        wavelet::rows_held(pushed)
+    }
+
     /// The first row of the result that must be known for `first_row` to be fixed.
     pub(crate) fn first_row_needed(self, first_row: usize) -> usize {
         match self {

@@ -16,6 +16,12 @@ pub(super) const LEVELS: u32 = 5;
 /// Rows on each side of a row that show in it: the reaches of all levels together.
 pub(super) const CONTEXT: usize = (1 << LEVELS) - 1;
 
+/// Rows held when so many are pushed at once: those that wait, each blur's own, and two on their way.
+pub(super) fn rows_held(pushed: usize) -> usize {
+    let of_blurs: usize = (0..LEVELS).map(|level| (2 << level) + pushed).sum();
+    CONTEXT + pushed + of_blurs + 2 * pushed
+}
+
 /// Rows on their way through the blurs.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Wavelet {

@@ -17,7 +17,7 @@ pub(crate) fn attention(q: &Tensor, k: &Tensor, v: &Tensor) -> Result<Tensor> {
     let (_, _, queries, head_dim) = q.dims4()?;
     let q = (q * (1.0 / (head_dim as f64).sqrt()))?;
     let k = k.transpose(2, 3)?;
-    let chunk = (SCORES_PER_CHUNK / k.dim(3)?).clamp(1, queries);
+    let chunk = queries_at_once(queries, k.dim(3)?);
     let mut parts = Vec::with_capacity(queries.div_ceil(chunk));
     for start in (0..queries).step_by(chunk) {
         let scores = q.narrow(2, start, chunk.min(queries - start))?.matmul(&k)?;
@@ -27,6 +27,15 @@ pub(crate) fn attention(q: &Tensor, k: &Tensor, v: &Tensor) -> Result<Tensor> {
         return Ok(whole.clone());
     }
     Tensor::cat(&parts, 2)
+}
+
+fn queries_at_once(queries: usize, keys: usize) -> usize {
+    (SCORES_PER_CHUNK / keys).clamp(1, queries)
+}
+
+/// The scores that exist at once for a head of a sample.
+pub(crate) fn attention_scores(queries: usize, keys: usize) -> usize {
+    queries_at_once(queries, keys) * keys
 }
 
 /// `[B, N, heads * d]` to contiguous `[B, heads, N, d]`.

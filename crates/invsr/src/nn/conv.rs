@@ -119,9 +119,7 @@ impl Conv2d {
             self.window.output_side(height),
             self.window.output_side(width),
         );
-        let strip_rows = (PATCH_ELEMENTS / (patch * out_w))
-            .max(LEAST_PIXELS.div_ceil(out_w))
-            .min(out_h);
+        let strip_rows = strip_rows(patch, out_w).min(out_h);
         let strips: Vec<Strip> = (0..samples)
             .flat_map(|sample| (0..out_h).step_by(strip_rows).map(move |top| (sample, top)))
             .map(|(sample, top)| Strip {
@@ -159,6 +157,17 @@ impl Conv2d {
         }
         Tensor::from_vec(out, (samples, outputs, out_h, out_w), x.device())
     }
+}
+
+/// Output rows that are made at once.
+fn strip_rows(patch: usize, out_w: usize) -> usize {
+    (PATCH_ELEMENTS / (patch * out_w)).max(LEAST_PIXELS.div_ceil(out_w))
+}
+
+/// Values of the patch matrix that a core makes at once, for a square of `out_px` output pixels.
+pub(crate) fn patch_values(patch: usize, out_px: usize) -> usize {
+    let side = out_px.isqrt().max(1);
+    patch * side * strip_rows(patch, side).min(side)
 }
 
 /// Some output rows of one sample.

@@ -16,9 +16,9 @@ mod norm;
 mod time;
 
 pub(crate) use add::add_into;
-pub(crate) use attention::{attention, merge_heads, split_heads};
+pub(crate) use attention::{attention, attention_scores, merge_heads, split_heads};
 pub(crate) use blocks::{ImageAttention, Resnet, ResnetShape};
-pub(crate) use conv::{Conv2d, Window, upsample_nearest};
+pub(crate) use conv::{Conv2d, Window, patch_values, upsample_nearest};
 pub(crate) use linear::{Linear, geglu};
 pub(crate) use norm::{GroupNorm, LAYER_NORM_EPS, LayerNorm};
 pub(crate) use time::{Sinusoids, TimeEmbedding};
