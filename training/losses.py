@@ -73,11 +73,6 @@ def texture(x):
     return (F.avg_pool2d(energy, 8, stride=4) + 1e-6).sqrt()
 
 
-def texture_l1(a, b):
-    """As much fine structure as the truth has, wherever exactly it lies: what a mean of guesses lacks."""
-    return (texture(a) - texture(b)).abs().mean()
-
-
 class Discriminator(nn.Module):
     """A small patch discriminator; its inner activations serve as features to be matched."""
 

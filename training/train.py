@@ -14,7 +14,7 @@ import torch.nn.functional as F
 import degrade
 from data import ROOT
 from losses import (Discriminator, blemishes, charbonnier, chroma_l1, feature_matching, gradient_l1, hinge, kl,
-                    log_mse, luma_psnr, reduced_l1, texture_l1)
+                    log_mse, luma_psnr, reduced_l1, texture as texture_of)
 from loop import Loop, average
 from model import TRAINED, Upres
 from pictures import Pictures, tuning_crops
@@ -194,19 +194,22 @@ def detail(model, pictures, loop_for, adversarial=0.03, texture=1.0):
         hr, lr = pictures.pairs(loop.batch)
         schedule = MORE_STEPS[pictures.rng.integers(len(MORE_STEPS))]
         target = hr * 2 - 1
+        share = (len(schedule) - 1) / 4  # of the detail that a single step leaves out
+        learning = min(len(schedule) - 1, 3)
         with torch.no_grad(), half():
             start, _ = model.start(lr, schedule[0])
-            learning = min(len(schedule) - 1, 3)
-            z = model.walk(start, schedule[:-learning], until=schedule[-learning]) if learning < len(schedule) else start
+            plain = model.decode(model.walk(start, schedule[:1]))
+            z = model.walk(start, schedule[:-learning], until=schedule[-learning])
         with fixed(model.vae), half():
             out = model.decode(model.walk(z, schedule[-learning:]))
         low, tint = reduced_l1(out, target), chroma_l1(out, target)
-        pixels, fine, moved, disputed = charbonnier(out, target), texture_l1(out, target), changed(lr), 0.0
-        # The longer the walk, the more detail is asked for.
-        loss = 0.7 * pixels + low + tint + texture * ((len(schedule) - 1) / 2) ** 2 * fine + 20 * moved
+        wanted = (1 - share) * texture_of(plain) + share * texture_of(target)
+        pixels, fine = charbonnier(out, target), (texture_of(out) - wanted).abs().mean()
+        moved, disputed = changed(lr), 0.0
+        loss = 0.7 * pixels + low + tint + 2 * texture * fine + 20 * moved
         if adversarial:
             disputed, verdict = dispute(target, out)
-            loss = loss + adversarial * min(1.0, loop.step / 100) * len(schedule) / 3 * verdict
+            loss = loss + adversarial * share * min(1.0, loop.step / 100) * verdict
         loop.update(loss)
         return {"pixels": pixels, "texture": fine, "moved": moved, "critic": disputed}
 
