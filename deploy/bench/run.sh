@@ -11,7 +11,7 @@ readonly OUT=$TARGET/bench PROGRAMS=$TARGET/release
 
 usage() {
     cat <<'END'
-usage: deploy/bench/run.sh [engine|queue|load|soak|parity]...      engine and queue without an argument
+usage: deploy/bench/run.sh [engine|queue|load|batch|soak|parity]...      engine and queue without an argument
 
 Prints tables and writes OUT/*.json, with OUT the folder bench/ of the build's. Variables:
   UPRES_BENCH_SIZE=full      the engine also with the shapes of the release: 4 GB, minutes
@@ -165,6 +165,11 @@ load() {
         ${UPRES_BENCH_ROWS:+--rows "$UPRES_BENCH_ROWS"}
 }
 
+batch() {
+    need_services
+    "$LOCAL/with-services.sh" "$PROGRAMS/upres-bench" batch --out "$OUT/batch.json"
+}
+
 soak() {
     need_services
     "$LOCAL/with-services.sh" "$PROGRAMS/upres-bench" soak --out "$OUT/soak.txt"
@@ -172,7 +177,7 @@ soak() {
 
 for part in "$@"; do
     case $part in
-        engine | queue | load | soak | parity) ;;
+        engine | queue | load | batch | soak | parity) ;;
         -h | --help) usage; exit 0 ;;
         *) usage >&2; exit 2 ;;
     esac

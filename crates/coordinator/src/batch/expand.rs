@@ -20,8 +20,9 @@ use crate::store::{StoreError, submissions, within_patience};
 
 /// Items in one transaction.
 const CHUNK: usize = 1000;
-/// Nobody else takes a batch for this long after its last step.
-const HOLD_SECS: f64 = 60.0;
+/// Nobody else takes a batch for this long after its last step. If it takes longer to open a source, two are
+/// at it, and one of them finds that the other was quicker.
+const HOLD_SECS: f64 = 10.0;
 /// A source that cannot be read for now is tried again after this long.
 const AGAIN_SECS: f64 = 5.0;
 /// How often somebody looks for batches that another coordinator accepted, or let go.

@@ -48,6 +48,19 @@ impl Leases {
         }
     }
 
+    /// The same for another key.
+    pub(crate) fn with_key(mut self, key: &str) -> Self {
+        key.clone_into(&mut self.key);
+        self
+    }
+
+    /// The same for another phase.
+    pub(crate) fn with_outputs(&self, phase: &str) -> Self {
+        let mut other = self.clone();
+        other.outputs = format!("{}{phase}/", self.outputs);
+        other
+    }
+
     /// Puts the inputs of every phase into the store.
     pub(crate) async fn store_inputs(world: &World) -> anyhow::Result<()> {
         for number in 0..INPUTS {
@@ -120,7 +133,7 @@ impl Leases {
         Ok(drain_per_s)
     }
 
-    async fn consume(&self) -> anyhow::Result<Consumer> {
+    pub(crate) async fn consume(&self) -> anyhow::Result<Consumer> {
         let prefetch = u16::try_from(AT_ONCE)?;
         Ok(Consumer::connect(&self.amqp_url, "bench", prefetch).await?)
     }

@@ -2,6 +2,7 @@
 //! run, so that the ratio stands although the machine is never quiet. Without the other program our
 //! side is measured alone.
 
+mod batch;
 mod engine;
 mod leases;
 mod load;
@@ -28,6 +29,9 @@ enum Command {
     /// A hundred thousand jobs through the queue, and claims beside millions of jobs that have ended;
     /// under with-services.sh.
     Load(load::LoadArgs),
+    /// Half a million items of a manifest, deaths meanwhile, and another tenant beside them; under
+    /// with-services.sh.
+    Batch(batch::BatchArgs),
     /// A mixed load for some time: memory, connections, tables; under with-services.sh.
     Soak(soak::SoakArgs),
 }
@@ -40,6 +44,7 @@ async fn main() -> anyhow::Result<()> {
         Command::Seams(args) => seams::run(&args),
         Command::Stream(args) => stream::run(&args),
         Command::Load(args) => load::run(&args).await,
+        Command::Batch(args) => batch::run(&args).await,
         Command::Soak(args) => soak::run(&args).await,
     }
 }

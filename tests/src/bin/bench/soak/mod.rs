@@ -107,7 +107,7 @@ async fn watch(args: &SoakArgs, world: &World, workers: &[Process]) -> anyhow::R
 }
 
 /// Bytes of memory that a process holds.
-fn resident(process: &Process) -> anyhow::Result<f64> {
+pub(crate) fn resident(process: &Process) -> anyhow::Result<f64> {
     let status = std::fs::read_to_string(format!("/proc/{}/status", process.pid()))?;
     let kib = status.lines().find_map(|line| {
         let words = line.strip_prefix("VmRSS:")?;
