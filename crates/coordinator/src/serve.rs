@@ -18,6 +18,7 @@ use crate::batch::expand::Expander;
 use crate::config::Config;
 use crate::dispatch::Bell;
 use crate::group::Group;
+use crate::limits::Limits;
 use crate::publish::Door;
 use crate::reap::Reaper;
 use crate::store::kept::Kept;
@@ -67,6 +68,7 @@ pub(crate) async fn serve(config: Config) -> anyhow::Result<()> {
     start_batches(&tasks, &pool, &objects, &bell, &stop);
     let app = App {
         figures: Arc::default(),
+        limits: Arc::new(Limits::new(config.limits)),
         accept: accept::group(&tasks, &pool, &bell),
         claims: group_claims(&tasks, &pool, config.lease.lease_ttl_secs),
         heartbeats: group_heartbeats(&tasks, &pool, config.lease.lease_ttl_secs),

@@ -11,6 +11,7 @@ use serde::Deserialize;
 use upres_common::batch::view::{BatchPage, BatchPrice};
 use upres_common::batch::{BatchId, BatchRequest, BatchView};
 use upres_common::job::Class;
+use upres_common::job::view::JobPage;
 use utoipa::ToSchema;
 
 use super::App;
@@ -130,6 +131,27 @@ pub async fn list(
         })
     });
     Ok(Json(page.await?))
+}
+
+/// List the jobs of a batch, newest first; takes what `GET /v1/jobs` takes.
+#[utoipa::path(get, path = "/v1/batches/{id}/jobs", tag = "batches",
+    params(("id" = String, Path, description = "The batch's id"),
+        ("state" = Option<String>, Query, description = "Only this state"),
+        ("limit" = Option<i64>, Query, description = "1 to 500, 50 unless given"),
+        ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before")),
+    responses((status = 200, description = "A page", body = JobPage),
+        (status = 404, body = Problem, description = "No such batch")),
+    security(("key" = ["read"])))]
+pub async fn jobs(
+    State(app): State<App>,
+    caller: Caller,
+    Path(id): Path<String>,
+    Query(mut query): Query<Vec<(String, String)>>,
+) -> Result<Json<JobPage>, ApiError> {
+    require(&caller, Scope::Read)?;
+    find(&app, &caller, batch_id(&id)?).await?;
+    query.push(("batch".to_owned(), id));
+    super::jobs::list(State(app), caller, Query(query)).await
 }
 
 /// Read the report: one line an input, at any time; complete when the batch is finished.

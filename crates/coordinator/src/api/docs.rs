@@ -14,7 +14,7 @@ use super::{batches, health, jobs, keys, leases, uploads};
     info(title = "upres", description = "Bulk image super-resolution as a job queue."),
     paths(
         jobs::submit, jobs::list, jobs::read, jobs::result, jobs::cancel, jobs::retry, jobs::explain,
-        batches::submit, batches::list, batches::read, batches::change, batches::report, batches::pause,
+        batches::submit, batches::list, batches::read, batches::change, batches::jobs, batches::report, batches::pause,
         batches::resume, batches::cancel, batches::retry_failed, uploads::create,
         keys::create, keys::list, keys::revoke, leases::claim, leases::heartbeat,
         leases::complete, leases::fail, leases::release, health::healthz, health::readyz,

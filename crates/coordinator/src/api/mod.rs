@@ -32,6 +32,7 @@ use crate::dispatch::Bell;
 use crate::fail::Failures;
 use crate::group::Group;
 use crate::key_cache::KeyCache;
+use crate::limits::Limits;
 use crate::publish::Door;
 
 /// A request with a larger body is refused.
@@ -56,6 +57,8 @@ pub struct App {
     pub keys: Arc<KeyCache>,
     /// What batches' jobs said a moment ago.
     pub figures: Arc<Figures>,
+    /// What each tenant may ask for.
+    pub limits: Arc<Limits>,
     /// Accepts jobs, grouped.
     pub accept: Accept,
     /// Claims, grouped.
@@ -99,6 +102,7 @@ pub fn router(app: App) -> Router {
             "/v1/batches/{id}",
             get(batches::read).patch(batches::change),
         )
+        .route("/v1/batches/{id}/jobs", get(batches::jobs))
         .route("/v1/batches/{id}/report", get(batches::report))
         .route("/v1/batches/{id}/pause", post(batches::pause))
         .route("/v1/batches/{id}/resume", post(batches::resume))
