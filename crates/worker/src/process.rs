@@ -267,7 +267,7 @@ async fn upscale(
     let to = output_format(held.lease.upscale.format).unwrap_or(reader.info().format);
     let beside = room::held_beside_the_engine(reader.info(), to, shop.jobs_in_flight);
     options.memory_limit = shop.room.memory.less(beside).bytes();
-    let steps = options.schedule.timesteps().len();
+    let steps = options.steps_a_tile();
     let (tiles, mut changed) = watch::channel((0, 0));
     let (answer, mut answered) = oneshot::channel();
     let hurry = CancellationToken::new();
@@ -330,7 +330,8 @@ fn options(spec: &UpscaleSpec, tile_batch: usize) -> Result<Options, ProcessErro
         schedule: schedule.map_err(|error| ProcessError::Lease(error.to_string()))?,
         seed: spec.seed,
         tile_px: spec.tile,
-        overlap_px: None,
+        overlap_px: Some(spec.overlap_px()),
+        guidance: spec.guidance.scale(),
         tile_batch,
         color_fix: match spec.color_fix {
             ColorFix::None => invsr::ColorFix::None,

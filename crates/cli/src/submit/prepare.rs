@@ -131,6 +131,8 @@ pub fn request(
         seed: Some(args.spec.seed),
         color_fix: Some(args.spec.color_fix),
         tile: Some(args.spec.tile),
+        overlap: args.spec.overlap(),
+        guidance: Some(args.spec.guidance),
         model: None,
         format,
     };
