@@ -11,15 +11,16 @@
 //! - **transparency**: the source's, enlarged by bicubic for itself.
 //!
 //! Rows come in any number at a time and may begin anywhere, so a half-written file is gone on with;
-//! memory is some rows of the source.
+//! memory is some rows of the source. Rows of one call are worked on in parallel.
 
 mod bicubic;
 
 use bicubic::{Bicubic, SCALE};
+use rayon::prelude::*;
 
 use crate::{
     DecodeError, EncodeOptions, Reader,
-    colour::{Colour, Managed},
+    colour::Colour,
     decode::{Native, alphas, colours},
     samples::{Layout, push_unit},
 };
@@ -41,8 +42,8 @@ use crate::{
 /// # }
 /// ```
 pub struct Finish<'a> {
-    layout: Layout,
-    result: Colour,
+    target: Target,
+    /// Values in a row of the engine.
     row_values: usize,
     /// What the engine has not seen, if there is any.
     unseen: Option<Unseen<'a>>,
@@ -56,12 +57,14 @@ impl<'a> Finish<'a> {
     pub fn new(reader: Reader<'a>, options: &EncodeOptions) -> Self {
         let (native, colours) = reader.into_parts();
         let width = usize::try_from(native.info().width).unwrap_or(usize::MAX);
-        let layout = options.layout();
-        let result = colours.result();
+        let target = Target {
+            layout: options.layout(),
+            colour: colours.result(),
+            wide: colours.returns && colours.source.is_wide(),
+        };
         Self {
-            unseen: Unseen::of(native, colours, layout),
-            layout,
-            result,
+            unseen: Unseen::of(native, colours.source, &target),
+            target,
             row_values: width.saturating_mul(SCALE as usize).saturating_mul(3),
         }
     }
@@ -75,36 +78,73 @@ impl<'a> Finish<'a> {
     /// # Errors
     /// [`DecodeError`] if the source cannot be read.
     pub fn rows(&mut self, first_row: u32, unit: &[f32]) -> Result<Vec<u8>, DecodeError> {
-        let pixels = unit.len() / 3;
-        let mut samples = Vec::with_capacity(pixels * self.layout.pixel_bytes());
-        for (y, row) in (first_row..).zip(unit.chunks_exact(self.row_values)) {
-            if let Some(unseen) = &mut self.unseen {
-                unseen.reach(y)?;
+        let row_bytes = self.row_values / 3 * self.target.layout.pixel_bytes();
+        let rows = unit.len() / self.row_values;
+        let mut unseen = Vec::new();
+        if let Some(source) = &mut self.unseen {
+            for y in (first_row..).take(rows) {
+                unseen.push(source.row(y)?);
             }
-            self.finish_row(row, &mut samples);
         }
+        let mut samples = vec![0; rows * row_bytes];
+        let target = &self.target;
+        // Curves are powers, and the engine waits.
+        samples
+            .par_chunks_exact_mut(row_bytes)
+            .zip(unit.par_chunks_exact(self.row_values))
+            .enumerate()
+            .for_each(|(index, (samples, row))| {
+                let unseen = unseen.get(index).map(Vec::as_slice);
+                samples.copy_from_slice(&target.finished(row, unseen));
+            });
         Ok(samples)
     }
+}
 
-    fn finish_row(&self, row: &[f32], samples: &mut Vec<u8>) {
-        let depth = self.layout.depth;
-        for (x, &pixel) in row.as_chunks::<3>().0.iter().enumerate() {
+/// What a pixel is to be.
+struct Target {
+    layout: Layout,
+    colour: Colour,
+    /// The source has colours that sRGB has not.
+    wide: bool,
+}
+
+impl Target {
+    /// Values of a pixel that the engine does not see: three of colour if it is wide, then alpha if
+    /// there is one.
+    fn unseen(&self) -> usize {
+        3 * usize::from(self.wide) + usize::from(self.layout.alpha)
+    }
+
+    /// The samples of one row.
+    ///
+    /// - `unseen`: of the same pixels.
+    fn finished(&self, row: &[f32], unseen: Option<&[f32]>) -> Vec<u8> {
+        let (layout, channels) = (self.layout, self.unseen());
+        let pixels = row.as_chunks::<3>().0;
+        let mut samples = Vec::with_capacity(pixels.len() * layout.pixel_bytes());
+        for (x, &pixel) in pixels.iter().enumerate() {
+            let found = unseen.map(|unseen| &unseen[x * channels..(x + 1) * channels]);
+            let found = found.unwrap_or_default();
             let mut srgb = pixel;
-            let mut alpha = 1.0;
-            if let Some(unseen) = &self.unseen {
-                unseen.add(x, &mut srgb, &mut alpha);
-            }
-            if self.layout.gray {
-                push_unit(self.result.gray_of(srgb), depth, samples);
-            } else {
-                for value in self.result.rgb_of(srgb) {
-                    push_unit(value, depth, samples);
+            if self.wide {
+                for (value, off) in srgb.iter_mut().zip(found) {
+                    *value += off;
                 }
             }
-            if self.layout.alpha {
-                push_unit(alpha, depth, samples);
+            if layout.gray {
+                push_unit(self.colour.gray_of(srgb), layout.depth, &mut samples);
+            } else {
+                for value in self.colour.rgb_of(srgb) {
+                    push_unit(value, layout.depth, &mut samples);
+                }
+            }
+            if layout.alpha {
+                let alpha = found.last().copied().unwrap_or(1.0);
+                push_unit(alpha, layout.depth, &mut samples);
             }
         }
+        samples
     }
 }
 
@@ -113,34 +153,32 @@ struct Unseen<'a> {
     native: Native<'a>,
     space: Colour,
     wide: bool,
-    /// Values a pixel: three of colour if it is wide, then alpha if there is one.
-    channels: usize,
+    alpha: bool,
     bicubic: Bicubic,
     stored: Vec<u8>,
-    /// One row of the result.
-    enlarged: Vec<f32>,
+    /// Values in a row of the result.
+    row_values: usize,
 }
 
 impl<'a> Unseen<'a> {
     /// `None` if the engine sees all that the result is to have.
-    fn of(native: Native<'a>, colours: Managed, result: Layout) -> Option<Self> {
-        let wide = colours.returns && colours.source.is_wide();
-        let channels = if wide { 3 } else { 0 } + usize::from(result.alpha);
+    fn of(native: Native<'a>, space: Colour, target: &Target) -> Option<Self> {
+        let channels = target.unseen();
         let (width, height) = (native.info().width, native.info().height);
         let out_width = usize::try_from(width).unwrap_or(usize::MAX) * SCALE as usize;
         (channels > 0).then(|| Self {
             bicubic: Bicubic::new(width, height, channels),
-            enlarged: vec![0.0; out_width * channels],
             stored: Vec::with_capacity(native.row_bytes()),
             native,
-            space: colours.source,
-            wide,
-            channels,
+            space,
+            wide: target.wide,
+            alpha: target.layout.alpha,
+            row_values: out_width * channels,
         })
     }
 
-    /// Makes row `y` of the result the present one.
-    fn reach(&mut self, y: u32) -> Result<(), DecodeError> {
+    /// Row `y` of the result.
+    fn row(&mut self, y: u32) -> Result<Vec<f32>, DecodeError> {
         while let Some(next) = self.bicubic.wants(y) {
             let behind = next.saturating_sub(self.native.next_row());
             self.native.skip(behind)?;
@@ -150,8 +188,9 @@ impl<'a> Unseen<'a> {
             let row = self.unseen_row();
             self.bicubic.push(&row);
         }
-        self.bicubic.row(y, &mut self.enlarged);
-        Ok(())
+        let mut enlarged = vec![0.0; self.row_values];
+        self.bicubic.row(y, &mut enlarged);
+        Ok(enlarged)
     }
 
     /// The values of the stored row.
@@ -168,28 +207,15 @@ impl<'a> Unseen<'a> {
         let mut row = vec![0.0; 3 * width];
         colours(&self.stored, layout, &mut row);
         self.space.to_srgb(&mut row);
-        let mut unseen = Vec::with_capacity(self.channels * width);
+        let mut unseen = Vec::with_capacity(4 * width);
         for (pixel, alpha) in row.as_chunks::<3>().0.iter().zip(alpha) {
             // The colour of what cannot be seen stays unseen.
             let share = if alpha > 0.0 { 1.0 } else { 0.0 };
             unseen.extend(pixel.map(|value| share * (value - value.clamp(0.0, 1.0))));
-            if self.channels == 4 {
+            if self.alpha {
                 unseen.push(alpha);
             }
         }
         unseen
-    }
-
-    /// Adds what belongs to the pixel at `x` of the present row.
-    fn add(&self, x: usize, srgb: &mut [f32; 3], alpha: &mut f32) {
-        let found = &self.enlarged[x * self.channels..(x + 1) * self.channels];
-        if self.wide {
-            for (value, off) in srgb.iter_mut().zip(found) {
-                *value += off;
-            }
-        }
-        if self.channels != 3 {
-            *alpha = found[self.channels - 1];
-        }
     }
 }
