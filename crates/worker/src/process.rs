@@ -95,10 +95,8 @@ async fn upscale_and_upload(shop: &Workshop, held: &Held) -> Result<Outcome, Pro
     };
 
     let options = opened.encode.clone();
-    let mut warnings = opened.reader.warnings_in(format);
-    warnings.extend(opened.reader.misnamed(&lease.input));
-    let info = opened.reader.info();
-    let (width, height) = (SCALE * info.width, SCALE * info.height);
+    let mut warnings = opened.warnings(&lease.input);
+    let (width, height) = opened.enlarged();
     let to = Destination {
         objects: &shop.objects,
         held,
@@ -221,6 +219,21 @@ struct Opened {
     reader: Reader<'static>,
     finish: Finish<'static>,
     encode: EncodeOptions,
+}
+
+impl Opened {
+    /// What a careful person should know, of the file and of what becomes of it.
+    fn warnings(&self, name: &str) -> Vec<String> {
+        let mut warnings = self.reader.warnings_in(Some(self.encode.format));
+        warnings.extend(self.reader.misnamed(name));
+        warnings
+    }
+
+    /// Width and height of the result, in pixels.
+    fn enlarged(&self) -> (u32, u32) {
+        let info = self.reader.info();
+        (SCALE * info.width, SCALE * info.height)
+    }
 }
 
 /// Opens the input, on a thread for blocking work. Before any time of the device is spent it checks that
