@@ -30,7 +30,7 @@ use report::Reporter;
 /// Flags of `upres upscale`.
 #[derive(Debug, clap::Args)]
 pub struct UpscaleArgs {
-    /// Pictures, or folders of pictures (jpeg, png, tiff, webp; 8 bit)
+    /// Pictures, or folders of pictures (jpeg, png, tiff, webp, gif, bmp)
     #[arg(required = true, value_name = "INPUT")]
     pub inputs: Vec<PathBuf>,
     /// The result: a file for one picture, else a folder, which is made
@@ -96,10 +96,7 @@ pub fn run(args: &UpscaleArgs) -> anyhow::Result<ExitCode> {
         } else {
             "files are"
         };
-        reporter.say(&format!(
-            "{} {files} no jpeg, png, tiff or webp: passed over",
-            plan.skipped
-        ));
+        reporter.say(&format!("{} {files} no picture: passed over", plan.skipped));
     }
     if let Some(warning) = args.spec.schedule().warning() {
         reporter.say(&format!("warning: {warning}"));
