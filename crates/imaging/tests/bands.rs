@@ -6,8 +6,8 @@
 use std::io::Cursor;
 
 use imaging::{
-    Checkpoint, EncodeError, EncodeOptions, Finished, Format, Limits, Pixels, Writer, decode,
-    encode,
+    Checkpoint, Depth, EncodeError, EncodeOptions, Finished, Format, Limits, Pixels, Writer,
+    decode, encode,
 };
 use proptest::prelude::*;
 
@@ -140,11 +140,17 @@ fn cuts_and_interruptions_do_not_show_in_the_bytes() {
         ..Default::default()
     };
     let steps = prop::collection::vec(step(), 1..20);
-    let strategy = (0..3_usize, any::<bool>(), 1..90_u32, steps);
-    proptest!(config, |((format, gray, height, mut steps) in strategy)| {
+    let kinds = (any::<bool>(), any::<bool>(), any::<bool>());
+    let strategy = (0..3_usize, kinds, 1..90_u32, steps);
+    proptest!(config, |((format, (gray, alpha, deep), height, mut steps) in strategy)| {
         steps.push(Step::Push(1));
         let pixels = picture(WIDE, height, 40);
-        let options = options(STREAMED[format], gray);
+        let format = STREAMED[format];
+        let options = EncodeOptions {
+            alpha: alpha && format.holds_alpha(),
+            depth: if deep { format.max_depth() } else { Depth::Eight },
+            ..options(format, gray)
+        };
         let whole = encode(&pixels, &options).unwrap();
         let file = write_by_steps(&pixels, &options, &steps);
         prop_assert!(file == whole, "{:?}: {} and {} bytes", options, file.len(), whole.len());
