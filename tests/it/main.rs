@@ -22,6 +22,7 @@ mod retry;
 mod shared_upload;
 mod silent_database;
 mod stale_completion;
+mod tenants;
 mod two_coordinators;
 mod webhooks;
 mod worker_killed;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use secrecy::SecretString;
 use sqlx::PgPool;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -15,12 +16,15 @@ use crate::api::{self, App};
 use crate::appraise::Appraiser;
 use crate::batch::carry_out::Steward;
 use crate::batch::expand::Expander;
+use crate::changes::Changes;
 use crate::config::Config;
 use crate::dispatch::Bell;
+use crate::estimate::Estimate;
 use crate::group::Group;
 use crate::publish::Door;
 use crate::reap::Reaper;
 use crate::store::kept::Kept;
+use crate::webhook::{self, Courier};
 use crate::{accept, cli, dispatch, fail, janitor, lease, metrics, store};
 
 /// Requests that are being answered get this long at the end.
@@ -41,6 +45,7 @@ pub(crate) async fn serve(config: Config) -> anyhow::Result<()> {
     let bell = Arc::new(Bell::default());
     let stop = CancellationToken::new();
     let tasks = TaskTracker::new();
+    let changes = listen(&tasks, &config.database.database_url, &stop)?;
 
     tasks.spawn(dispatch::run(
         pool.clone(),
@@ -65,8 +70,12 @@ pub(crate) async fn serve(config: Config) -> anyhow::Result<()> {
         stop.clone(),
     ));
     start_batches(&tasks, &pool, &objects, &bell, &stop);
+    let courier = Courier::new(&pool, &config.webhook)?;
+    tasks.spawn(webhook::run(courier, stop.clone()));
     let app = App {
         figures: Arc::default(),
+        changes,
+        estimate: Estimate::new(&pool),
         accept: accept::group(&tasks, &pool, &bell),
         claims: group_claims(&tasks, &pool, config.lease.lease_ttl_secs),
         heartbeats: group_heartbeats(&tasks, &pool, config.lease.lease_ttl_secs),
@@ -77,6 +86,7 @@ pub(crate) async fn serve(config: Config) -> anyhow::Result<()> {
         objects,
         bell,
         metrics,
+        private_webhooks: config.webhook.allow_private,
         uploads: config.place.prefix(),
         tasks: tasks.clone(),
         stop: stop.clone(),
@@ -130,6 +140,18 @@ fn start_batches(
     tasks.spawn(expander.run(stop.clone()));
     tasks.spawn(appraiser.run(stop.clone()));
     tasks.spawn(steward.run(stop.clone()));
+}
+
+/// Listens on a connection of its own, as long as the process lives.
+fn listen(
+    tasks: &TaskTracker,
+    database_url: &SecretString,
+    stop: &CancellationToken,
+) -> anyhow::Result<Arc<Changes>> {
+    let pool = store::pool(database_url, 1).map_err(anyhow::Error::msg)?;
+    let changes = Arc::new(Changes::default());
+    tasks.spawn(Arc::clone(&changes).listen(pool, stop.clone()));
+    Ok(changes)
 }
 
 fn group_claims(

@@ -7,16 +7,20 @@ use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
 use utoipa::{Modify, OpenApi};
 
 use super::error::Problem;
-use super::{batches, health, jobs, keys, leases, uploads};
+use super::{audit, batches, events, follow, health, jobs, keys, leases, uploads, webhooks};
 
 #[derive(OpenApi)]
 #[openapi(
     info(title = "upres", description = "Bulk image super-resolution as a job queue."),
     paths(
-        jobs::submit, jobs::list, jobs::read, jobs::result, jobs::cancel, jobs::retry, jobs::explain,
+        jobs::submit, jobs::list, follow::read, follow::lookup, events::follow, jobs::result,
+        jobs::cancel, jobs::retry, jobs::explain,
         batches::submit, batches::list, batches::read, batches::change, batches::report, batches::pause,
         batches::resume, batches::cancel, batches::retry_failed, uploads::create,
-        keys::create, keys::list, keys::revoke, leases::claim, leases::heartbeat,
+        webhooks::make_secret, webhooks::list_secrets, webhooks::end_secret,
+        webhooks::list, webhooks::read, webhooks::replay,
+        keys::create, keys::list, keys::rotate, keys::revoke, audit::list,
+        leases::claim, leases::heartbeat,
         leases::complete, leases::fail, leases::release, health::healthz, health::readyz,
         health::metrics
     ),
@@ -25,6 +29,7 @@ use super::{batches, health, jobs, keys, leases, uploads};
     tags(
         (name = "jobs", description = "Submit images and follow them"),
         (name = "batches", description = "Submit many images at once"),
+        (name = "webhooks", description = "Being told of a job's end: signed by the Standard Webhooks specification, retried over three days"),
         (name = "keys", description = "API keys"),
         (name = "leases", description = "The workers' own door"),
         (name = "operation", description = "For probes and dashboards")
@@ -45,8 +50,14 @@ impl Modify for BearerKey {
 }
 
 /// The API's description, OpenAPI 3.1.
+#[must_use]
+pub fn description() -> Document {
+    Api::openapi()
+}
+
+/// `/openapi.json`.
 pub async fn openapi() -> Json<Document> {
-    Json(Api::openapi())
+    Json(description())
 }
 
 /// Whoever opens the bare address is shown what there is.
@@ -57,4 +68,37 @@ pub async fn front() -> Redirect {
 /// The same for people: one page, no foreign scripts.
 pub async fn page() -> Html<&'static str> {
     Html(include_str!("docs.html"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn every_route_is_described() {
+        let router = include_str!("mod.rs");
+        let routes = router.split(".route(").skip(1);
+        let routes = routes.map(|route| route.split('"').nth(1).unwrap_or_default());
+        // Pages for people.
+        let pages = |path: &str| {
+            ["/openapi.json", "/docs", "/"].contains(&path) || path.starts_with("/problems")
+        };
+        let routes: BTreeSet<_> = routes.filter(|path| !pages(path)).collect();
+        let api = description();
+        let described: BTreeSet<_> = api.paths.paths.keys().map(String::as_str).collect();
+        assert_eq!(routes, described);
+    }
+
+    #[test]
+    fn the_description_that_is_checked_in_is_this_one() {
+        let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/openapi.json");
+        let kept = std::fs::read_to_string(file).unwrap_or_default();
+        let present = description().to_pretty_json().unwrap();
+        assert!(
+            kept.trim_end() == present,
+            "docs/openapi.json is out of date: upres-coordinator openapi > docs/openapi.json"
+        );
+    }
 }

@@ -1,14 +1,20 @@
 //! The HTTP edge: parse, call one function, render.
 
+mod audit;
 mod batches;
 mod caller;
 mod docs;
 mod error;
+mod events;
+mod extract;
+mod follow;
 mod health;
 mod jobs;
 mod keys;
 mod leases;
+mod problems;
 mod uploads;
+mod webhooks;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,11 +34,15 @@ use upres_common::objects::{ObjectStore, UriPrefix};
 
 use crate::accept::Accept;
 use crate::batch::view::Figures;
+use crate::changes::Changes;
 use crate::dispatch::Bell;
+use crate::estimate::Estimate;
 use crate::fail::Failures;
 use crate::group::Group;
 use crate::key_cache::KeyCache;
 use crate::publish::Door;
+
+pub use docs::description;
 
 /// A request with a larger body is refused.
 const MAX_BODY_BYTES: usize = 1024 * 1024;
@@ -56,6 +66,10 @@ pub struct App {
     pub keys: Arc<KeyCache>,
     /// What batches' jobs said a moment ago.
     pub figures: Arc<Figures>,
+    /// Wakes those who wait for a job to change.
+    pub changes: Arc<Changes>,
+    /// Says when to ask again.
+    pub estimate: Estimate,
     /// Accepts jobs, grouped.
     pub accept: Accept,
     /// Claims, grouped.
@@ -66,6 +80,8 @@ pub struct App {
     pub failures: Failures,
     /// Where results become visible.
     pub door: Door,
+    /// Whether webhooks may lead into private networks.
+    pub private_webhooks: bool,
     /// Where clients' own files go.
     pub uploads: Option<UriPrefix>,
     /// What goes on without its request; waited for when the process stops.
@@ -84,7 +100,9 @@ impl FromRef<App> for PgPool {
 pub fn router(app: App) -> Router {
     Router::new()
         .route("/v1/jobs", post(jobs::submit).get(jobs::list))
-        .route("/v1/jobs/{id}", get(jobs::read))
+        .route("/v1/jobs/lookup", post(follow::lookup))
+        .route("/v1/jobs/{id}", get(follow::read))
+        .route("/v1/jobs/{id}/events", get(events::follow))
         .route("/v1/jobs/{id}/result", get(jobs::result))
         .route("/v1/jobs/{id}/cancel", post(jobs::cancel))
         .route("/v1/jobs/{id}/retry", post(jobs::retry))
@@ -105,8 +123,21 @@ pub fn router(app: App) -> Router {
         .route("/v1/batches/{id}/cancel", post(batches::cancel))
         .route("/v1/batches/{id}/retry-failed", post(batches::retry_failed))
         .route("/v1/uploads", post(uploads::create))
+        .route(
+            "/v1/webhooks/secrets",
+            post(webhooks::make_secret).get(webhooks::list_secrets),
+        )
+        .route("/v1/webhooks/secrets/{id}", delete(webhooks::end_secret))
+        .route("/v1/webhooks/deliveries", get(webhooks::list))
+        .route("/v1/webhooks/deliveries/{id}", get(webhooks::read))
+        .route(
+            "/v1/webhooks/deliveries/{id}/replay",
+            post(webhooks::replay),
+        )
         .route("/v1/keys", post(keys::create).get(keys::list))
         .route("/v1/keys/{id}", delete(keys::revoke))
+        .route("/v1/keys/{id}/rotate", post(keys::rotate))
+        .route("/v1/audit", get(audit::list))
         .route("/v1/leases/claim", post(leases::claim))
         .route("/v1/leases/heartbeat", post(leases::heartbeat))
         .route("/v1/leases/complete", post(leases::complete))
@@ -115,6 +146,8 @@ pub fn router(app: App) -> Router {
         .route("/healthz", get(health::healthz))
         .route("/readyz", get(health::readyz))
         .route("/metrics", get(health::metrics))
+        .route("/problems", get(problems::index))
+        .route("/problems/{slug}", get(problems::one))
         .route("/openapi.json", get(docs::openapi))
         .route("/docs", get(docs::page))
         .route("/", get(docs::front))
