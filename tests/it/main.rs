@@ -6,6 +6,8 @@ mod broker_restarts;
 mod cancel;
 mod chaos;
 mod command_line;
+mod console;
+mod contract;
 mod drain;
 mod follow;
 mod idempotency;

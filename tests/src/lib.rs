@@ -19,6 +19,6 @@ pub use pictures::{grain, photo};
 pub use process::{Process, program_path};
 pub use proxy::{Fault, Proxy};
 pub use receiver::{Message, Receiver};
-pub use services::{OwnBroker, OwnPostgres, story_folder};
+pub use services::{OwnBroker, OwnPostgres, story_folder, tool};
 pub use store::Store;
 pub use world::{DEADLINE, FakeWorker, World, WorldOptions, until};

@@ -17,7 +17,7 @@ use crate::appraise::Appraiser;
 use crate::batch::carry_out::Steward;
 use crate::batch::expand::Expander;
 use crate::changes::Changes;
-use crate::config::Config;
+use crate::config::{Config, WebhookConfig};
 use crate::dispatch::Bell;
 use crate::estimate::Estimate;
 use crate::group::Group;
@@ -70,8 +70,7 @@ pub(crate) async fn serve(config: Config) -> anyhow::Result<()> {
         stop.clone(),
     ));
     start_batches(&tasks, &pool, &objects, &bell, &stop);
-    let courier = Courier::new(&pool, &config.webhook)?;
-    tasks.spawn(webhook::run(courier, stop.clone()));
+    start_webhooks(&tasks, &pool, &config.webhook, &stop)?;
     let app = App {
         figures: Arc::default(),
         changes,
@@ -87,6 +86,7 @@ pub(crate) async fn serve(config: Config) -> anyhow::Result<()> {
         bell,
         metrics,
         private_webhooks: config.webhook.allow_private,
+        content_policy: api::content_policy(config.s3.s3_endpoint.as_deref().unwrap_or_default()),
         uploads: config.place.prefix(),
         tasks: tasks.clone(),
         stop: stop.clone(),
@@ -99,17 +99,22 @@ pub(crate) async fn serve(config: Config) -> anyhow::Result<()> {
     let server = server.with_graceful_shutdown(stop.clone().cancelled_owned());
     tasks.spawn(async move { server.await });
 
+    told_to_stop().await?;
+    tracing::info!("coordinator stops");
+    stop.cancel();
+    tasks.close();
+    let ended = tokio::time::timeout(GRACE, tasks.wait()).await;
+    ended.unwrap_or_else(|_| tracing::warn!("some requests were cut off"));
+    Ok(())
+}
+
+async fn told_to_stop() -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
     }
-    tracing::info!("coordinator stops");
-    stop.cancel();
-    tasks.close();
-    let ended = tokio::time::timeout(GRACE, tasks.wait()).await;
-    ended.unwrap_or_else(|_| tracing::warn!("some requests were cut off"));
     Ok(())
 }
 
@@ -140,6 +145,17 @@ fn start_batches(
     tasks.spawn(expander.run(stop.clone()));
     tasks.spawn(appraiser.run(stop.clone()));
     tasks.spawn(steward.run(stop.clone()));
+}
+
+fn start_webhooks(
+    tasks: &TaskTracker,
+    pool: &PgPool,
+    config: &WebhookConfig,
+    stop: &CancellationToken,
+) -> anyhow::Result<()> {
+    let courier = Courier::new(pool, config)?;
+    tasks.spawn(webhook::run(courier, stop.clone()));
+    Ok(())
 }
 
 /// Listens on a connection of its own, as long as the process lives.

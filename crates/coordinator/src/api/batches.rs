@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use axum::Json;
 use axum::body::Body as HttpBody;
-use axum::extract::{Path, Query, State};
+use axum::extract::{Query, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
@@ -16,6 +16,7 @@ use utoipa::ToSchema;
 use super::App;
 use super::caller::require;
 use super::error::{ApiError, Body, Problem};
+use super::extract::Id;
 use crate::auth::{Caller, Scope};
 use crate::batch::report::{Form, pieces};
 use crate::batch::{self, estimate::estimate, view::view};
@@ -71,7 +72,7 @@ pub async fn submit(
 pub async fn read(
     State(app): State<App>,
     caller: Caller,
-    Path(id): Path<String>,
+    Id(id): Id,
 ) -> Result<Json<BatchView>, ApiError> {
     require(&caller, Scope::Read)?;
     Ok(Json(show(&app, &caller, batch_id(&id)?).await?))
@@ -143,7 +144,7 @@ pub async fn list(
 pub async fn report(
     State(app): State<App>,
     caller: Caller,
-    Path(id): Path<String>,
+    Id(id): Id,
     Query(query): Query<BTreeMap<String, String>>,
 ) -> Result<Response, ApiError> {
     require(&caller, Scope::Read)?;
@@ -164,7 +165,7 @@ pub async fn report(
 pub async fn pause(
     State(app): State<App>,
     caller: Caller,
-    Path(id): Path<String>,
+    Id(id): Id,
 ) -> Result<Json<BatchView>, ApiError> {
     set_paused(&app, &caller, &id, true).await
 }
@@ -176,7 +177,7 @@ pub async fn pause(
 pub async fn resume(
     State(app): State<App>,
     caller: Caller,
-    Path(id): Path<String>,
+    Id(id): Id,
 ) -> Result<Json<BatchView>, ApiError> {
     set_paused(&app, &caller, &id, false).await
 }
@@ -206,7 +207,7 @@ async fn set_paused(
 pub async fn cancel(
     State(app): State<App>,
     caller: Caller,
-    Path(id): Path<String>,
+    Id(id): Id,
 ) -> Result<Json<BatchView>, ApiError> {
     require(&caller, Scope::Cancel)?;
     let id = BatchId(find(&app, &caller, batch_id(&id)?).await?.batch_id);
@@ -241,7 +242,7 @@ pub struct RetryFailed {
 pub async fn retry_failed(
     State(app): State<App>,
     caller: Caller,
-    Path(id): Path<String>,
+    Id(id): Id,
     Body(asked): Body<RetryFailed>,
 ) -> Result<(StatusCode, Json<BatchView>), ApiError> {
     require(&caller, Scope::Submit)?;
@@ -277,7 +278,7 @@ pub struct BatchChange {
 pub async fn change(
     State(app): State<App>,
     caller: Caller,
-    Path(id): Path<String>,
+    Id(id): Id,
     Body(change): Body<BatchChange>,
 ) -> Result<Json<BatchView>, ApiError> {
     require(&caller, Scope::Submit)?;

@@ -225,7 +225,7 @@ pub async fn retry(
 pub async fn explain(
     State(app): State<App>,
     caller: Caller,
-    Path(id): Path<String>,
+    Id(id): Id,
 ) -> Result<Json<Explanation>, ApiError> {
     require(&caller, Scope::Read)?;
     let job = find(&app, &caller, job_id(&id)?).await?;

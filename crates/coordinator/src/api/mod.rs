@@ -12,16 +12,20 @@ mod health;
 mod jobs;
 mod keys;
 mod leases;
+mod links;
+mod pages;
 mod problems;
 mod uploads;
 mod webhooks;
+mod workers;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, FromRef};
-use axum::http::StatusCode;
+use axum::http::{HeaderValue, StatusCode};
+use axum::middleware::from_fn_with_state;
 use axum::routing::{delete, get, post};
 use metrics_exporter_prometheus::PrometheusHandle;
 use sqlx::PgPool;
@@ -43,6 +47,7 @@ use crate::key_cache::KeyCache;
 use crate::publish::Door;
 
 pub use docs::description;
+pub use pages::content_policy;
 
 /// A request with a larger body is refused.
 const MAX_BODY_BYTES: usize = 1024 * 1024;
@@ -82,6 +87,8 @@ pub struct App {
     pub door: Door,
     /// Whether webhooks may lead into private networks.
     pub private_webhooks: bool,
+    /// What browsers are to hold pages to.
+    pub content_policy: HeaderValue,
     /// Where clients' own files go.
     pub uploads: Option<UriPrefix>,
     /// What goes on without its request; waited for when the process stops.
@@ -104,6 +111,7 @@ pub fn router(app: App) -> Router {
         .route("/v1/jobs/{id}", get(follow::read))
         .route("/v1/jobs/{id}/events", get(events::follow))
         .route("/v1/jobs/{id}/result", get(jobs::result))
+        .route("/v1/jobs/{id}/links", get(links::read))
         .route("/v1/jobs/{id}/cancel", post(jobs::cancel))
         .route("/v1/jobs/{id}/retry", post(jobs::retry))
         .route("/v1/jobs/{id}/explain", get(jobs::explain))
@@ -138,6 +146,7 @@ pub fn router(app: App) -> Router {
         .route("/v1/keys/{id}", delete(keys::revoke))
         .route("/v1/keys/{id}/rotate", post(keys::rotate))
         .route("/v1/audit", get(audit::list))
+        .route("/v1/workers", get(workers::list))
         .route("/v1/leases/claim", post(leases::claim))
         .route("/v1/leases/heartbeat", post(leases::heartbeat))
         .route("/v1/leases/complete", post(leases::complete))
@@ -149,10 +158,12 @@ pub fn router(app: App) -> Router {
         .route("/problems", get(problems::index))
         .route("/problems/{slug}", get(problems::one))
         .route("/openapi.json", get(docs::openapi))
-        .route("/docs", get(docs::page))
-        .route("/", get(docs::front))
+        .route("/docs", get(pages::docs))
+        .route("/console/{name}", get(pages::asset))
+        .route("/", get(pages::console))
         .fallback(error::no_such_page)
         .method_not_allowed_fallback(error::no_such_method)
+        .layer(from_fn_with_state(app.clone(), pages::guard))
         .layer(CatchPanicLayer::custom(error::panicked))
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
         .layer(TimeoutLayer::with_status_code(

@@ -19,6 +19,7 @@ pub mod submissions;
 pub mod unpriced;
 pub mod webhook_secrets;
 pub mod webhooks;
+pub mod workers;
 
 use std::time::Duration;
 
