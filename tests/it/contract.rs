@@ -28,12 +28,25 @@ async fn the_api_answers_as_its_description_says() -> anyhow::Result<()> {
     let output = Command::new(schemathesis)
         .args(["run", &format!("{}/openapi.json", world.url(0))])
         .args(["-H", &format!("Authorization: Bearer {}", world.key)])
-        .args(["--phases", "examples,coverage,fuzzing", "--max-examples", MADE_UP])
+        .args([
+            "--phases",
+            "examples,coverage,fuzzing",
+            "--max-examples",
+            MADE_UP,
+        ])
         // A schema cannot say that a bucket exists, so good requests may be refused.
         .args(["--exclude-checks", "positive_data_acceptance"])
         // Streams have no end; of the keys it finds one is its own, which it would revoke.
         .args(["--exclude-path-regex", "/events$|^/v1/keys/"])
-        .args(["--seed", "1", "--workers", "2", "--request-timeout", "30", "--no-color"])
+        .args([
+            "--seed",
+            "1",
+            "--workers",
+            "2",
+            "--request-timeout",
+            "30",
+            "--no-color",
+        ])
         .current_dir(world.folder())
         .output()?;
     let said = String::from_utf8_lossy(&output.stdout);

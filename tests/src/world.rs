@@ -381,7 +381,15 @@ impl World {
     pub fn key_of(&self, tenant: &str) -> anyhow::Result<String> {
         let program = crate::process::program_path("upres-coordinator")?;
         let made = std::process::Command::new(program)
-            .args(["create-key", "--tenant", tenant, "--read", "*", "--write", "*"])
+            .args([
+                "create-key",
+                "--tenant",
+                tenant,
+                "--read",
+                "*",
+                "--write",
+                "*",
+            ])
             .envs(self.env.iter().cloned())
             .output()?;
         let key = String::from_utf8(made.stdout)?.trim().to_owned();
