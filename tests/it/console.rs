@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use journey_tests::{DEADLINE, FakeWorker, World, grain, photo, tool, until};
+use journey_tests::{DEADLINE, FakeWorker, World, photo, tool, until};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -24,7 +24,7 @@ async fn people_find_their_jobs_and_batches_in_the_console() -> anyhow::Result<(
         ..FakeWorker::default()
     };
     let worker = world.start_fake_worker(manners).await?;
-    world.store.put("in/shown.png", grain(96, 64)).await?;
+    world.store.put("in/shown.png", photo(96, 64)).await?;
     let shown = json!({
         "input": world.store.uri("in/shown.png"), "output": world.store.uri("out/shown.png"),
         "labels": {"box": "12", "note": HOSTILE},

@@ -129,7 +129,7 @@ fn page(title: &str, kinds: &[Kind]) -> Html<String> {
     let mut html = format!(
         "<!doctype html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n\
         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
-        <title>{title} · upres</title>\n<link rel=\"stylesheet\" href=\"/console/style.css\">\n\
+        <title>{title} · upres</title>\n<link rel=\"icon\" href=\"/console/icon.svg\" type=\"image/svg+xml\">\n<link rel=\"stylesheet\" href=\"/console/style.css\">\n\
         <main class=\"text\">\n<h1>{title}</h1>\n"
     );
     for kind in kinds {

@@ -10,30 +10,28 @@ const AT_ONCE_BYTES = 20e6;
 const ENDED = ['succeeded', 'failed', 'cancelled', 'expired'];
 
 export async function job(main, id, _, signal) {
-  document.title = `Job · upres`;
+  document.title = 'Job · upres';
   let known = await ask(`/jobs/${encodeURIComponent(id)}`, {signal});
-  const live = el('div');
-  const picture = el('div');
-  main.replaceChildren(el('h1', {}, lastPart(known.body.input)), live, picture);
+  const [standing, picture, details] = [el('div'), el('div'), el('div')];
+  main.replaceChildren(el('h1', {}, lastPart(known.body.input)), standing, picture, details);
   let before;
   for (;;) {
     const current = known.body;
-    live.replaceChildren(...story(current));
+    standing.replaceChildren(...now(current));
+    details.replaceChildren(...story(current));
     if (before && before !== current.state) say(`The job is ${current.state}`);
     if (current.state !== before && current.state === 'succeeded') {
       compare(current, picture, signal).catch(error => picture.replaceChildren(problem(error)));
     }
     before = current.state;
-    if (ENDED.includes(current.state) && !live.dataset.acted) return;
-    delete live.dataset.acted;
+    if (ENDED.includes(current.state)) return;
     const next = await ask(`/jobs/${encodeURIComponent(id)}?wait=30`, {etag: known.etag, signal});
     if (next.status === 200) known = next;
   }
 }
 
-function story(current) {
+function now(current) {
   const progress = current.progress;
-  const labels = Object.entries(current.labels).map(([name, value]) => `${name}=${value}`).join(', ');
   return [
     el('p', {}, state(current.state), current.error ? ` ${current.error.type}: ${current.error.detail}` : ''),
     progress && current.state === 'running' ? [
@@ -41,12 +39,18 @@ function story(current) {
       el('progress', {id: 'tiles', max: progress.tiles_total, value: progress.tiles}),
     ] : [],
     actions(current),
+  ].flat();
+}
+
+function story(current) {
+  const labels = Object.entries(current.labels).map(([name, value]) => `${name}=${value}`).join(', ');
+  return [
     facts([
       ['Input', el('span', {class: 'mono'}, current.input)],
       ['Output', el('span', {class: 'mono'}, current.output)],
       ['Timesteps', current.upscale.timesteps.join(', ')],
       ['Seed', String(current.upscale.seed)],
-      ['Work', current.cost === null ? '' : `${number(current.cost)} tile-steps`],
+      ['Work', current.cost === null ? '' : `${number(current.cost)} tile-step${current.cost === 1 ? '' : 's'}`],
       ['Class', `${current.class}, priority ${current.priority}`],
       ['Labels', labels],
       ['Batch', current.batch ? el('a', {href: `#/batches/${current.batch}`, class: 'mono'}, current.batch) : ''],
