@@ -1,6 +1,6 @@
 # The front door. Anything longer than a line is a script under deploy/.
 .DEFAULT_GOAL := help
-.PHONY: help up down demo test chaos check bench bench-parity load soak clean
+.PHONY: help up down demo test chaos check bench bench-parity load batch soak clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' Makefile | expand -t 16
@@ -31,6 +31,9 @@ bench-parity: ## Compare every stage of the full-size networks with PyTorch's (5
 
 load: ## A hundred thousand jobs through the queue, claims beside millions of ended ones (minutes)
 	@deploy/bench/run.sh load
+
+batch: ## Half a million items of a manifest, deaths meanwhile, and another tenant beside them (minutes)
+	@deploy/bench/run.sh batch
 
 soak: ## A mixed load for MINUTES=30: does memory, or a table, grow?
 	@deploy/bench/run.sh soak

@@ -8,7 +8,7 @@ use journey_tests::World;
 use reqwest::StatusCode;
 use serde_json::json;
 use upres_common::broker::Consumer;
-use upres_common::job::spec::Timesteps;
+use upres_common::job::spec::{Guidance, Timesteps};
 use upres_common::job::{UpscaleSpec, tile_steps};
 
 #[test]
@@ -17,18 +17,24 @@ fn tile_steps_are_counted_as_the_engine_counts_them() -> anyhow::Result<()> {
     invsr::write_random_model(invsr::Size::Tiny, 7, &model)?;
     let engine = InvSr::load(&model, &DeviceSpec::Cpu, Dtype::F32)?;
     let sides = [1, 16, 47, 48, 64, 80, 127, 128, 129, 192, 193, 641, 3000];
-    for (tile, timesteps) in [
-        (32, vec![200]),
-        (48, vec![250, 150, 50]),
-        (128, vec![237, 61]),
+    for (tile, overlap, timesteps, guidance) in [
+        (32, None, vec![200], 1.0),
+        (48, None, vec![250, 150, 50], 3.5),
+        (128, None, vec![237, 61], 1.0),
+        (128, Some(64), vec![200], 2.0),
+        (128, Some(24), vec![200], 1.0),
     ] {
         let options = Options {
             tile_px: tile,
+            overlap_px: overlap,
+            guidance,
             schedule: Schedule::new(&timesteps)?,
             ..Options::default()
         };
         let upscale = UpscaleSpec {
             tile,
+            overlap,
+            guidance: Guidance::new(guidance)?,
             timesteps: Timesteps::new(timesteps)?,
             ..UpscaleSpec::default()
         };
@@ -37,7 +43,7 @@ fn tile_steps_are_counted_as_the_engine_counts_them() -> anyhow::Result<()> {
                 assert_eq!(
                     usize::try_from(tile_steps(width, height, &upscale))?,
                     engine.plan(width, height, &options)?.tile_steps,
-                    "{width}x{height} px, tiles of {tile} px"
+                    "{width}x{height} px, tiles of {tile} px, {overlap:?} px shared"
                 );
             }
         }

@@ -18,6 +18,22 @@ pub struct SpecArgs {
     /// Side of a tile, in pixels of the input: a multiple of 16 from 32 to 512
     #[arg(long, value_name = "PX", default_value = "128", value_parser = parse_tile, allow_negative_numbers = true)]
     pub tile: u32,
+    /// What neighbouring tiles share, in pixels of the input: more hides their borders better, less
+    /// is faster; an even number, up to half a tile [default: 32, or half a tile]
+    #[arg(long, value_name = "PX", conflicts_with = "exact")]
+    pub overlap: Option<u32>,
+    /// Lay the tiles as the official program does: each overlaps the next by half
+    #[arg(long)]
+    pub exact: bool,
+    /// Keep away from the model's negative prompt, the further the higher: about twice the time a
+    /// step; 1 is off, as published
+    #[arg(
+        long,
+        value_name = "SCALE",
+        default_value_t = 1.0,
+        allow_negative_numbers = true
+    )]
+    pub guidance: f64,
     /// How the result's colours are brought back to the input's
     #[arg(long, default_value = "wavelet", value_parser = color_fix())]
     pub color_fix: ColorFix,
@@ -27,6 +43,14 @@ pub struct SpecArgs {
 }
 
 impl SpecArgs {
+    /// What neighbouring tiles are to share, in pixels of the input, if anything was said.
+    pub fn overlap(&self) -> Option<u32> {
+        if self.exact {
+            return Some(self.tile / 2);
+        }
+        self.overlap
+    }
+
     /// The schedule asked for, or one step.
     pub fn schedule(&self) -> Timesteps {
         self.timesteps

@@ -84,7 +84,8 @@ fn picture_of(folder: &Path, name: &str, width: u32, height: u32) -> PathBuf {
 fn size(path: &Path) -> (Format, u32, u32) {
     let bytes = fs::read(path).expect("a result");
     let decoded = imaging::decode(&bytes, &Limits::default()).expect("a whole result");
-    (decoded.info.format, decoded.info.width, decoded.info.height)
+    let format = decoded.info.format.kept();
+    (format, decoded.info.width, decoded.info.height)
 }
 
 #[test]

@@ -44,6 +44,9 @@ pub struct Config {
     /// Dispatch.
     #[command(flatten)]
     pub dispatch: DispatchConfig,
+    /// What one tenant may ask for.
+    #[command(flatten)]
+    pub limits: LimitConfig,
     /// Retries.
     #[command(flatten)]
     pub retry: RetryConfig,
@@ -129,12 +132,28 @@ pub struct DispatchConfig {
         value_name = "N"
     )]
     pub release_limit: i64,
+    /// Tile-steps of one tenant that are released or running at once; a larger job goes alone.
+    #[arg(long = "tenant-running", env = "UPRES_TENANT_RUNNING", value_name = "TILE-STEPS", value_parser = clap::value_parser!(i64).range(1..))]
+    pub of_a_tenant: Option<i64>,
     /// Seconds between looks for due jobs that another coordinator accepted.
     #[arg(long = "dispatch-secs", env = "UPRES_DISPATCH_SECS", default_value = "0.5", value_parser = seconds, value_name = "SECS")]
     pub interval: Duration,
     /// Seconds after which an unanswered wake-up that the broker no longer holds is sent again.
     #[arg(long = "resend-secs", env = "UPRES_RESEND_SECS", default_value = "30", value_parser = seconds, value_name = "SECS")]
     pub resend_after: Duration,
+}
+
+/// What one tenant may ask for; without a limit, anything.
+#[derive(Debug, Clone, Copy, Default, clap::Args)]
+pub struct LimitConfig {
+    /// Submissions a second of one tenant, to each coordinator; two seconds' worth may come at once.
+    /// Beyond that they are answered with 429 and the time to wait.
+    #[arg(long, env = "UPRES_TENANT_RATE", value_name = "N", value_parser = above_zero)]
+    pub tenant_rate: Option<f64>,
+    /// Jobs of one tenant that may wait before its submissions are answered with 429. Batches are
+    /// accepted all the same, since they bring their own line.
+    #[arg(long, env = "UPRES_TENANT_WAITING", value_name = "N", value_parser = clap::value_parser!(i64).range(1..))]
+    pub tenant_waiting: Option<i64>,
 }
 
 /// The pause after a failed attempt: exponential with full jitter.
@@ -253,6 +272,14 @@ impl PlaceConfig {
     pub fn prefix(&self) -> Option<UriPrefix> {
         self.uploads.as_ref()?.parse().ok()
     }
+}
+
+fn above_zero(text: &str) -> Result<f64, String> {
+    let number = text
+        .parse()
+        .ok()
+        .filter(|n: &f64| n.is_finite() && *n > 0.0);
+    number.ok_or_else(|| format!("`{text}` is not a number above zero"))
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {

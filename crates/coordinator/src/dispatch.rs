@@ -159,6 +159,7 @@ impl Rate {
             jobs: config.release_limit,
             tile_steps,
             jobs_at_least: config.release_at_least,
+            of_a_tenant: config.of_a_tenant,
         };
         self.measured = Some((Instant::now(), allowance));
         Ok(allowance)

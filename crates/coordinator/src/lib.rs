@@ -19,6 +19,7 @@ pub mod group;
 pub mod janitor;
 pub mod key_cache;
 pub mod lease;
+pub mod limits;
 mod metrics;
 pub mod price;
 pub mod publish;

@@ -21,6 +21,7 @@ use crate::config::{Config, WebhookConfig};
 use crate::dispatch::Bell;
 use crate::estimate::Estimate;
 use crate::group::Group;
+use crate::limits::Limits;
 use crate::publish::Door;
 use crate::reap::Reaper;
 use crate::store::kept::Kept;
@@ -75,6 +76,7 @@ pub(crate) async fn serve(config: Config) -> anyhow::Result<()> {
         figures: Arc::default(),
         changes,
         estimate: Estimate::new(&pool),
+        limits: Arc::new(Limits::new(config.limits)),
         accept: accept::group(&tasks, &pool, &bell),
         claims: group_claims(&tasks, &pool, config.lease.lease_ttl_secs),
         heartbeats: group_heartbeats(&tasks, &pool, config.lease.lease_ttl_secs),

@@ -1,6 +1,6 @@
 //! Pixels in, a file out: how it is to be written, and in one go.
 
-use crate::{EncodeError, Finished, Format, Pixels, Writer};
+use crate::{Depth, EncodeError, Finished, Format, Pixels, Writer, samples::Layout};
 
 /// JPEG quality where nobody asked for another.
 pub const DEFAULT_JPEG_QUALITY: u8 = 95;
@@ -12,6 +12,10 @@ pub struct EncodeOptions {
     pub format: Format,
     /// Write one channel, the luma of the pixels. WebP has no gray and keeps three equal ones.
     pub gray: bool,
+    /// Write transparency behind the colours; not for JPEG.
+    pub alpha: bool,
+    /// Bits in a sample; 16 for PNG and TIFF only.
+    pub depth: Depth,
     /// 1 (worst) to 100; used for JPEG only, which is written 4:4:4.
     pub jpeg_quality: u8,
     /// ICC profile to embed; `None` means sRGB.
@@ -19,14 +23,47 @@ pub struct EncodeOptions {
 }
 
 impl EncodeOptions {
-    /// Colour, JPEG quality 95, no ICC profile.
+    /// Colour of 8 bits without transparency, JPEG quality 95, no ICC profile.
     #[must_use]
     pub fn new(format: Format) -> Self {
         Self {
             format,
             gray: false,
+            alpha: false,
+            depth: Depth::Eight,
             jpeg_quality: DEFAULT_JPEG_QUALITY,
             icc: None,
+        }
+    }
+
+    /// Says whether a result of this size can be written so; ask before computing it.
+    ///
+    /// - `width`, `height`: of the result, in pixels.
+    ///
+    /// # Errors
+    /// Those of [`check_output`], and [`EncodeError::NoTransparency`].
+    pub fn check(&self, width: u32, height: u32) -> Result<(), EncodeError> {
+        if self.alpha && !self.format.holds_alpha() {
+            return Err(EncodeError::NoTransparency {
+                format: self.format,
+            });
+        }
+        check_output(self.format, width, height)
+    }
+
+    /// Bytes of all samples of a result of this size, before they are compressed.
+    #[must_use]
+    pub fn samples_bytes(&self, width: u32, height: u32) -> u64 {
+        let row_bytes = u64::try_from(self.layout().row_bytes(width)).unwrap_or(u64::MAX);
+        row_bytes.saturating_mul(u64::from(height))
+    }
+
+    /// The samples that are written.
+    pub(crate) fn layout(&self) -> Layout {
+        Layout {
+            gray: self.gray,
+            alpha: self.alpha,
+            depth: self.depth.min(self.format.max_depth()),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{error::Error, io};
 
-use crate::Format;
+use crate::{Format, InputFormat};
 
 /// What a decoder or an encoder of another crate said.
 pub(crate) type Cause = Box<dyn Error + Send + Sync>;
@@ -24,13 +24,13 @@ pub enum DecodeError {
     #[error("the {format} file is cut off: copy or scan it again")]
     Truncated {
         /// The format of the file.
-        format: Format,
+        format: InputFormat,
     },
     /// Damaged inside.
     #[error("the {format} file is damaged: copy or scan it again")]
     Corrupt {
         /// The format of the file.
-        format: Format,
+        format: InputFormat,
         /// What the decoder found.
         #[source]
         source: Cause,
@@ -66,13 +66,13 @@ pub enum DecodeError {
         limit: u64,
     },
     /// An image, but of a format that is not read.
-    #[error("{0} is not supported: convert it to jpeg, png, tiff or webp first")]
+    #[error("{0} is not supported: convert it to tiff, png, jpeg or webp first")]
     UnsupportedFormat(&'static str),
     /// A format that is read, used in a way that is not handled and would be damaged.
     #[error("{format} with {what} is not supported yet: {remedy}")]
     Unsupported {
         /// The format of the file.
-        format: Format,
+        format: InputFormat,
         /// What it contains.
         what: String,
         /// What to do about it.
@@ -81,7 +81,7 @@ pub enum DecodeError {
 }
 
 impl DecodeError {
-    pub(crate) fn corrupt(format: Format, source: impl Into<Cause>) -> Self {
+    pub(crate) fn corrupt(format: InputFormat, source: impl Into<Cause>) -> Self {
         Self::Corrupt {
             format,
             source: source.into(),
@@ -89,7 +89,7 @@ impl DecodeError {
     }
 
     pub(crate) fn unsupported(
-        format: Format,
+        format: InputFormat,
         what: impl Into<String>,
         remedy: &'static str,
     ) -> Self {
@@ -134,6 +134,12 @@ pub enum EncodeError {
         height: u32,
         /// The longest side of the format, in pixels.
         limit: u32,
+    },
+    /// The format has no transparency, and the picture does.
+    #[error("{format} holds no transparency: use png, tiff or webp, or flatten the picture")]
+    NoTransparency {
+        /// The format asked for.
+        format: Format,
     },
     /// No pixels.
     #[error("the result is {width}x{height} px: there is nothing to write")]

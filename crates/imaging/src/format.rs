@@ -4,6 +4,8 @@ use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
+use crate::Depth;
+
 /// A file format that can be read and written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -87,6 +89,21 @@ impl Format {
             Self::Png | Self::Tiff => i32::MAX.unsigned_abs(),
             Self::WebP => 16_383,
         }
+    }
+
+    /// The most bits a sample can have.
+    #[must_use]
+    pub fn max_depth(self) -> Depth {
+        match self {
+            Self::Png | Self::Tiff => Depth::Sixteen,
+            Self::Jpeg | Self::WebP => Depth::Eight,
+        }
+    }
+
+    /// Whether it holds transparency.
+    #[must_use]
+    pub fn holds_alpha(self) -> bool {
+        self != Self::Jpeg
     }
 
     /// Whether a file is written in bands, with memory that does not grow with its height, and can

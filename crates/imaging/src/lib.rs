@@ -4,8 +4,9 @@
 //! how its orientation is applied, and how a result is written. Knows no job and no tensor.
 //!
 //! What is not handled is refused with a sentence, never damaged silently. Handled are JPEG, PNG,
-//! TIFF (classic and `BigTIFF`) and WebP with 8 bit (or 1 bit) gray or RGB samples and one page.
-//! An ICC profile is kept and embedded again, so that the colours stay what they were.
+//! TIFF (classic and `BigTIFF`), WebP, GIF and BMP with one page: gray, RGB or palette, with or
+//! without transparency, 1 to 16 bits a sample. The engine sees 8 bit sRGB or finer; [`Finish`] brings
+//! its rows back into the colour space, the depth and the channels of the source.
 //!
 //! [`Reader`] and [`Writer`] work in rows, so that neither file nor picture need fit in memory, and a
 //! half-written file can be continued by another process. [`decode`] and [`encode()`] are the same in
@@ -24,20 +25,29 @@
 //! # }
 //! ```
 
+mod colour;
 mod decode;
 mod encode;
 mod error;
+mod finish;
 mod format;
+mod input_format;
 mod limits;
 mod pixels;
+mod samples;
+mod shared_file;
 mod sniff;
 mod writer;
 
 pub use decode::{Decoded, Info, Reader, Source, decode, probe};
 pub use encode::{DEFAULT_JPEG_QUALITY, EncodeOptions, check_output, encode};
 pub use error::{DecodeError, EncodeError};
+pub use finish::Finish;
 pub use format::{Format, UnknownFormat};
+pub use input_format::InputFormat;
 pub use limits::Limits;
 pub use pixels::Pixels;
+pub use samples::Depth;
+pub use shared_file::SharedFile;
 pub use sniff::sniff;
 pub use writer::{Checkpoint, Finished, Writer};

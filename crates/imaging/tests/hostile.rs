@@ -3,7 +3,9 @@
 
 use std::io::Cursor;
 
-use imaging::{DecodeError, EncodeOptions, Format, Limits, Pixels, decode, encode, probe};
+use imaging::{
+    DecodeError, EncodeOptions, Format, InputFormat, Limits, Pixels, decode, encode, probe,
+};
 use tiff::{
     encoder::{TiffEncoder, colortype},
     tags::Tag,
@@ -39,10 +41,41 @@ fn assert_refused(bytes: &[u8], reason: &str, word: &str) {
     assert!(error.to_string().contains(word), "{error}");
 }
 
+/// A still of 24x18 px with eight colours.
+fn gif() -> Vec<u8> {
+    let colours: Vec<u8> = (0..24).map(|i| i * 9).collect();
+    let mut file = Vec::new();
+    let mut encoder = gif::Encoder::new(&mut file, 24, 18, &colours).expect("a header");
+    let pixels: Vec<u8> = (0..24 * 18_u32)
+        .map(|i| (i * 37 % 8).to_le_bytes()[0])
+        .collect();
+    let frame = gif::Frame::from_indexed_pixels(24, 18, pixels, None);
+    encoder.write_frame(&frame).expect("a frame");
+    drop(encoder);
+    file
+}
+
+/// 24x18 px of 24 bits.
+fn bmp() -> Vec<u8> {
+    let mut file = Vec::new();
+    let rgb: Vec<u8> = (0..24 * 18 * 3_u32)
+        .map(|i| (i * 37 % 251).to_le_bytes()[0])
+        .collect();
+    image::codecs::bmp::BmpEncoder::new(&mut file)
+        .encode(&rgb, 24, 18, image::ExtendedColorType::Rgb8)
+        .expect("a small picture is written");
+    file
+}
+
 #[test]
 fn a_file_cut_anywhere_is_refused() {
-    for format in Format::ALL {
-        let file = small(format);
+    let mut files: Vec<_> = Format::ALL
+        .map(|format| (format.name(), small(format)))
+        .into();
+    files.push(("gif", gif()));
+    files.push(("bmp", bmp()));
+    for (format, file) in files {
+        assert!(decode(&file, &Limits::default()).is_ok(), "{format}");
         for length in 0..file.len() {
             assert_eq!(
                 refusal(&file[..length]).reason(),
@@ -51,6 +84,30 @@ fn a_file_cut_anywhere_is_refused() {
             );
         }
     }
+}
+
+#[test]
+fn stills_of_other_formats_are_read() {
+    let found = decode(&gif(), &Limits::default()).unwrap();
+    assert_eq!(
+        (found.info.format, found.info.alpha),
+        (InputFormat::Gif, false)
+    );
+    assert_eq!(found.pixels.rgb[..6], [0, 9, 18, 135, 144, 153]);
+    let found = decode(&bmp(), &Limits::default()).unwrap();
+    assert_eq!(found.info.format, InputFormat::Bmp);
+    assert_eq!(found.pixels.rgb[..4], [0, 37, 74, 111]);
+    assert_eq!(found.encode_like(None).format, Format::Png);
+}
+
+#[test]
+fn what_moves_is_refused() {
+    let still = gif();
+    // The frame once more, in front of the end.
+    let header = 13 + 24;
+    let frame = &still[header..still.len() - 1];
+    let moving = [&still[..still.len() - 1], frame, &[0x3B]].concat();
+    assert_refused(&moving, "unsupported", "animation");
 }
 
 #[test]
@@ -158,40 +215,7 @@ fn a_png_with_a_wrong_checksum_is_damaged() {
 }
 
 #[test]
-fn a_png_that_would_lose_something_is_refused() {
-    type Change = fn(&mut png::Info<'_>);
-    let cases: [(&str, Change, usize); 5] = [
-        (
-            "transparency",
-            |info| info.color_type = png::ColorType::Rgba,
-            4,
-        ),
-        (
-            "transparency",
-            |info| info.color_type = png::ColorType::GrayscaleAlpha,
-            2,
-        ),
-        ("16 bits", |info| info.bit_depth = png::BitDepth::Sixteen, 2),
-        (
-            "transparency",
-            |info| info.trns = Some(vec![0, 9].into()),
-            1,
-        ),
-        (
-            "gamma",
-            |info| info.source_gamma = Some(png::ScaledFloat::new(1.0)),
-            1,
-        ),
-    ];
-    for (word, change, bytes_per_pixel) in cases {
-        let mut info = png::Info::with_size(3, 2);
-        change(&mut info);
-        assert_refused(
-            &png_of(info, &vec![7; 6 * bytes_per_pixel]),
-            "unsupported",
-            word,
-        );
-    }
+fn an_animated_png_is_refused() {
     let mut file = Vec::new();
     let mut encoder = png::Encoder::new(&mut file, 3, 2);
     encoder.set_animated(2, 0).unwrap();
@@ -273,15 +297,11 @@ fn a_loop_of_tiff_directories_ends() {
 
 #[test]
 fn tiff_kinds_that_would_be_damaged_are_refused() {
-    let deep = tiff_of(|e| e.write_image::<colortype::Gray16>(2, 2, &[1; 4]).unwrap());
-    assert_refused(&deep, "unsupported", "16 bits");
     let float = tiff_of(|e| {
         e.write_image::<colortype::Gray32Float>(2, 2, &[0.5; 4])
-            .unwrap()
+            .unwrap();
     });
     assert_refused(&float, "unsupported", "floating point");
-    let alpha = tiff_of(|e| e.write_image::<colortype::RGBA8>(2, 2, &[1; 16]).unwrap());
-    assert_refused(&alpha, "unsupported", "transparency");
     let cmyk = tiff_of(|e| e.write_image::<colortype::CMYK8>(2, 2, &[1; 16]).unwrap());
     assert_refused(&cmyk, "unsupported", "CMYK");
 }
@@ -338,16 +358,6 @@ fn bytes_after_a_jpeg_are_a_warning() {
         "{:?}",
         decoded.warnings
     );
-}
-
-#[test]
-fn transparent_webp_is_refused() {
-    let mut file = Vec::new();
-    let encoder = image_webp::WebPEncoder::new(&mut file);
-    encoder
-        .encode(&[9; 16], 2, 2, image_webp::ColorType::Rgba8)
-        .unwrap();
-    assert_refused(&file, "unsupported", "transparency");
 }
 
 fn tiff_of(write: impl FnOnce(&mut TiffEncoder<&mut Cursor<Vec<u8>>>)) -> Vec<u8> {

@@ -132,7 +132,7 @@ impl<'a> Bands<'a> {
         Ok(Spent {
             timings: self.watch.timings,
             tiles,
-            tile_steps: tiles * self.options.schedule.timesteps().len(),
+            tile_steps: tiles * self.options.steps_a_tile(),
             widened: self.watch.widened,
         })
     }

@@ -40,7 +40,7 @@ impl Upscale for Identity {
         let tiles = tiling.len();
         Ok(Plan {
             tiles,
-            tile_steps: tiles * options.schedule.timesteps().len(),
+            tile_steps: tiles * options.steps_a_tile(),
             peak_bytes: memory::peak(&tiling, &fitted, &model(options)),
         })
     }

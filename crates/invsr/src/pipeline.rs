@@ -162,7 +162,7 @@ impl Upscale for InvSr {
         let tiles = tiling.len();
         Ok(Plan {
             tiles,
-            tile_steps: tiles * options.schedule.timesteps().len(),
+            tile_steps: tiles * options.steps_a_tile(),
             peak_bytes: memory::peak(&tiling, &fitted, &self.memory(&tiling)),
         })
     }

@@ -179,6 +179,13 @@ impl Options {
         self.guidance > 1.0
     }
 
+    /// UNet passes of a tile: its timesteps, twice with guidance.
+    #[must_use]
+    pub fn steps_a_tile(&self) -> usize {
+        let passes = if self.is_guided() { 2 } else { 1 };
+        passes * self.schedule.timesteps().len()
+    }
+
     /// The overlap in force, in input pixels.
     pub(crate) fn overlap(&self) -> u32 {
         self.overlap_px
@@ -200,7 +207,7 @@ pub enum Start {
 pub struct Plan {
     /// Tiles of the image.
     pub tiles: usize,
-    /// Tiles times timesteps.
+    /// Tiles times [steps](Options::steps_a_tile).
     pub tile_steps: usize,
     /// The most main memory that this process is reckoned to hold on the way, in bytes, with a tile
     /// batch lowered to what the [limit](Options::memory_limit) allows.
@@ -312,7 +319,7 @@ pub struct Spent {
     pub timings: Timings,
     /// Tiles that were computed: those of the image, or fewer when the first rows were not wanted.
     pub tiles: usize,
-    /// Tiles times timesteps.
+    /// Tiles times [steps](Options::steps_a_tile).
     pub tile_steps: usize,
     /// Tiles of this call that half precision could not hold.
     pub widened: Option<Widened>,
@@ -327,7 +334,7 @@ pub struct Upscaled {
     pub timings: Timings,
     /// Tiles of the image.
     pub tiles: usize,
-    /// Tiles times timesteps.
+    /// Tiles times [steps](Options::steps_a_tile).
     pub tile_steps: usize,
     /// Tiles that half precision could not hold.
     pub widened: Option<Widened>,

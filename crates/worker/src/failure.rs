@@ -33,7 +33,7 @@ impl ProcessError {
         let (error_type, detail) = match self {
             Self::Fetch(error) => (fetch_type(error), error.to_string()),
             Self::Decode(error) => (decode_type(error), error.to_string()),
-            Self::Format(error) => (ErrorType::InputTooLarge, error.to_string()),
+            Self::Format(error) => (format_type(error), error.to_string()),
             Self::Upscale(error) => (upscale_type(error)?, with_sources(error)),
             Self::WriteBack(WriteBackError::Upload(ObjectError::Forbidden(_))) => (
                 ErrorType::OutputForbidden,
@@ -66,6 +66,13 @@ fn fetch_type(error: &ObjectError) -> ErrorType {
         ObjectError::Forbidden(_) => ErrorType::InputForbidden,
         ObjectError::TooLarge { .. } => ErrorType::InputTooLarge,
         ObjectError::Unavailable { .. } => ErrorType::Storage,
+    }
+}
+
+fn format_type(error: &EncodeError) -> ErrorType {
+    match error {
+        EncodeError::NoTransparency { .. } => ErrorType::InputUnsupported,
+        _ => ErrorType::InputTooLarge,
     }
 }
 

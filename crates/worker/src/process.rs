@@ -2,10 +2,9 @@
 //! and no job state; `pull` decides what its outcome means.
 
 use std::fs::File;
-use std::io::Seek as _;
 use std::time::Duration;
 
-use imaging::{DecodeError, EncodeOptions, Format, Limits, Reader, Writer};
+use imaging::{DecodeError, EncodeOptions, Finish, Format, Limits, Reader, SharedFile, Writer};
 use invsr::{HandOver, Options, Schedule, Spent, Start, UpscaleError};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
@@ -82,11 +81,11 @@ async fn upscale_and_upload(shop: &Workshop, held: &Held) -> Result<Outcome, Pro
         let fetched = shop.objects.fetch(&input, shop.limits.max_bytes).await;
         let fetched = fetched.map_err(ProcessError::Fetch)?;
         clock.lap("fetch");
-        let reader = open(fetched.file, shop.limits, format).await?;
+        let opened = open(fetched.file, shop.limits, format).await?;
         clock.lap("decode");
-        Ok::<_, ProcessError>((reader, fetched.sha256))
+        Ok::<_, ProcessError>((opened, fetched.sha256))
     };
-    let (reader, input_sha256) = tokio::select! {
+    let (opened, input_sha256) = tokio::select! {
         fetched = fetching => fetched?,
         () = stopped(held) => return Err(UpscaleError::Cancelled.into()),
     };
@@ -95,20 +94,20 @@ async fn upscale_and_upload(shop: &Workshop, held: &Held) -> Result<Outcome, Pro
         input_sha256,
     };
 
-    let options = reader.encode_like(format);
-    let mut warnings = reader.warnings().to_vec();
-    let (width, height) = (SCALE * reader.info().width, SCALE * reader.info().height);
+    let options = opened.encode.clone();
+    let mut warnings = opened.warnings(&lease.input);
+    let (width, height) = opened.enlarged();
     let to = Destination {
         objects: &shop.objects,
         held,
         output: &output,
         format: options.format,
         height,
-        largest_bytes: 3 * u64::from(width) * u64::from(height),
+        largest_bytes: options.samples_bytes(width, height),
     };
     let begun = begin_or_go_on(to, made_with, &options, width).await?;
     let (bands, rows) = mpsc::channel(BANDS_WAITING);
-    let upscaling = upscale(shop, held, reader, begun.start, bands, &mut clock);
+    let upscaling = upscale(shop, held, opened, begun.start, bands, &mut clock);
     let writing = async { Ok::<_, ProcessError>(begun.writing.run(begun.writer, rows).await?) };
     let (spent, progress, uploaded) = match tokio::try_join!(upscaling, writing)? {
         (Upscaled::Whole { spent, progress }, Written::Whole(uploaded)) => {
@@ -215,31 +214,49 @@ async fn begin_or_go_on<'a>(
     })
 }
 
+/// An input, for the engine and for what brings the engine's rows back.
+struct Opened {
+    reader: Reader<'static>,
+    finish: Finish<'static>,
+    encode: EncodeOptions,
+}
+
+impl Opened {
+    /// What a careful person should know, of the file and of what becomes of it.
+    fn warnings(&self, name: &str) -> Vec<String> {
+        let mut warnings = self.reader.warnings_in(Some(self.encode.format));
+        warnings.extend(self.reader.misnamed(name));
+        warnings
+    }
+
+    /// Width and height of the result, in pixels.
+    fn enlarged(&self) -> (u32, u32) {
+        let info = self.reader.info();
+        (SCALE * info.width, SCALE * info.height)
+    }
+}
+
 /// Opens the input, on a thread for blocking work. Before any time of the device is spent it checks that
 /// the result will fit its format, and reads the file through once: damage may show in its last row.
-async fn open(
-    file: File,
-    limits: Limits,
-    format: Option<Format>,
-) -> Result<Reader<'static>, ProcessError> {
+async fn open(file: File, limits: Limits, format: Option<Format>) -> Result<Opened, ProcessError> {
     let panicked = DecodeError::NotAnImage("it made the decoder panic").into();
     let opened = tokio::task::spawn_blocking(move || {
-        let open = || {
-            let mut again = file.try_clone().map_err(DecodeError::Read)?;
-            again.rewind().map_err(DecodeError::Read)?;
-            Reader::open(Box::new(again), &limits)
-        };
-        let mut reader = open()?;
+        let file = SharedFile::new(file);
+        let open = || Reader::open(Box::new(file.clone()), &limits);
+        let reader = open()?;
         let info = reader.info();
         let (width, height) = (
             info.width.saturating_mul(SCALE),
             info.height.saturating_mul(SCALE),
         );
-        imaging::check_output(format.unwrap_or(info.format), width, height)
-            .map_err(ProcessError::Format)?;
-        let mut rows = vec![0; reader.row_bytes().saturating_mul(64)];
-        while reader.read_rows(&mut rows)? > 0 {}
-        Ok(open()?)
+        let options = reader.encode_like(format);
+        options.check(width, height).map_err(ProcessError::Format)?;
+        reader.verify()?;
+        Ok(Opened {
+            reader: open()?,
+            finish: Finish::new(open()?, &options),
+            encode: options,
+        })
     });
     opened.await.unwrap_or(Err(panicked))
 }
@@ -258,24 +275,26 @@ enum Upscaled {
 async fn upscale(
     shop: &Workshop,
     held: &Held,
-    reader: Reader<'static>,
+    opened: Opened,
     start: Start,
     bands: mpsc::Sender<Vec<u8>>,
     clock: &mut Clock,
 ) -> Result<Upscaled, ProcessError> {
     let mut options = options(&held.lease.upscale, shop.tile_batch_for(&held.lease))?;
-    let to = output_format(held.lease.upscale.format).unwrap_or(reader.info().format);
-    let beside = room::held_beside_the_engine(reader.info(), to, shop.jobs_in_flight);
+    let beside = room::held_beside_the_engine(&opened.reader, &opened.encode, shop.jobs_in_flight);
     options.memory_limit = shop.room.memory.less(beside).bytes();
-    let steps = options.schedule.timesteps().len();
+    let steps = options.steps_a_tile();
     let (tiles, mut changed) = watch::channel((0, 0));
     let (answer, mut answered) = oneshot::channel();
     let hurry = CancellationToken::new();
     let request = Request {
-        source: Box::new(FileRows::new(reader)),
+        source: Box::new(FileRows(opened.reader)),
         start,
         options,
-        sink: Box::new(Bands(bands)),
+        sink: Box::new(Bands {
+            finish: opened.finish,
+            to: bands,
+        }),
         tiles,
         cancel: held.stop.clone(),
         suspend: held.drain.clone(),
@@ -330,7 +349,8 @@ fn options(spec: &UpscaleSpec, tile_batch: usize) -> Result<Options, ProcessErro
         schedule: schedule.map_err(|error| ProcessError::Lease(error.to_string()))?,
         seed: spec.seed,
         tile_px: spec.tile,
-        overlap_px: None,
+        overlap_px: Some(spec.overlap_px()),
+        guidance: spec.guidance.scale(),
         tile_batch,
         color_fix: match spec.color_fix {
             ColorFix::None => invsr::ColorFix::None,

@@ -1,14 +1,12 @@
 //! Room: how much of the machine the engine may take, and what the rest of the worker takes beside it.
 
-use imaging::{Format, Info};
+use imaging::{EncodeOptions, Reader};
 use invsr::MemoryLimit;
 
 /// The runtime, the clients of store and broker, logs.
 const WORKER: u64 = 64 << 20;
 /// Of a job in flight: bands that wait, parts on their way to the store.
 const A_JOB: u64 = 32 << 20;
-/// The engine multiplies each side by this.
-const SCALE: u64 = 4;
 
 /// What the engine may take.
 #[derive(Debug, Clone, Copy)]
@@ -21,45 +19,33 @@ pub struct Room {
 
 /// What the worker holds beside the engine while that works on a picture, in bytes, at most about. The
 /// other jobs in flight are taken to be like this one.
-pub(crate) fn held_beside_the_engine(info: &Info, to: Format, jobs_in_flight: usize) -> u64 {
-    let pixels = u64::from(info.width) * u64::from(info.height);
-    let decoder = match info.format {
-        // Formats that know no rows lie in memory whole, samples and file.
-        Format::Jpeg | Format::WebP => 4 * pixels,
-        Format::Png | Format::Tiff => 0,
-    };
-    // Samples of the result, and the file that they become.
-    let encoder = if to.streams() {
-        0
-    } else {
-        2 * 3 * pixels * SCALE * SCALE
-    };
-    WORKER + jobs_in_flight as u64 * (A_JOB + decoder + encoder)
+pub(crate) fn held_beside_the_engine(
+    reader: &Reader<'_>,
+    to: &EncodeOptions,
+    jobs_in_flight: usize,
+) -> u64 {
+    WORKER + jobs_in_flight as u64 * (A_JOB + reader.held_bytes(to))
 }
 
 #[cfg(test)]
 mod tests {
+    use imaging::{Format, Limits, Pixels};
+
     use super::*;
 
     #[test]
     fn what_lies_in_memory_whole_counts_for_each_job_in_flight() {
-        let file = imaging::encode(
-            &imaging::Pixels::gray(1000, 1000, &[7; 1_000_000]),
-            &imaging::EncodeOptions::new(Format::Png),
-        );
-        let info = imaging::probe(&file.unwrap(), &imaging::Limits::default()).unwrap();
+        let pixels = Pixels::gray(1000, 1000, &[7; 1_000_000]);
         let held = |from, to, jobs| {
-            let info = Info {
-                format: from,
-                ..info.clone()
-            };
-            held_beside_the_engine(&info, to, jobs)
+            let file = imaging::encode(&pixels, &EncodeOptions::new(from)).unwrap();
+            let reader = Reader::from_bytes(&file, &Limits::default()).unwrap();
+            let held = held_beside_the_engine(&reader, &reader.encode_like(Some(to)), jobs);
+            (held, file.len() as u64)
         };
-        let rows = held(Format::Png, Format::Tiff, 2);
-        assert_eq!(held(Format::Jpeg, Format::Tiff, 2), rows + 2 * 4_000_000);
-        assert_eq!(
-            held(Format::Png, Format::WebP, 1),
-            rows - A_JOB + 96_000_000
-        );
+        let (rows, _) = held(Format::Png, Format::Tiff, 2);
+        let (whole, file_bytes) = held(Format::Jpeg, Format::Tiff, 2);
+        assert_eq!(whole, rows + 2 * (3_000_000 + file_bytes));
+        let (result, _) = held(Format::Png, Format::WebP, 1);
+        assert_eq!(result, rows - A_JOB + 96_000_000);
     }
 }

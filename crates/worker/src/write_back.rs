@@ -162,7 +162,7 @@ impl<'a> WriteBack<'a> {
             };
             let started = Instant::now();
             writer = off_the_runtime(move || {
-                writer.push_rows(&rows)?;
+                writer.push_samples(&rows)?;
                 Ok(writer)
             })
             .await?;

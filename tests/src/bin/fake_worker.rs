@@ -52,7 +52,7 @@ impl Upscale for FakeEngine {
     fn plan(&self, _: u32, _: u32, options: &Options) -> Result<Plan, UpscaleError> {
         Ok(Plan {
             tiles: self.tiles,
-            tile_steps: self.tiles * options.schedule.timesteps().len(),
+            tile_steps: self.tiles * options.steps_a_tile(),
             peak_bytes: 0,
         })
     }

@@ -110,6 +110,8 @@ fn request(args: &CreateArgs) -> BatchRequest {
         seed: Some(spec.seed),
         color_fix: Some(spec.color_fix),
         tile: Some(spec.tile),
+        overlap: spec.overlap(),
+        guidance: Some(spec.guidance),
         format: spec.format,
         ..UpscaleRequest::default()
     };

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, anyhow, bail};
-use imaging::Format;
+use imaging::{Format, InputFormat};
 use upres_common::job::request::UpscaleRequest;
 use upres_common::job::spec::OutputFormat;
 use upres_common::job::{IfExists, JobRequest};
@@ -90,7 +90,7 @@ fn format(args: &SubmitArgs, input: &Input) -> Result<Option<OutputFormat>, Plan
     let found = match input {
         Input::Object(uri) => promised(Path::new(uri)),
         // What is no picture is refused by the queue, in its own words.
-        Input::File { bytes, .. } => imaging::sniff(bytes).ok(),
+        Input::File { bytes, .. } => imaging::sniff(bytes).ok().map(InputFormat::kept),
     };
     let object = args.output.as_deref().map(Path::new);
     let object = object.filter(|uri| promised(uri).is_some());
@@ -131,6 +131,8 @@ pub fn request(
         seed: Some(args.spec.seed),
         color_fix: Some(args.spec.color_fix),
         tile: Some(args.spec.tile),
+        overlap: args.spec.overlap(),
+        guidance: Some(args.spec.guidance),
         model: None,
         format,
     };
@@ -171,7 +173,7 @@ mod tests {
             Format::Png => b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR",
             _ => b"\xff\xd8\xff\xe0\0\x10JFIF\0",
         };
-        assert_eq!(imaging::sniff(head).ok(), Some(found));
+        assert_eq!(imaging::sniff(head).ok(), Some(found.into()));
         let args = args(line);
         let input = match args.input.starts_with("s3://") {
             true => Input::Object(args.input.clone()),

@@ -78,7 +78,7 @@ impl Engine {
             Err(error @ (UpscaleError::Guidance(_) | UpscaleError::NoNegativePrompt)) => {
                 anyhow::bail!("--guidance: {error}");
             }
-            Err(error) if args.overlap.is_some() => anyhow::bail!("--overlap: {error}"),
+            Err(error) if args.spec.overlap.is_some() => anyhow::bail!("--overlap: {error}"),
             _ => {}
         }
         if !loaded.info().trained {
@@ -167,11 +167,7 @@ fn options(args: &UpscaleArgs) -> anyhow::Result<Options> {
         schedule: Schedule::new(args.spec.schedule().as_slice())?,
         seed: args.spec.seed,
         tile_px: args.spec.tile,
-        overlap_px: if args.exact {
-            Some(args.spec.tile / 2)
-        } else {
-            args.overlap
-        },
+        overlap_px: args.spec.overlap(),
         tile_batch: usize::from(args.tile_batch),
         color_fix: match args.spec.color_fix {
             spec::ColorFix::None => ColorFix::None,
@@ -179,7 +175,7 @@ fn options(args: &UpscaleArgs) -> anyhow::Result<Options> {
             spec::ColorFix::Adain => ColorFix::AdaIn,
             spec::ColorFix::Ycbcr => ColorFix::YCbCr,
         },
-        guidance: args.guidance,
+        guidance: args.spec.guidance,
         noise,
         ..Options::default()
     })

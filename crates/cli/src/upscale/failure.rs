@@ -47,6 +47,7 @@ impl Failure {
         let kind = match error {
             EncodeError::SideTooLong { .. } => ErrorType::InputTooLarge,
             EncodeError::NoPixels { .. } => ErrorType::InputUnreadable,
+            EncodeError::NoTransparency { .. } => ErrorType::InputUnsupported,
             EncodeError::WrongLength { .. }
             | EncodeError::Checkpoint(_)
             | EncodeError::Encoder { .. } => ErrorType::Engine,

@@ -30,7 +30,7 @@ use report::Reporter;
 /// Flags of `upres upscale`.
 #[derive(Debug, clap::Args)]
 pub struct UpscaleArgs {
-    /// Pictures, or folders of pictures (jpeg, png, tiff, webp; 8 bit)
+    /// Pictures, or folders of pictures (jpeg, png, tiff, webp, gif, bmp)
     #[arg(required = true, value_name = "INPUT")]
     pub inputs: Vec<PathBuf>,
     /// The result: a file for one picture, else a folder, which is made
@@ -43,22 +43,6 @@ pub struct UpscaleArgs {
     pub roots: ModelRootArgs,
     #[command(flatten)]
     pub spec: SpecArgs,
-    /// What neighbouring tiles share, in pixels of the input: more hides their borders better, less
-    /// is faster; an even number, less than a tile [default: 32, or half a tile]
-    #[arg(long, value_name = "PX", conflicts_with = "exact")]
-    pub overlap: Option<u32>,
-    /// Lay the tiles as the official program does: each overlaps the next by half
-    #[arg(long)]
-    pub exact: bool,
-    /// Keep away from the model's negative prompt, the further the higher: about twice the time a
-    /// step; 1 is off, as published
-    #[arg(
-        long,
-        value_name = "SCALE",
-        default_value_t = 1.0,
-        allow_negative_numbers = true
-    )]
-    pub guidance: f64,
     /// Tiles that go through the networks at once; more need more memory and change no pixel
     #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u16).range(1..))]
     pub tile_batch: u16,
@@ -112,10 +96,7 @@ pub fn run(args: &UpscaleArgs) -> anyhow::Result<ExitCode> {
         } else {
             "files are"
         };
-        reporter.say(&format!(
-            "{} {files} no jpeg, png, tiff or webp: passed over",
-            plan.skipped
-        ));
+        reporter.say(&format!("{} {files} no picture: passed over", plan.skipped));
     }
     if let Some(warning) = args.spec.schedule().warning() {
         reporter.say(&format!("warning: {warning}"));

@@ -3,11 +3,10 @@
 //! The pixels take the same way in the worker, so that both give the same bytes.
 
 use std::fs::File;
-use std::io::Seek as _;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use imaging::{DecodeError, EncodeOptions, Format, Info, Limits, Reader, Writer};
+use imaging::{EncodeOptions, Finish, Format, Limits, Reader, SharedFile, Writer};
 
 use super::draft::{Draft, Written};
 use super::engine::{Engine, EngineError, Upscaled};
@@ -20,8 +19,8 @@ use crate::interrupt::Interrupt;
 /// Output pixels for each input pixel, in each direction.
 const SCALE: u32 = 4;
 
-/// Rows that are decoded at a time to see whether a file is whole.
-const ROWS_AT_ONCE: usize = 64;
+/// Held of any picture beside the engine, in bytes: rows that are read, bands that are written.
+const ROWS_AND_BANDS: u64 = 32 << 20;
 
 /// A picture that can be decoded, on its way to its output.
 pub struct Picture {
@@ -29,8 +28,7 @@ pub struct Picture {
     output: PathBuf,
     overwrite: bool,
     reader: Reader<'static>,
-    /// Of the file, in bytes.
-    input_bytes: u64,
+    finish: Finish<'static>,
     encode: EncodeOptions,
     warnings: Vec<String>,
     timings: Timings,
@@ -57,46 +55,39 @@ pub fn read(
     write::check(output, overwrite)?;
     let mut timings = Timings::default();
     let file = File::open(input).map_err(|error| Failure::reading(&error))?;
-    let size = file.metadata().map(|about| about.len());
-    let input_bytes = size.map_err(|error| Failure::reading(&error))?;
-    let reader = timings.time("decode", || {
-        let mut reader = open(&file)?;
-        let Info { width, height, .. } = *reader.info();
-        let (width, height) = (width.saturating_mul(SCALE), height.saturating_mul(SCALE));
-        imaging::check_output(format, width, height).map_err(|error| Failure::encoding(&error))?;
-        let mut rows = vec![0; reader.row_bytes().saturating_mul(ROWS_AT_ONCE)];
-        while reader
-            .read_rows(&mut rows)
-            .map_err(|error| Failure::decoding(&error))?
-            > 0
-        {}
-        open(&file)
+    let file = SharedFile::new(file);
+    let (reader, encode) = timings.time("decode", || {
+        let reader = open(&file)?;
+        let encode = reader.encode_like(Some(format));
+        let info = reader.info();
+        let (width, height) = (
+            info.width.saturating_mul(SCALE),
+            info.height.saturating_mul(SCALE),
+        );
+        let fits = encode.check(width, height);
+        fits.map_err(|error| Failure::encoding(&error))?;
+        let sound = reader.verify();
+        sound.map_err(|error| Failure::decoding(&error))?;
+        Ok((open(&file)?, encode))
     })?;
 
-    let mut warnings = reader.warnings().to_vec();
-    let found = reader.info().format;
-    if let Some(named) = named_otherwise(input, found) {
-        warnings.push(format!("the file is named like {named} but is {found}"));
-    }
+    let mut warnings = reader.warnings_in(Some(format));
+    warnings.extend(reader.misnamed(&input.to_string_lossy()));
     Ok(Picture {
         input: input.to_owned(),
         output: output.to_owned(),
         overwrite,
-        encode: reader.encode_like(Some(format)),
+        finish: Finish::new(open(&file)?, &encode),
+        encode,
         reader,
-        input_bytes,
         warnings,
         timings,
     })
 }
 
-fn open(file: &File) -> Result<Reader<'static>, Failure> {
-    let open = || {
-        let mut again = file.try_clone().map_err(DecodeError::Read)?;
-        again.rewind().map_err(DecodeError::Read)?;
-        Reader::open(Box::new(again), &Limits::default())
-    };
-    open().map_err(|error| Failure::decoding(&error))
+fn open(file: &SharedFile) -> Result<Reader<'static>, Failure> {
+    let opened = Reader::open(Box::new(file.clone()), &Limits::default());
+    opened.map_err(|error| Failure::decoding(&error))
 }
 
 /// Upscales the picture and writes its result; no file is left unless it is complete.
@@ -124,16 +115,16 @@ fn upscale_and_write(
         output,
         overwrite,
         reader,
-        input_bytes,
+        finish,
         encode,
         mut warnings,
         mut timings,
     } = picture;
     let info = reader.info();
     let (width, height) = (SCALE * info.width, SCALE * info.height);
-    let held = held_beside_the_engine(info, input_bytes, encode.format);
+    let held = ROWS_AND_BANDS + reader.held_bytes(&encode);
     let writer = Writer::new(&encode, width, height).map_err(|error| Failure::encoding(&error))?;
-    let mut sink = FileSink::new(writer, Draft::begin(&output, encode.format)?);
+    let mut sink = FileSink::new(finish, writer, Draft::begin(&output, encode.format)?);
     let mut source = FileRows::new(reader);
     let mut progress = reporter.start(&input);
     let Upscaled {
@@ -168,28 +159,4 @@ fn upscale_and_write(
         warnings,
     });
     Ok(())
-}
-
-/// What decoder and encoder hold of a picture while the engine works, in bytes, at most about: some
-/// rows and bands, or all of it where a format knows no rows.
-fn held_beside_the_engine(info: &Info, input_bytes: u64, to: Format) -> u64 {
-    const ROWS_AND_BANDS: u64 = 32 << 20;
-    let pixels = u64::from(info.width) * u64::from(info.height);
-    let decoder = match info.format {
-        Format::Jpeg | Format::WebP => input_bytes + 3 * pixels,
-        Format::Png | Format::Tiff => 0,
-    };
-    // Samples of the result, and the file that they become.
-    let scale = u64::from(SCALE);
-    let encoder = if to.streams() {
-        0
-    } else {
-        2 * 3 * pixels * scale * scale
-    };
-    ROWS_AND_BANDS + decoder + encoder
-}
-
-fn named_otherwise(path: &Path, found: Format) -> Option<Format> {
-    let named = Format::from_extension(path.extension()?.to_str()?)?;
-    (named != found).then_some(named)
 }

@@ -7,7 +7,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use super::failure::Failure;
-use imaging::Format;
+use imaging::{Format, InputFormat};
 use upres_common::job::spec::OutputFormat;
 
 /// Enough for [`imaging::sniff`].
@@ -161,15 +161,16 @@ fn is_hidden(path: &Path) -> bool {
 
 /// A picture by content, or one that its name promises: if it is broken, a person should hear.
 fn is_picture(path: &Path) -> bool {
-    promised(path).is_some() || read_format(path).is_ok()
+    let extension = path.extension().and_then(OsStr::to_str);
+    extension.and_then(InputFormat::from_extension).is_some() || read_format(path).is_ok()
 }
 
-/// The format that the name promises.
+/// The format that the name of a result promises.
 pub fn promised(path: &Path) -> Option<Format> {
     Format::from_extension(path.extension()?.to_str()?)
 }
 
-/// The format of a picture, by its first bytes.
+/// The format that a result keeps from a picture, by the picture's first bytes.
 ///
 /// # Errors
 /// The file cannot be read, or is no picture.
@@ -178,7 +179,8 @@ pub fn read_format(path: &Path) -> Result<Format, Failure> {
     File::open(path)
         .and_then(|file| file.take(HEAD_BYTES).read_to_end(&mut head))
         .map_err(|error| Failure::reading(&error))?;
-    imaging::sniff(&head).map_err(|error| Failure::decoding(&error))
+    let found = imaging::sniff(&head).map_err(|error| Failure::decoding(&error))?;
+    Ok(found.kept())
 }
 
 fn needs_folder(request: &Request<'_>) -> Result<bool, PlanError> {

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use imaging::{DecodeError, Pixels, Reader, Writer};
+use imaging::{DecodeError, Finish, Reader, Writer};
 use invsr::{RowSink, RowSource, Stop};
 
 use super::draft::Draft;
@@ -11,14 +11,12 @@ use super::failure::Failure;
 /// The rows of a file.
 pub struct FileRows {
     reader: Reader<'static>,
-    samples: Vec<u8>,
     pub decoding: Duration,
 }
 
 impl FileRows {
     pub fn new(reader: Reader<'static>) -> Self {
         Self {
-            samples: vec![0; reader.row_bytes()],
             reader,
             decoding: Duration::ZERO,
         }
@@ -36,10 +34,7 @@ impl RowSource for FileRows {
 
     fn read_row(&mut self, row: &mut [f32]) -> Result<(), Stop> {
         let started = Instant::now();
-        self.reader.read_rows(&mut self.samples)?;
-        for (value, &sample) in row.iter_mut().zip(&self.samples) {
-            *value = f32::from(sample) / 255.0;
-        }
+        self.reader.read_unit_rows(row)?;
         self.decoding += started.elapsed();
         Ok(())
     }
@@ -54,8 +49,9 @@ pub fn decode_failure(cause: &(dyn std::error::Error + 'static)) -> Option<Failu
     Some(Failure::decoding(cause.downcast_ref::<DecodeError>()?))
 }
 
-/// Finished rows, encoded as they come.
+/// Finished rows, brought into the kind of the source and encoded as they come.
 pub struct FileSink {
+    finish: Finish<'static>,
     pub writer: Writer,
     pub draft: Draft,
     pub encoding: Duration,
@@ -65,8 +61,9 @@ pub struct FileSink {
 }
 
 impl FileSink {
-    pub fn new(writer: Writer, draft: Draft) -> Self {
+    pub fn new(finish: Finish<'static>, writer: Writer, draft: Draft) -> Self {
         Self {
+            finish,
             writer,
             draft,
             encoding: Duration::ZERO,
@@ -75,10 +72,11 @@ impl FileSink {
         }
     }
 
-    fn add(&mut self, rows: &[f32]) -> Result<(), Failure> {
+    fn add(&mut self, first_row: u32, rows: &[f32]) -> Result<(), Failure> {
         let started = Instant::now();
-        let samples = Pixels::from_unit(0, 0, rows).rgb;
-        let pushed = self.writer.push_rows(&samples);
+        let samples = self.finish.rows(first_row, rows);
+        let samples = samples.map_err(|error| Failure::decoding(&error))?;
+        let pushed = self.writer.push_samples(&samples);
         let bytes = self.writer.take();
         self.encoding += started.elapsed();
         pushed.map_err(|error| Failure::encoding(&error))?;
@@ -90,8 +88,8 @@ impl FileSink {
 }
 
 impl RowSink for FileSink {
-    fn take(&mut self, _first_row: u32, rows: &[f32]) -> Result<(), Stop> {
-        self.add(rows).map_err(|failure| {
+    fn take(&mut self, first_row: u32, rows: &[f32]) -> Result<(), Stop> {
+        self.add(first_row, rows).map_err(|failure| {
             self.failure = Some(failure);
             Stop::Cancelled
         })

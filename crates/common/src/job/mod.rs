@@ -9,6 +9,7 @@ mod id;
 pub mod request;
 pub mod spec;
 pub mod state;
+mod upscale_request;
 pub mod view;
 
 pub use cost::tile_steps;

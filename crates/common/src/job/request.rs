@@ -6,7 +6,8 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::spec::{ColorFix, OutputFormat, Timesteps, UpscaleSpec, check_tile};
+use super::spec::UpscaleSpec;
+pub use super::upscale_request::UpscaleRequest;
 use crate::objects::ObjectUri;
 
 const MAX_LABELS: usize = 16;
@@ -94,34 +95,6 @@ pub struct JobRequest {
 
 const fn default_max_attempts() -> u32 {
     5
-}
-
-/// How to upscale, as submitted: `steps` may stand for `timesteps`.
-#[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct UpscaleRequest {
-    /// Strictly descending timesteps in 1..=1000.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(example = json!([250, 150, 50]))]
-    pub timesteps: Option<Vec<u32>>,
-    /// The default schedule of 1 to 5 steps; not together with `timesteps`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub steps: Option<u32>,
-    /// Keys the noise; 12345 unless given.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub seed: Option<u64>,
-    /// `wavelet` unless given.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub color_fix: Option<ColorFix>,
-    /// Side of a tile in low-resolution pixels; 128 unless given.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub tile: Option<u32>,
-    /// `default` unless given.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub model: Option<String>,
-    /// `keep` unless given.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub format: Option<OutputFormat>,
 }
 
 /// One thing wrong with a request.
@@ -263,53 +236,6 @@ impl JobRequest {
                 "write an address like https://example.org/path, of at most 2000 characters",
             ));
         }
-    }
-}
-
-impl UpscaleRequest {
-    fn validate(self, errors: &mut Vec<FieldError>) -> Option<UpscaleSpec> {
-        let before = errors.len();
-        let defaults = UpscaleSpec::default();
-        let timesteps = match (self.timesteps, self.steps) {
-            (Some(_), Some(_)) => {
-                errors.push(FieldError::new(
-                    "/upscale/steps",
-                    "give `steps` or `timesteps`, not both",
-                ));
-                None
-            }
-            (Some(list), None) => Timesteps::new(list)
-                .map_err(|error| {
-                    errors.push(FieldError::new("/upscale/timesteps", error.to_string()))
-                })
-                .ok(),
-            (None, Some(steps)) => Timesteps::default_for(steps)
-                .map_err(|error| errors.push(FieldError::new("/upscale/steps", error.to_string())))
-                .ok(),
-            (None, None) => Some(defaults.timesteps),
-        };
-        let tile = self.tile.unwrap_or(defaults.tile);
-        if let Err(detail) = check_tile(tile) {
-            errors.push(FieldError::new("/upscale/tile", detail));
-        }
-        let model = self.model.unwrap_or(defaults.model);
-        if model != "default" {
-            errors.push(FieldError::new(
-                "/upscale/model",
-                "unknown model: this deployment serves `default`",
-            ));
-        }
-        if errors.len() > before {
-            return None;
-        }
-        Some(UpscaleSpec {
-            timesteps: timesteps?,
-            seed: self.seed.unwrap_or(defaults.seed),
-            color_fix: self.color_fix.unwrap_or(defaults.color_fix),
-            tile,
-            model,
-            format: self.format.unwrap_or(defaults.format),
-        })
     }
 }
 

@@ -14,6 +14,9 @@ const MAX_TIMESTEP: u32 = 1000;
 /// attention alone outgrows a card.
 const TILE_RANGE_PX: std::ops::RangeInclusive<u32> = 32..=512;
 
+/// What neighbouring tiles share, as the engine does where nothing else is asked for.
+const DEFAULT_OVERLAP_PX: u32 = 32;
+
 /// The denoising schedule: strictly descending timesteps in 1..=1000.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(try_from = "Vec<u32>", into = "Vec<u32>")]
@@ -183,6 +186,13 @@ pub struct UpscaleSpec {
     pub color_fix: ColorFix,
     /// Side of a tile in low-resolution pixels.
     pub tile: u32,
+    /// What neighbouring tiles share at least, in low-resolution pixels. Jobs from before this setting
+    /// have none: 32, or half a smaller tile.
+    #[serde(default)]
+    pub overlap: Option<u32>,
+    /// How far to keep away from the negative prompt; above 1 every step is done twice.
+    #[serde(default)]
+    pub guidance: Guidance,
     /// Which of the deployment's models; `default` is the one its workers hold.
     pub model: String,
     /// The result's file format.
@@ -196,10 +206,108 @@ impl Default for UpscaleSpec {
             seed: 12345,
             color_fix: ColorFix::default(),
             tile: 128,
+            overlap: None,
+            guidance: Guidance::default(),
             model: "default".to_owned(),
             format: OutputFormat::default(),
         }
     }
+}
+
+impl UpscaleSpec {
+    /// What neighbouring tiles share at least, in low-resolution pixels.
+    #[must_use]
+    pub fn overlap_px(&self) -> u32 {
+        self.overlap.unwrap_or_else(|| default_overlap(self.tile))
+    }
+
+    /// Steps of a tile, those for the negative prompt counted too.
+    #[must_use]
+    pub fn steps_a_tile(&self) -> usize {
+        let passes = if self.guidance.is_on() { 2 } else { 1 };
+        passes * self.timesteps.as_slice().len()
+    }
+}
+
+/// How far each step goes from what the negative prompt suggests towards what the prompt does, and
+/// beyond: 1 (the prompt alone) to 100.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(try_from = "f64", into = "f64")]
+#[schema(value_type = f64, example = 1.0)]
+pub struct Guidance(f64);
+
+/// No scale of guidance.
+#[derive(Debug, Clone, Copy, PartialEq, thiserror::Error)]
+#[error("guidance is {0}: give 1 for none, or more up to 100")]
+pub struct GuidanceError(f64);
+
+/// Never not-a-number, hence equal to itself.
+impl Eq for Guidance {}
+
+impl Default for Guidance {
+    fn default() -> Self {
+        Self(1.0)
+    }
+}
+
+impl Guidance {
+    /// A scale that can be worked with.
+    ///
+    /// # Errors
+    /// [`GuidanceError`] outside 1 to 100.
+    pub fn new(scale: f64) -> Result<Self, GuidanceError> {
+        if (1.0..=100.0).contains(&scale) {
+            return Ok(Self(scale));
+        }
+        Err(GuidanceError(scale))
+    }
+
+    /// Whether the negative prompt has a say.
+    #[must_use]
+    pub fn is_on(self) -> bool {
+        self.0 > 1.0
+    }
+
+    /// The scale.
+    #[must_use]
+    pub fn scale(self) -> f64 {
+        self.0
+    }
+}
+
+impl TryFrom<f64> for Guidance {
+    type Error = GuidanceError;
+
+    fn try_from(scale: f64) -> Result<Self, Self::Error> {
+        Self::new(scale)
+    }
+}
+
+impl From<Guidance> for f64 {
+    fn from(guidance: Guidance) -> Self {
+        guidance.0
+    }
+}
+
+/// The overlap where none is asked for, in low-resolution pixels.
+#[must_use]
+pub fn default_overlap(tile: u32) -> u32 {
+    DEFAULT_OVERLAP_PX.min(tile / 2)
+}
+
+/// Why an overlap was refused.
+///
+/// # Errors
+/// A sentence, when `overlap` is odd, nothing, or more than half of `tile`: tiles that share more only
+/// repeat each other.
+pub fn check_overlap(overlap: u32, tile: u32) -> Result<(), String> {
+    if overlap > 0 && overlap <= tile / 2 && overlap.is_multiple_of(2) {
+        return Ok(());
+    }
+    Err(format!(
+        "an overlap of {overlap} px is refused: give an even number from 2 to {}, half a tile",
+        tile / 2
+    ))
 }
 
 /// Why a tile side was refused.

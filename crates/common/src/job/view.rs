@@ -50,7 +50,7 @@ pub struct JobView {
     pub webhook: Option<String>,
     /// How far it is.
     pub progress: Option<Progress>,
-    /// Tile-steps of the whole job: tiles times denoising steps, by the size in the file's header. Where
+    /// Tile-steps of the whole job: tiles times denoising steps (with guidance twice that), by the size in the file's header. Where
     /// that could not be read, an estimate from the file's length until a worker has opened it.
     pub cost: Option<i64>,
     /// Milliseconds by stage of the attempt that succeeded.
@@ -79,7 +79,7 @@ pub struct Progress {
     pub tiles: u32,
     /// Tiles of the whole image.
     pub tiles_total: u32,
-    /// Tiles times denoising steps of the whole image.
+    /// Tiles times denoising steps of the whole image; with guidance twice that.
     pub tile_steps_total: u32,
 }
 

@@ -11,12 +11,13 @@ use serde::Deserialize;
 use upres_common::batch::view::{BatchPage, BatchPrice};
 use upres_common::batch::{BatchId, BatchRequest, BatchView};
 use upres_common::job::Class;
+use upres_common::job::view::JobPage;
 use utoipa::ToSchema;
 
 use super::App;
 use super::caller::require;
 use super::error::{ApiError, Body, Problem};
-use super::extract::Id;
+use super::extract::{Id, Parameters};
 use crate::auth::{Caller, Scope};
 use crate::batch::report::{Form, pieces};
 use crate::batch::{self, estimate::estimate, view::view};
@@ -131,6 +132,27 @@ pub async fn list(
         })
     });
     Ok(Json(page.await?))
+}
+
+/// List the jobs of a batch, newest first; takes what `GET /v1/jobs` takes.
+#[utoipa::path(get, path = "/v1/batches/{id}/jobs", tag = "batches",
+    params(("id" = String, Path, description = "The batch's id"),
+        ("state" = Option<String>, Query, description = "Only this state"),
+        ("limit" = Option<i64>, Query, description = "1 to 500, 50 unless given"),
+        ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before")),
+    responses((status = 200, description = "A page", body = JobPage),
+        (status = 404, body = Problem, description = "No such batch")),
+    security(("key" = ["read"])))]
+pub async fn jobs(
+    State(app): State<App>,
+    caller: Caller,
+    Id(id): Id,
+    Parameters(mut query): Parameters,
+) -> Result<Json<JobPage>, ApiError> {
+    require(&caller, Scope::Read)?;
+    find(&app, &caller, batch_id(&id)?).await?;
+    query.push(("batch".to_owned(), id));
+    super::jobs::list(State(app), caller, Parameters(query)).await
 }
 
 /// Read the report: one line an input, at any time; complete when the batch is finished.

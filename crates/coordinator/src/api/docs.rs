@@ -18,7 +18,7 @@ const PROBLEM: &str = "application/problem+json";
     paths(
         jobs::submit, jobs::list, follow::read, follow::lookup, events::follow, jobs::result,
         jobs::cancel, jobs::retry, jobs::explain, links::read, workers::list,
-        batches::submit, batches::list, batches::read, batches::change, batches::report, batches::pause,
+        batches::submit, batches::list, batches::read, batches::change, batches::jobs, batches::report, batches::pause,
         batches::resume, batches::cancel, batches::retry_failed, uploads::create,
         webhooks::make_secret, webhooks::list_secrets, webhooks::end_secret,
         webhooks::list, webhooks::read, webhooks::replay,

@@ -15,6 +15,7 @@ use utoipa::ToSchema;
 
 use super::problems::{self, Kind};
 use crate::group::NotDone;
+use crate::limits::TooMany;
 use crate::publish::PublishError;
 use crate::store::StoreError;
 use crate::store::jobs::TransitionError;
@@ -60,6 +61,8 @@ pub enum ApiError {
     MediaType,
     /// 422: well-formed, but not acceptable.
     Invalid(Vec<FieldError>),
+    /// 429: this tenant asks for too much.
+    TooMany(TooMany),
     /// 503: the database or the object store is away. Nothing was done; try again.
     Unavailable(&'static str),
     /// 500.
@@ -83,6 +86,7 @@ impl ApiError {
             Self::TooLarge => problems::TOO_LARGE,
             Self::MediaType => problems::MEDIA_TYPE,
             Self::Invalid(_) => problems::INVALID,
+            Self::TooMany(_) => problems::TOO_MANY,
             Self::Unavailable(_) => problems::UNAVAILABLE,
             Self::Internal => problems::INTERNAL,
         }
@@ -97,6 +101,7 @@ impl ApiError {
             Self::Unauthenticated(detail) | Self::NotFound(detail) | Self::Unavailable(detail) => {
                 (detail.to_owned(), vec![])
             }
+            Self::TooMany(too_many) => (too_many.detail, vec![]),
             Self::Method => ("see /docs for what each address takes".to_owned(), vec![]),
             Self::TooLarge => (
                 "a request has at most 1 MiB, one with a batch 16 MiB".to_owned(),
@@ -121,6 +126,10 @@ impl ApiError {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
+        let retry_after = match &self {
+            Self::TooMany(too_many) => Some(too_many.retry_after),
+            _ => None,
+        };
         let problem = self.problem();
         let status =
             StatusCode::from_u16(problem.status).expect("the status was made from a StatusCode");
@@ -132,6 +141,13 @@ impl IntoResponse for ApiError {
         );
         if status == StatusCode::SERVICE_UNAVAILABLE {
             headers.insert(header::RETRY_AFTER, HeaderValue::from_static("2"));
+        }
+        if let Some(wait) = retry_after {
+            // Whole seconds, rounded up: a client that comes too early is refused once more.
+            headers.insert(
+                header::RETRY_AFTER,
+                HeaderValue::from(wait.as_secs() + u64::from(wait.subsec_nanos() > 0)),
+            );
         }
         if status == StatusCode::UNAUTHORIZED {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));

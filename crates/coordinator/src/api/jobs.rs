@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use upres_common::job::state::STATE_NAMES;
 use upres_common::job::view::{Explanation, JobPage, JobView};
@@ -15,6 +15,7 @@ use super::error::{ApiError, Body, Problem, cannot_sign};
 use super::extract::{Id, Parameters};
 use super::{App, webhooks};
 use crate::auth::{Caller, Scope};
+use crate::limits::Standing;
 use crate::store::listing::{self, Filter};
 use crate::store::within_patience;
 use crate::submit::{self, Submission, Submitted};
@@ -26,6 +27,8 @@ const IDEMPOTENCY_KEY: &str = "idempotency-key";
 const MAX_IDEMPOTENCY_KEY: usize = 255;
 /// Marks the answer to a repeated request.
 const REPLAYED: &str = "idempotency-replayed";
+const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
+const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
 const DEFAULT_PAGE: i64 = 50;
 const MAX_PAGE: i64 = 500;
 /// How long a cancellation waits for the object store.
@@ -39,7 +42,8 @@ const LINK_LIFETIME: Duration = Duration::from_secs(3600);
     params(("Idempotency-Key" = Option<String>, Header, description = "Any text of at most 255 characters that is this request's alone")),
     responses((status = 202, description = "Accepted; it will reach an end", body = JobView),
         (status = 409, description = "The output exists, or is a master; or the same request is under way", body = Problem),
-        (status = 422, description = "Not acceptable; `errors` names each field", body = Problem)),
+        (status = 422, description = "Not acceptable; `errors` names each field", body = Problem),
+        (status = 429, description = "The tenant's limit is reached; `Retry-After` says when to come back", body = Problem)),
     security(("key" = ["submit"])))]
 pub async fn submit(
     State(app): State<App>,
@@ -48,6 +52,8 @@ pub async fn submit(
     Body(request): Body<JobRequest>,
 ) -> Result<Response, ApiError> {
     require(&caller, Scope::Submit)?;
+    let admitted = app.limits.admit(&app.pool, &caller.tenant).await?;
+    let standing = admitted.map_err(ApiError::TooMany)?;
     webhooks::check(&app, &caller, &request).await?;
     let traceparent = headers
         .get("traceparent")
@@ -71,6 +77,9 @@ pub async fn submit(
         (header::RETRY_AFTER, POLL_AFTER),
     ];
     let mut response = (StatusCode::ACCEPTED, headers, Json(job)).into_response();
+    if let Some(standing) = standing {
+        response.headers_mut().extend(rate_limit(&standing));
+    }
     if replayed {
         response
             .headers_mut()
@@ -79,6 +88,24 @@ pub async fn submit(
         metrics::counter!("upres_jobs_submitted_total").increment(1);
     }
     Ok(response)
+}
+
+/// How the tenant stands to its limit, as `RateLimit` headers have it.
+fn rate_limit(standing: &Standing) -> [(HeaderName, HeaderValue); 2] {
+    let text = |text: String| HeaderValue::from_str(&text).expect("numbers are harmless");
+    let (rate, remaining) = (standing.rate, standing.remaining);
+    let window = (1.0 / rate).max(1.0).ceil();
+    let quota = (rate * window).floor().max(1.0);
+    [
+        (
+            RATE_LIMIT_POLICY,
+            text(format!("\"submissions\";q={quota};w={window}")),
+        ),
+        (
+            RATE_LIMIT,
+            text(format!("\"submissions\";r={remaining};t={window}")),
+        ),
+    ]
 }
 
 fn idempotency_key(headers: &HeaderMap) -> Result<Option<&str>, ApiError> {

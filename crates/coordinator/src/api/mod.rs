@@ -44,6 +44,7 @@ use crate::estimate::Estimate;
 use crate::fail::Failures;
 use crate::group::Group;
 use crate::key_cache::KeyCache;
+use crate::limits::Limits;
 use crate::publish::Door;
 
 pub use docs::description;
@@ -75,6 +76,8 @@ pub struct App {
     pub changes: Arc<Changes>,
     /// Says when to ask again.
     pub estimate: Estimate,
+    /// What each tenant may ask for.
+    pub limits: Arc<Limits>,
     /// Accepts jobs, grouped.
     pub accept: Accept,
     /// Claims, grouped.
@@ -125,6 +128,7 @@ pub fn router(app: App) -> Router {
             "/v1/batches/{id}",
             get(batches::read).patch(batches::change),
         )
+        .route("/v1/batches/{id}/jobs", get(batches::jobs))
         .route("/v1/batches/{id}/report", get(batches::report))
         .route("/v1/batches/{id}/pause", post(batches::pause))
         .route("/v1/batches/{id}/resume", post(batches::resume))

@@ -83,6 +83,14 @@ pub const INVALID: Kind = Kind {
         <code>pointer</code> is a JSON pointer into the body (or the name of a header or parameter), \
         <code>detail</code> says what is wrong and what to do.",
 };
+pub const TOO_MANY: Kind = Kind {
+    slug: "too-many-requests",
+    status: StatusCode::TOO_MANY_REQUESTS,
+    title: "This tenant's limit is reached",
+    help: "The tenant submits faster, or has more waiting, than it may; <code>detail</code> says which. Nothing \
+        was done: wait as long as <code>Retry-After</code> says, then send the same request. A batch takes many \
+        images with one.",
+};
 pub const UNAVAILABLE: Kind = Kind {
     slug: "unavailable",
     status: StatusCode::SERVICE_UNAVAILABLE,
@@ -98,7 +106,7 @@ pub const INTERNAL: Kind = Kind {
 };
 
 /// Every type there is.
-pub const ALL: [Kind; 11] = [
+pub const ALL: [Kind; 12] = [
     MALFORMED,
     UNAUTHENTICATED,
     FORBIDDEN,
@@ -108,6 +116,7 @@ pub const ALL: [Kind; 11] = [
     TOO_LARGE,
     MEDIA_TYPE,
     INVALID,
+    TOO_MANY,
     UNAVAILABLE,
     INTERNAL,
 ];

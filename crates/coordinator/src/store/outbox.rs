@@ -99,6 +99,8 @@ pub struct Allowance {
     pub tile_steps: i64,
     /// So many wake-ups go whatever they cost.
     pub jobs_at_least: i64,
+    /// Most tile-steps of one tenant, those that run included; a larger job goes alone.
+    pub of_a_tenant: Option<i64>,
 }
 
 impl TakenRow {
@@ -137,6 +139,7 @@ pub async fn take(
         allowance.jobs,
         allowance.tile_steps,
         allowance.jobs_at_least,
+        allowance.of_a_tenant,
     )
     .fetch_all(conn)
     .await?;
@@ -193,6 +196,25 @@ pub async fn count_sent(conn: &mut PgConnection, class: Class) -> Result<i64, St
     let count = sqlx::query_scalar!(
         r#"select count(*) as "count!" from outbox where class = $1 and sent_at is not null"#,
         class.as_str()
+    );
+    Ok(count.fetch_one(conn).await?)
+}
+
+/// How many jobs of the tenant wait, counted up to `most`.
+///
+/// # Errors
+/// [`StoreError::Database`].
+pub async fn count_waiting(
+    conn: &mut PgConnection,
+    tenant: &str,
+    most: i64,
+) -> Result<i64, StoreError> {
+    let count = sqlx::query_scalar!(
+        r#"
+        select count(*) as "count!"
+        from (select from outbox where tenant = $1 limit $2) as first"#,
+        tenant,
+        most,
     );
     Ok(count.fetch_one(conn).await?)
 }

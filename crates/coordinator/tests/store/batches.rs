@@ -86,6 +86,7 @@ async fn released(conn: &mut PgConnection, class: Class) -> Vec<JobId> {
         jobs: 1000,
         tile_steps: 100_000,
         jobs_at_least: 1,
+        of_a_tenant: None,
     };
     let taken = outbox::take(conn, class, 100, enough).await.unwrap();
     let ids: Vec<_> = taken.rows.iter().map(|row| row.outbox_id).collect();

@@ -79,6 +79,7 @@ async fn take(conn: &mut PgConnection, limit: i64) -> Result<Vec<outbox::TakenRo
         jobs: 1000,
         tile_steps: 1000,
         jobs_at_least: 1,
+        of_a_tenant: None,
     };
     let taken = outbox::take(conn, Class::Interactive, limit, enough).await?;
     Ok(taken.rows)

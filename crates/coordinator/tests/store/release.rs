@@ -122,6 +122,7 @@ async fn what_is_released_is_bounded_in_tile_steps(pool: PgPool) {
         jobs: 4,
         tile_steps,
         jobs_at_least,
+        of_a_tenant: None,
     };
     let mut release = async |allowance| {
         let taken = outbox::take(&mut conn, Class::Interactive, 100, allowance);

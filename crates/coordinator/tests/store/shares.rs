@@ -15,6 +15,7 @@ async fn release(conn: &mut PgConnection, jobs: i64) -> Vec<(JobId, i64)> {
         jobs: sent + jobs,
         tile_steps: i64::MAX / 2,
         jobs_at_least: 1,
+        of_a_tenant: None,
     };
     let taken = outbox::take(conn, Class::Interactive, 100, allowance);
     let taken = taken.await.unwrap();
@@ -96,4 +97,39 @@ async fn small_work_goes_first_and_large_work_ages(pool: PgPool) {
         .collect();
     assert_eq!(order.len(), 4);
     assert_eq!(order[2..], [stamp, map]);
+}
+
+#[sqlx::test(migrator = "upres_coordinator::store::MIGRATOR")]
+async fn a_tenants_work_at_once_is_bounded_and_a_large_job_goes_alone(pool: PgPool) {
+    let mut conn = pool.acquire().await.unwrap();
+    for cost in [10, 10, 10, 10] {
+        submit_for(&mut conn, "bounded", cost, |_| {}).await;
+    }
+    submit_for(&mut conn, "large", 500, |_| {}).await;
+    let allowance = Allowance {
+        jobs: 100,
+        tile_steps: i64::MAX / 2,
+        jobs_at_least: 1,
+        of_a_tenant: Some(25),
+    };
+    let mut take = async || {
+        let taken = outbox::take(&mut conn, Class::Interactive, 100, allowance);
+        let taken = taken.await.unwrap();
+        let ids: Vec<_> = taken.rows.iter().map(|row| row.outbox_id).collect();
+        outbox::mark_sent(&mut conn, &ids).await.unwrap();
+        let jobs = taken.rows.iter().map(|row| row.envelope.wake_up.job_id);
+        (jobs.collect::<Vec<_>>(), taken.held_back)
+    };
+    let (first, _) = take().await;
+    assert_eq!(first.len(), 3, "two of ten, and the large one");
+    assert!(take().await.0.is_empty());
+    let claimed = super::claim(&pool, "worker", &first, 60).await.unwrap();
+    assert_eq!(claimed.len(), 3);
+    assert!(take().await.0.is_empty(), "what runs counts");
+    for lease in claimed {
+        upres_coordinator::lease::cancel(&pool, lease.job_id)
+            .await
+            .unwrap();
+    }
+    assert_eq!(take().await.0.len(), 2);
 }

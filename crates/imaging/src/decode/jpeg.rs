@@ -13,9 +13,9 @@ use super::{
     jpeg_markers::{EOI_BYTES, Frame, Markers, walk},
     rows::{StoredRows, Whole},
 };
-use crate::{DecodeError, Format, Limits};
+use crate::{DecodeError, InputFormat, Limits, colour::Declared, samples::Layout};
 
-const FORMAT: Format = Format::Jpeg;
+const FORMAT: InputFormat = InputFormat::Jpeg;
 
 pub(super) fn header(input: &mut Input<'_>, limits: &Limits) -> Result<Header, DecodeError> {
     let bytes = input.load().map_err(DecodeError::Read)?;
@@ -40,12 +40,16 @@ pub(super) fn header(input: &mut Input<'_>, limits: &Limits) -> Result<Header, D
     Ok(Header {
         width: frame.width,
         height: frame.height,
-        gray: frame.components == 1,
+        layout: if frame.components == 1 {
+            Layout::GRAY8
+        } else {
+            Layout::RGB8
+        },
         orientation: decoder
             .exif()
             .and_then(|exif| Orientation::from_exif_chunk(exif))
             .unwrap_or(Orientation::NoTransforms),
-        icc: decoder.icc_profile(),
+        colour: decoder.icc_profile().map_or(Declared::Srgb, Declared::Icc),
         left_behind: markers.metadata,
         warnings,
     })
@@ -64,7 +68,7 @@ pub(super) fn rows<'a>(
     {
         open_end(&mut bytes, end);
     }
-    let space = if header.gray {
+    let space = if header.layout.gray {
         ColorSpace::Luma
     } else {
         ColorSpace::RGB

@@ -3,17 +3,23 @@
 //! Each format has a file with two functions. `header` reads what the file declares, refuses what
 //! is not handled and allocates nothing that grows with the picture; `rows` decodes the stored
 //! pixels, some rows at a time where the format allows it. What is the same for all formats is in
-//! `stage` and `reader`: limits, orientation, gray, the ICC profile.
+//! `stage`, `native` and `reader`: limits, orientation, gray, colour, transparency.
 
-mod icc;
+mod bmp;
+mod fill;
+mod gif;
 mod input;
 mod jpeg;
 mod jpeg_markers;
+mod lab;
+mod native;
+mod patched;
 mod png;
 mod reader;
 mod rows;
 mod stage;
 mod tiff;
+mod tiff_kind;
 mod tiff_pages;
 mod tiff_plain;
 mod tiff_rows;
@@ -21,21 +27,30 @@ mod webp;
 
 use image::metadata::Orientation;
 pub use input::Source;
+pub(crate) use native::Native;
 pub use reader::Reader;
+pub(crate) use reader::{alphas, colours};
 
-use crate::{DecodeError, EncodeOptions, Format, Limits, Pixels};
+use crate::{
+    DecodeError, Depth, EncodeOptions, Format, InputFormat, Limits, Pixels, colour::Declared,
+    samples::Layout,
+};
 
 /// What a file declares about itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Info {
     /// The format by content, whatever the file is called.
-    pub format: Format,
+    pub format: InputFormat,
     /// Upright width, in pixels.
     pub width: u32,
     /// Upright height, in pixels.
     pub height: u32,
     /// One channel a pixel; the result should be written gray again.
     pub gray: bool,
+    /// There is transparency; the result should have it too.
+    pub alpha: bool,
+    /// Bits in a sample; [`Depth::Eight`] also for those with less.
+    pub depth: Depth,
 }
 
 /// A decoded file.
@@ -43,22 +58,24 @@ pub struct Info {
 pub struct Decoded {
     /// What the file declared.
     pub info: Info,
-    /// The picture, upright.
+    /// The picture, upright, in sRGB; without transparency and finer steps than 8 bits.
     pub pixels: Pixels,
-    /// The ICC profile that gives the samples their colour; `None` means sRGB.
+    /// The file's ICC profile, if it is one of sRGB; others were applied.
     pub icc: Option<Vec<u8>>,
     /// What a careful person should know, as sentences: metadata left behind, bytes after the end.
     pub warnings: Vec<String>,
 }
 
 impl Decoded {
-    /// The options that write a result like this file, in `format` or else in the same format.
+    /// The options that write these pixels, in `format` or else in the file's own. What they do not
+    /// have any more (16 bits, transparency, another colour space) is not written: for that take a
+    /// [`Reader`] and [`Finish`](crate::Finish).
     #[must_use]
     pub fn encode_like(&self, format: Option<Format>) -> EncodeOptions {
         EncodeOptions {
             gray: self.info.gray,
             icc: self.icc.clone(),
-            ..EncodeOptions::new(format.unwrap_or(self.info.format))
+            ..EncodeOptions::new(format.unwrap_or(self.info.format.kept()))
         }
     }
 }
@@ -67,9 +84,10 @@ impl Decoded {
 struct Header {
     width: u32,
     height: u32,
-    gray: bool,
+    /// Of the rows that the format's `rows` gives.
+    layout: Layout,
     orientation: Orientation,
-    icc: Option<Vec<u8>>,
+    colour: Declared,
     /// Names of metadata blocks that the result will not carry.
     left_behind: Vec<&'static str>,
     warnings: Vec<String>,
@@ -78,14 +96,7 @@ struct Header {
 impl Header {
     /// Bytes in a row as stored.
     fn row_bytes(&self) -> usize {
-        usize::try_from(self.width)
-            .unwrap_or(usize::MAX)
-            .saturating_mul(self.channels())
-    }
-
-    /// Bytes in a pixel as stored.
-    fn channels(&self) -> usize {
-        if self.gray { 1 } else { 3 }
+        self.layout.row_bytes(self.width)
     }
 
     fn rows(&self) -> usize {
@@ -102,7 +113,7 @@ pub fn probe(bytes: &[u8], limits: &Limits) -> Result<Info, DecodeError> {
     Ok(Reader::from_bytes(bytes, limits)?.info().clone())
 }
 
-/// Decodes a file into upright 8 bit RGB: a [`Reader`] read to its end.
+/// Decodes a file into upright 8 bit sRGB: a [`Reader`] read to its end.
 ///
 /// # Errors
 /// [`DecodeError`] when the file is empty, no image, cut off, damaged, larger than `limits`, or
@@ -110,7 +121,8 @@ pub fn probe(bytes: &[u8], limits: &Limits) -> Result<Info, DecodeError> {
 pub fn decode(bytes: &[u8], limits: &Limits) -> Result<Decoded, DecodeError> {
     let reader = Reader::from_bytes(bytes, limits)?;
     let info = reader.info().clone();
-    let icc = reader.icc().map(<[u8]>::to_vec);
+    let icc = reader.icc().filter(|_| reader.managed().source.is_srgb());
+    let icc = icc.map(<[u8]>::to_vec);
     let warnings = reader.warnings().to_vec();
     Ok(Decoded {
         info,
@@ -120,7 +132,7 @@ pub fn decode(bytes: &[u8], limits: &Limits) -> Result<Decoded, DecodeError> {
     })
 }
 
-fn info_of(format: Format, header: &Header) -> Info {
+fn info_of(format: InputFormat, header: &Header) -> Info {
     let (width, height) = if swaps_sides(header.orientation) {
         (header.height, header.width)
     } else {
@@ -130,7 +142,9 @@ fn info_of(format: Format, header: &Header) -> Info {
         format,
         width,
         height,
-        gray: header.gray,
+        gray: header.layout.gray,
+        alpha: header.layout.alpha,
+        depth: header.layout.depth,
     }
 }
 

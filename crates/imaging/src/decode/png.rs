@@ -3,7 +3,8 @@
 use std::io::{BufRead, ErrorKind, Seek};
 
 use ::png::{
-    BitDepth, ColorType, DecodeOptions, Decoder, DecodingError, Info, Reader, Transformations,
+    BitDepth, ColorType, DecodeOptions, Decoder, DecodingError, Info, Reader, ScaledFloat,
+    SourceChromaticities, Transformations,
 };
 use image::metadata::Orientation;
 
@@ -12,9 +13,13 @@ use super::{
     input::Input,
     rows::{StoredRows, Whole},
 };
-use crate::{DecodeError, Format, Limits};
+use crate::{
+    DecodeError, InputFormat, Limits,
+    colour::{Declared, Gamma},
+    samples::{Depth, Layout},
+};
 
-const FORMAT: Format = Format::Png;
+const FORMAT: InputFormat = InputFormat::Png;
 /// gAMA of sRGB, in 1/100,000; what differs by more than 1 % is another curve.
 const SRGB_GAMMA: u32 = 45_455;
 
@@ -28,20 +33,19 @@ pub(super) fn header(input: &mut Input<'_>, limits: &Limits) -> Result<Header, D
     let info = reader.info();
     refuse_unhandled(info)?;
 
-    let gray = info.color_type == ColorType::Grayscale;
     let mut warnings = Vec::new();
-    if gray && info.bit_depth == BitDepth::One {
+    if is_bilevel(info) {
         warnings.push("the picture has only black and white".to_owned());
     }
     let exif = info.exif_metadata.as_deref();
     Ok(Header {
         width: info.width,
         height: info.height,
-        gray,
+        layout: layout(&reader)?,
         orientation: exif
             .and_then(Orientation::from_exif_chunk)
             .unwrap_or(Orientation::NoTransforms),
-        icc: info.icc_profile.as_deref().map(<[u8]>::to_vec),
+        colour: colour(info),
         left_behind,
         warnings,
     })
@@ -54,9 +58,14 @@ pub(super) fn rows<'a>(
 ) -> Result<Box<dyn StoredRows + 'a>, DecodeError> {
     input.rewind().map_err(DecodeError::Read)?;
     let mut reader = decoder(input).read_info().map_err(refused)?;
+    let depth = header.layout.depth;
     if !reader.info().interlaced {
         let row_bytes = header.row_bytes();
-        return Ok(Box::new(Rows { reader, row_bytes }));
+        return Ok(Box::new(Rows {
+            reader,
+            row_bytes,
+            depth,
+        }));
     }
     let size_bytes = reader
         .output_buffer_size()
@@ -64,19 +73,24 @@ pub(super) fn rows<'a>(
     let mut samples = vec![0; size_bytes];
     reader.next_frame(&mut samples).map_err(refused)?;
     reader.finish().map_err(refused)?;
+    from_big_endian(&mut samples, depth);
     Ok(Box::new(Whole(samples)))
 }
 
 struct Rows<'a> {
     reader: Reader<Input<'a>>,
     row_bytes: usize,
+    depth: Depth,
 }
 
 impl StoredRows for Rows<'_> {
     fn next(&mut self, samples: &mut Vec<u8>) -> Result<(), DecodeError> {
         samples.resize(self.row_bytes, 0);
         match self.reader.read_row(samples).map_err(refused)? {
-            Some(_) => Ok(()),
+            Some(_) => {
+                from_big_endian(samples, self.depth);
+                Ok(())
+            }
             None => Err(DecodeError::corrupt(FORMAT, "rows are missing")),
         }
     }
@@ -95,9 +109,43 @@ fn decoder<R: BufRead + Seek>(input: R) -> Decoder<R> {
     options.set_ignore_text_chunk(true);
     options.set_skip_ancillary_crc_failures(false);
     let mut decoder = Decoder::new_with_options(input, options);
-    // Palette to RGB, 1, 2 and 4 bit gray to 8 bit.
+    // Palette to RGB, transparency to alpha, 1, 2 and 4 bit gray to 8 bit.
     decoder.set_transformations(Transformations::EXPAND);
     decoder
+}
+
+/// What the rows hold after the decoder's transformations.
+fn layout<R: BufRead + Seek>(reader: &Reader<R>) -> Result<Layout, DecodeError> {
+    let (color, depth) = reader.output_color_type();
+    let (gray, alpha) = match color {
+        ColorType::Grayscale => (true, false),
+        ColorType::GrayscaleAlpha => (true, true),
+        ColorType::Rgb => (false, false),
+        ColorType::Rgba => (false, true),
+        ColorType::Indexed => return Err(DecodeError::corrupt(FORMAT, "the palette is missing")),
+    };
+    Ok(Layout {
+        gray,
+        alpha,
+        depth: if depth == BitDepth::Sixteen {
+            Depth::Sixteen
+        } else {
+            Depth::Eight
+        },
+    })
+}
+
+/// Samples of 16 bits are stored with the higher byte first.
+fn from_big_endian(samples: &mut [u8], depth: Depth) {
+    if depth == Depth::Sixteen && cfg!(target_endian = "little") {
+        for sample in samples.as_chunks_mut::<2>().0 {
+            sample.swap(0, 1);
+        }
+    }
+}
+
+fn is_bilevel(info: &Info<'_>) -> bool {
+    info.color_type == ColorType::Grayscale && info.bit_depth == BitDepth::One
 }
 
 fn refuse_unhandled(info: &Info<'_>) -> Result<(), DecodeError> {
@@ -105,41 +153,55 @@ fn refuse_unhandled(info: &Info<'_>) -> Result<(), DecodeError> {
     if info.animation_control.is_some() {
         return refuse("an animation", "save its frames as separate files");
     }
-    if info.bit_depth == BitDepth::Sixteen {
-        return refuse("16 bits per sample", "save it with 8 bits");
-    }
-    let alpha = matches!(info.color_type, ColorType::Rgba | ColorType::GrayscaleAlpha);
-    if alpha || info.trns.is_some() {
-        return refuse("transparency", "flatten it onto a background");
-    }
-    // cICP outranks iCCP, which outranks sRGB, which outranks gAMA and cHRM.
     if let Some(points) = info.coding_independent_code_points {
         // BT.709 primaries with the sRGB or the BT.709 curve.
         if points.color_primaries != 1 || !matches!(points.transfer_function, 1 | 13) {
             return refuse("HDR or wide-gamut colour (cICP)", "convert it to sRGB");
         }
-        return Ok(());
-    }
-    // Black and white stay what they are under any curve.
-    let bilevel = info.color_type == ColorType::Grayscale && info.bit_depth == BitDepth::One;
-    if info.icc_profile.is_some() || info.srgb.is_some() || bilevel {
-        return Ok(());
-    }
-    if let Some(gamma) = info.gama_chunk
-        && gamma.into_scaled().abs_diff(SRGB_GAMMA) > SRGB_GAMMA / 100
-    {
-        return refuse("a gamma other than sRGB (gAMA)", "convert it to sRGB");
-    }
-    if let Some(primaries) = info.chrm_chunk
-        && info.color_type != ColorType::Grayscale
-        && !srgb_primaries(primaries)
-    {
-        return refuse("primaries other than sRGB (cHRM)", "convert it to sRGB");
     }
     Ok(())
 }
 
-fn srgb_primaries(found: ::png::SourceChromaticities) -> bool {
+/// cICP outranks iCCP, which outranks sRGB, which outranks gAMA and cHRM.
+fn colour(info: &Info<'_>) -> Declared {
+    if info.coding_independent_code_points.is_some() {
+        return Declared::Srgb;
+    }
+    if let Some(icc) = &info.icc_profile {
+        return Declared::Icc(icc.to_vec());
+    }
+    // Black and white stay what they are under any curve.
+    if info.srgb.is_some() || is_bilevel(info) {
+        return Declared::Srgb;
+    }
+    let gamma = info.gama_chunk.map(ScaledFloat::into_scaled);
+    // 0 means nothing.
+    let gamma = gamma.filter(|gamma| *gamma > 0 && gamma.abs_diff(SRGB_GAMMA) > SRGB_GAMMA / 100);
+    let primaries = info
+        .chrm_chunk
+        .filter(|primaries| !srgb_primaries(*primaries));
+    if gamma.is_none() && primaries.is_none() {
+        return Declared::Srgb;
+    }
+    let pair = |(x, y): (ScaledFloat, ScaledFloat)| (x.into_value(), y.into_value());
+    Declared::Gamma(Gamma {
+        exponent: gamma.map(|gamma| {
+            let gamma = ScaledFloat::from_scaled(gamma).into_value();
+            gamma.recip().clamp(0.1, 10.0)
+        }),
+        primaries: primaries.map(|found| {
+            let SourceChromaticities {
+                white,
+                red,
+                green,
+                blue,
+            } = found;
+            [white, red, green, blue].map(pair)
+        }),
+    })
+}
+
+fn srgb_primaries(found: SourceChromaticities) -> bool {
     let srgb = [
         (31_270, 32_900),
         (64_000, 33_000),

@@ -1,23 +1,25 @@
-//! A file opened for reading in rows.
+//! A file opened for reading in rows, as the engine sees them.
 
-use super::{
-    Header, Info, Source, icc, info_of,
-    input::{Failure, Input},
-    rows::StoredRows,
-    stage::{DISAGREES, Stage, header},
+use super::{Info, Source, fill::Fill, native::Native};
+use crate::{
+    DecodeError, Depth, EncodeOptions, Format, InputFormat, Limits, Pixels,
+    colour::{Managed, manage},
+    samples::{push_unit, unit_at},
 };
-use crate::{DecodeError, EncodeOptions, Format, Limits, Pixels};
 
-/// Reads a file in rows, upright, from the top downwards.
+/// Reads a file in rows, upright, from the top downwards, in sRGB.
 ///
 /// What is in memory at a time:
 ///
 /// - PNG: some rows;
 /// - TIFF: one strip, or one row of tiles; some rows of strips that are large and not compressed;
-/// - JPEG and WebP: the file and the whole picture, 3 bytes a pixel (a progressive JPEG 12 while it
-///   is decoded);
+/// - JPEG, WebP, GIF and BMP: the file and the whole picture, 3 or 4 bytes a pixel (a progressive
+///   JPEG 12 while it is decoded);
 /// - a picture that is stored sideways or upside down, and an interlaced PNG: the whole picture,
 ///   twice while it is turned.
+///
+/// What cannot be seen has no colour: under full transparency a pixel has that of its neighbours, so
+/// that nothing hidden comes out when the picture is enlarged.
 ///
 /// ```
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -32,15 +34,11 @@ use crate::{DecodeError, EncodeOptions, Format, Limits, Pixels};
 /// # }
 /// ```
 pub struct Reader<'a> {
-    info: Info,
-    header: Header,
+    native: Native<'a>,
+    colours: Managed,
     warnings: Vec<String>,
-    limits: Limits,
-    failure: Failure,
-    stage: Stage<'a>,
-    /// Samples that are decoded, and how many of them are given out.
-    band: Vec<u8>,
-    given: usize,
+    /// For pictures with transparency.
+    fill: Option<Fill>,
     next_row: u32,
 }
 
@@ -50,7 +48,7 @@ impl<'a> Reader<'a> {
     /// # Errors
     /// [`DecodeError`]; damage behind the header shows when its row is read.
     pub fn open(source: Box<dyn Source + 'a>, limits: &Limits) -> Result<Self, DecodeError> {
-        Self::of_input(Input::of_source(source).map_err(DecodeError::Read)?, limits)
+        Ok(Self::of_native(Native::of_source(source, limits)?))
     }
 
     /// [`open`](Self::open) for a file in memory, which is not copied.
@@ -58,48 +56,39 @@ impl<'a> Reader<'a> {
     /// # Errors
     /// Like [`open`](Self::open).
     pub fn from_bytes(bytes: &'a [u8], limits: &Limits) -> Result<Self, DecodeError> {
-        Self::of_input(Input::of_bytes(bytes), limits)
+        Ok(Self::of_native(Native::of_bytes(bytes, limits)?))
     }
 
-    fn of_input(mut input: Input<'a>, limits: &Limits) -> Result<Self, DecodeError> {
-        limits.check_bytes(input.len())?;
-        let failure = input.failure();
-        let (format, mut header) = header(&mut input, limits)
-            .map_err(|error| failure.take().map_or(error, DecodeError::Read))?;
-
+    fn of_native(mut native: Native<'a>) -> Self {
+        let header = native.header();
         let mut warnings = std::mem::take(&mut header.warnings);
-        let (icc, dropped) = icc::usable(header.icc.take());
-        header.icc = icc;
-        warnings.extend(dropped);
+        let mut colours = manage(std::mem::take(&mut header.colour), header.layout.gray);
+        warnings.extend(colours.warning.take());
         if !header.left_behind.is_empty() {
             warnings.push(format!(
                 "not carried to the result: {}",
                 header.left_behind.join(", ")
             ));
         }
-        Ok(Self {
-            info: info_of(format, &header),
-            header,
+        Self {
+            fill: native.layout().alpha.then(Fill::default),
+            native,
+            colours,
             warnings,
-            limits: *limits,
-            failure,
-            stage: Stage::Opened(input),
-            band: Vec::new(),
-            given: 0,
             next_row: 0,
-        })
+        }
     }
 
     /// What the file declares about itself.
     #[must_use]
     pub fn info(&self) -> &Info {
-        &self.info
+        self.native.info()
     }
 
-    /// The ICC profile that gives the samples their colour; `None` means sRGB.
+    /// The ICC profile that the result is to carry; `None` means sRGB.
     #[must_use]
     pub fn icc(&self) -> Option<&[u8]> {
-        self.header.icc.as_deref()
+        self.colours.icc.as_deref()
     }
 
     /// What a careful person should know, as sentences: metadata left behind, bytes after the end.
@@ -108,20 +97,73 @@ impl<'a> Reader<'a> {
         &self.warnings
     }
 
-    /// The options that write a result like this file, in `format` or else in the same format.
+    /// A warning if the name `name` promises another format than the content is.
+    #[must_use]
+    pub fn misnamed(&self, name: &str) -> Option<String> {
+        let (_, extension) = name.rsplit_once('.')?;
+        let named = InputFormat::from_extension(extension)?;
+        let found = self.info().format;
+        let misnamed = named != found;
+        misnamed.then(|| format!("the file is named like {named} but is {found}"))
+    }
+
+    /// [`warnings`](Self::warnings), and what a result in `format` (or else in the file's own) cannot
+    /// hold.
+    #[must_use]
+    pub fn warnings_in(&self, format: Option<Format>) -> Vec<String> {
+        let mut warnings = self.warnings.clone();
+        let format = format.unwrap_or(self.info().format.kept());
+        if self.info().depth > self.encode_like(Some(format)).depth {
+            warnings.push(format!(
+                "{format} holds 8 bits per sample, the picture has {}",
+                self.info().depth.bits()
+            ));
+        }
+        warnings
+    }
+
+    /// The options that write a result like this file, in `format` or else in the same format (GIF and
+    /// BMP: PNG). With fewer bits where the format holds no more.
     #[must_use]
     pub fn encode_like(&self, format: Option<Format>) -> EncodeOptions {
+        let info = self.info();
+        let format = format.unwrap_or(info.format.kept());
         EncodeOptions {
-            gray: self.info.gray,
-            icc: self.header.icc.clone(),
-            ..EncodeOptions::new(format.unwrap_or(self.info.format))
+            gray: info.gray,
+            alpha: info.alpha,
+            depth: info.depth.min(format.max_depth()),
+            icc: self.colours.icc.clone(),
+            ..EncodeOptions::new(format)
         }
     }
 
-    /// Bytes in a row as it is given out: 3 a pixel.
+    /// What lies in memory whole while this picture is read, [finished](crate::Finish) and written, in
+    /// bytes, at most about. Some rows and bands come on top, 32 MiB.
+    ///
+    /// - `options`: those the result is written with.
+    #[must_use]
+    pub fn held_bytes(&self, options: &EncodeOptions) -> u64 {
+        let whole = self.native.whole_bytes();
+        let wide = self.colours.returns && self.colours.source.is_wide();
+        let readers = if options.alpha || wide { 2 } else { 1 };
+        let (width, height) = (
+            4 * u64::from(self.info().width),
+            4 * u64::from(self.info().height),
+        );
+        // Samples of the result, and the file that they become.
+        let result = if options.format.streams() {
+            0
+        } else {
+            let pixel_bytes = options.layout().pixel_bytes() as u64;
+            2 * pixel_bytes * width * height
+        };
+        readers * whole + result
+    }
+
+    /// Bytes in a row as [`read_rows`](Self::read_rows) gives it out: 3 a pixel.
     #[must_use]
     pub fn row_bytes(&self) -> usize {
-        usize::try_from(self.info.width)
+        usize::try_from(self.info().width)
             .unwrap_or(usize::MAX)
             .saturating_mul(3)
     }
@@ -135,35 +177,57 @@ impl<'a> Reader<'a> {
     /// Fills `rgb` with as many whole rows as it has room for and the picture has left, and returns
     /// how many; 0 behind the last row. The rest of `rgb` is left as it is.
     ///
-    /// - `rgb`: [`row_bytes`](Self::row_bytes) a row, red green blue; gray is repeated in all three.
+    /// - `rgb`: [`row_bytes`](Self::row_bytes) a row, red green blue of sRGB; gray is repeated in all
+    ///   three, 16 bits are rounded to 8, and what sRGB cannot show is clipped.
     ///
     /// # Errors
     /// [`DecodeError`] for damage in these rows or, with the last row, behind it. The reader is of no
     /// use afterwards.
     pub fn read_rows(&mut self, rgb: &mut [u8]) -> Result<u32, DecodeError> {
         let room = u32::try_from(rgb.len() / self.row_bytes()).unwrap_or(u32::MAX);
-        let rows = room.min(self.info.height - self.next_row);
-        let wanted = usize::try_from(rows).unwrap_or(usize::MAX) * self.row_bytes();
-        let mut rest = &mut rgb[..wanted];
-        while !rest.is_empty() {
-            self.fill_band()?;
-            let samples = &self.band[self.given..];
-            let channels = self.header.channels();
-            let pixels = (samples.len() / channels).min(rest.len() / 3);
-            let (now, later) = rest.split_at_mut(pixels * 3);
-            let samples = &samples[..pixels * channels];
-            if self.header.gray {
-                for (pixel, sample) in now.as_chunks_mut::<3>().0.iter_mut().zip(samples) {
-                    *pixel = [*sample; 3];
-                }
-            } else {
-                now.copy_from_slice(samples);
-            }
-            self.given += pixels * channels;
-            rest = later;
+        let rows = room.min(self.info().height - self.next_row);
+        if self.is_plain() {
+            return self.read_plain(rows, rgb);
         }
-        self.next_row += rows;
-        self.end()?;
+        let mut unit = vec![0.0; self.row_bytes()];
+        let mut samples = Vec::with_capacity(self.row_bytes());
+        for row in rgb.chunks_exact_mut(self.row_bytes()).take(rows as usize) {
+            self.read_unit_rows(&mut unit)?;
+            samples.clear();
+            for &value in &unit {
+                push_unit(value, Depth::Eight, &mut samples);
+            }
+            row.copy_from_slice(&samples);
+        }
+        Ok(rows)
+    }
+
+    /// [`read_rows`](Self::read_rows) for the engine: values in `[0, 1]`, with all the bits of the
+    /// source.
+    ///
+    /// - `unit`: [`row_bytes`](Self::row_bytes) values a row.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn read_unit_rows(&mut self, unit: &mut [f32]) -> Result<u32, DecodeError> {
+        let row_values = self.row_bytes();
+        let room = u32::try_from(unit.len() / row_values).unwrap_or(u32::MAX);
+        let rows = room.min(self.info().height - self.next_row);
+        let mut stored = Vec::with_capacity(self.native.row_bytes());
+        for row in unit.chunks_exact_mut(row_values).take(rows as usize) {
+            if let Some(fill) = &mut self.fill {
+                fill.row(self.next_row, &mut self.native, &self.colours.source, row)?;
+            } else {
+                stored.clear();
+                self.native.read(1, |part| stored.extend_from_slice(part))?;
+                let layout = self.native.layout();
+                colours(&stored, layout, row);
+                self.colours.source.to_srgb(row);
+                row.iter_mut()
+                    .for_each(|value| *value = value.clamp(0.0, 1.0));
+            }
+            self.next_row += 1;
+        }
         Ok(rows)
     }
 
@@ -173,83 +237,92 @@ impl<'a> Reader<'a> {
     /// # Errors
     /// [`DecodeError`] if damage is met; what was not decoded is not examined.
     pub fn skip_rows(&mut self, rows: u32) -> Result<(), DecodeError> {
-        let row_samples = self.row_bytes() / 3 * self.header.channels();
-        let mut left = rows.min(self.info.height - self.next_row);
-        while left > 0 {
-            let decoded = (self.band.len() - self.given) / row_samples;
-            let skipped = if decoded > 0 {
-                let skipped = left.min(u32::try_from(decoded).unwrap_or(u32::MAX));
-                self.given += usize::try_from(skipped).unwrap_or(usize::MAX) * row_samples;
-                skipped
-            } else {
-                let skipped = self.work(|rows| rows.skip(left))?;
-                if skipped == 0 {
-                    self.fill_band()?;
-                }
-                skipped
-            };
-            left -= skipped;
-            self.next_row += skipped;
+        let height = self.info().height;
+        self.next_row = self.next_row.saturating_add(rows).min(height);
+        // With transparency the rows above the next one still show in it.
+        if self.fill.is_none() || self.next_row == height {
+            let behind = self.next_row.saturating_sub(self.native.next_row());
+            self.native.skip(behind)?;
         }
-        self.end()
+        Ok(())
+    }
+
+    /// Reads all that is left, to find damage; converts nothing.
+    ///
+    /// # Errors
+    /// [`DecodeError`].
+    pub fn verify(mut self) -> Result<(), DecodeError> {
+        self.native.read(u32::MAX, |_| {})?;
+        Ok(())
     }
 
     /// All rows, for a reader of which none was read.
     pub(super) fn into_pixels(mut self) -> Result<Pixels, DecodeError> {
-        let Info { width, height, .. } = self.info;
-        let rows = usize::try_from(height).unwrap_or(usize::MAX);
-        let row_bytes = self.row_bytes();
-        self.fill_band()?;
-        // What is decoded whole need not be copied.
-        if !self.info.gray && self.band.len() == row_bytes * rows {
-            let rgb = std::mem::take(&mut self.band);
-            self.given = 0;
-            self.next_row = height;
-            self.end()?;
+        let &Info { width, height, .. } = self.info();
+        if self.is_plain()
+            && !self.info().gray
+            && let Some(rgb) = self.native.take_whole()?
+        {
             return Ok(Pixels { width, height, rgb });
         }
-        let mut rgb = vec![0; row_bytes * rows];
+        let rows = usize::try_from(height).unwrap_or(usize::MAX);
+        let mut rgb = vec![0; self.row_bytes() * rows];
         self.read_rows(&mut rgb)?;
         Ok(Pixels { width, height, rgb })
     }
 
-    /// Makes sure that there are samples to give out.
-    fn fill_band(&mut self) -> Result<(), DecodeError> {
-        if self.given < self.band.len() {
-            return Ok(());
-        }
-        let mut band = std::mem::take(&mut self.band);
-        self.work(|rows| rows.next(&mut band))?;
-        let row_samples = self.row_bytes() / 3 * self.header.channels();
-        if band.is_empty() || !band.len().is_multiple_of(row_samples) {
-            return Err(self.disagrees());
-        }
-        (self.band, self.given) = (band, 0);
-        Ok(())
+    /// Whether the stored samples are those of sRGB, 8 bits each, and there is nothing else.
+    fn is_plain(&self) -> bool {
+        let info = self.info();
+        info.depth == Depth::Eight && !info.alpha && self.colours.source.is_srgb()
     }
 
-    /// Behind the last row, checks the end of the file and lets go of it.
-    fn end(&mut self) -> Result<(), DecodeError> {
-        if self.next_row == self.info.height && !matches!(self.stage, Stage::Ended) {
-            self.work(|rows| rows.finish())?;
-            self.stage = Stage::Ended;
-            self.band = Vec::new();
-            self.given = 0;
-        }
-        Ok(())
+    /// The file's own rows, of which none was read, and their colours.
+    pub(crate) fn into_parts(self) -> (Native<'a>, Managed) {
+        (self.native, self.colours)
     }
 
-    fn work<T>(
-        &mut self,
-        work: impl FnOnce(&mut dyn StoredRows) -> Result<T, DecodeError>,
-    ) -> Result<T, DecodeError> {
-        let done = self
-            .stage
-            .work(self.info.format, &self.header, &self.limits, work);
-        done.map_err(|error| self.failure.take().map_or(error, DecodeError::Read))
+    pub(crate) fn managed(&self) -> &Managed {
+        &self.colours
     }
 
-    fn disagrees(&self) -> DecodeError {
-        DecodeError::corrupt(self.info.format, DISAGREES)
+    fn read_plain(&mut self, rows: u32, rgb: &mut [u8]) -> Result<u32, DecodeError> {
+        let gray = self.info().gray;
+        let mut rest = rgb;
+        let read = self.native.read(rows, |samples| {
+            let bytes = samples.len() * if gray { 3 } else { 1 };
+            let (now, later) = std::mem::take(&mut rest).split_at_mut(bytes);
+            if gray {
+                for (pixel, sample) in now.as_chunks_mut::<3>().0.iter_mut().zip(samples) {
+                    *pixel = [*sample; 3];
+                }
+            } else {
+                now.copy_from_slice(samples);
+            }
+            rest = later;
+        })?;
+        self.next_row += read;
+        Ok(read)
+    }
+}
+
+/// The colours of a stored row in `[0, 1]`, three a pixel; gray is repeated.
+pub(crate) fn colours(stored: &[u8], layout: crate::samples::Layout, row: &mut [f32]) {
+    let channels = layout.channels();
+    for (index, pixel) in row.as_chunks_mut::<3>().0.iter_mut().enumerate() {
+        let first = index * channels;
+        *pixel = if layout.gray {
+            [unit_at(stored, layout.depth, first); 3]
+        } else {
+            [0, 1, 2].map(|channel| unit_at(stored, layout.depth, first + channel))
+        };
+    }
+}
+
+/// The alpha of a stored row in `[0, 1]`.
+pub(crate) fn alphas(stored: &[u8], layout: crate::samples::Layout, row: &mut [f32]) {
+    let channels = layout.channels();
+    for (index, alpha) in row.iter_mut().enumerate() {
+        *alpha = unit_at(stored, layout.depth, (index + 1) * channels - 1);
     }
 }

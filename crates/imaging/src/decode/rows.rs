@@ -1,11 +1,11 @@
 //! The pixels of a file as they are stored, some rows at a time.
 
-use image::{DynamicImage, GrayImage, RgbImage};
+use image::metadata::Orientation;
 
-use super::Header;
+use super::{Header, swaps_sides};
 use crate::DecodeError;
 
-/// Decodes rows from the top downwards: gray or RGB samples, as stored.
+/// Decodes rows from the top downwards: samples as the header's layout says.
 pub(super) trait StoredRows: Send {
     /// Replaces the content of `samples` by the rows that follow, one or more.
     ///
@@ -59,16 +59,78 @@ pub(super) fn upright(
         samples.append(&mut band);
     }
     rows.finish()?;
-    Ok(turned(samples, header).map(Whole))
+    let whole = samples.len() == total;
+    Ok(whole.then(|| Whole(turned(&samples, header))))
 }
 
-fn turned(samples: Vec<u8>, header: &Header) -> Option<Vec<u8>> {
-    let (width, height) = (header.width, header.height);
-    let mut picture = if header.gray {
-        DynamicImage::ImageLuma8(GrayImage::from_raw(width, height, samples)?)
+fn turned(samples: &[u8], header: &Header) -> Vec<u8> {
+    use Orientation as O;
+    let (width, height) = (
+        header.row_bytes() / header.layout.pixel_bytes(),
+        header.rows(),
+    );
+    let (right, bottom) = (width - 1, height - 1);
+    let (across, down) = if swaps_sides(header.orientation) {
+        (height, width)
     } else {
-        DynamicImage::ImageRgb8(RgbImage::from_raw(width, height, samples)?)
+        (width, height)
     };
-    picture.apply_orientation(header.orientation);
-    Some(picture.into_bytes())
+    // Where the pixel at column x and row y comes from.
+    let from = |x: usize, y: usize| match header.orientation {
+        O::NoTransforms => (x, y),
+        O::FlipHorizontal => (right - x, y),
+        O::Rotate180 => (right - x, bottom - y),
+        O::FlipVertical => (x, bottom - y),
+        O::Rotate90 => (y, bottom - x),
+        O::Rotate270 => (right - y, x),
+        O::Rotate90FlipH => (y, x),
+        O::Rotate270FlipH => (right - y, bottom - x),
+    };
+    let pixel_bytes = header.layout.pixel_bytes();
+    let mut turned = Vec::with_capacity(samples.len());
+    for y in 0..down {
+        for x in 0..across {
+            let (x, y) = from(x, y);
+            let at = (y * width + x) * pixel_bytes;
+            turned.extend_from_slice(&samples[at..at + pixel_bytes]);
+        }
+    }
+    turned
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{colour::Declared, samples::Layout};
+
+    /// By the definition of the EXIF tag: what the top row and the left column of the stored picture
+    /// are in the upright one.
+    #[test]
+    fn every_orientation_turns_as_defined() {
+        let cases = [
+            (1, "abc def"),
+            (2, "cba fed"),
+            (3, "fed cba"),
+            (4, "def abc"),
+            (5, "ad be cf"),
+            (6, "da eb fc"),
+            (7, "fc eb da"),
+            (8, "cf be ad"),
+        ];
+        for (tag, expected) in cases {
+            let header = Header {
+                width: 3,
+                height: 2,
+                layout: Layout::GRAY8,
+                orientation: Orientation::from_exif(tag).unwrap(),
+                colour: Declared::Srgb,
+                left_behind: Vec::new(),
+                warnings: Vec::new(),
+            };
+            let found = upright(&mut Whole(b"abcdef".to_vec()), &header)
+                .unwrap()
+                .unwrap();
+            assert_eq!(found.0, expected.replace(' ', "").into_bytes(), "{tag}");
+        }
+    }
 }

@@ -5,13 +5,13 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use image::metadata::Orientation;
 
 use super::{
-    Header,
+    Header, bmp, gif,
     input::Input,
     jpeg, png,
     rows::{StoredRows, upright},
     tiff, webp,
 };
-use crate::{DecodeError, Format, Limits, sniff};
+use crate::{DecodeError, InputFormat, Limits, sniff};
 
 /// Bytes from which the format of a file can be told.
 const SNIFFED_BYTES: u64 = 512;
@@ -36,7 +36,7 @@ impl<'a> Stage<'a> {
     /// [`DecodeError`] of the work; every later call fails too.
     pub(super) fn work<T>(
         &mut self,
-        format: Format,
+        format: InputFormat,
         header: &Header,
         limits: &Limits,
         work: impl FnOnce(&mut dyn StoredRows) -> Result<T, DecodeError>,
@@ -63,30 +63,34 @@ impl<'a> Stage<'a> {
 pub(super) fn header(
     input: &mut Input<'_>,
     limits: &Limits,
-) -> Result<(Format, Header), DecodeError> {
+) -> Result<(InputFormat, Header), DecodeError> {
     let mut head = vec![0; usize::try_from(input.len().min(SNIFFED_BYTES)).unwrap_or(0)];
     input.read_at(0, &mut head).map_err(DecodeError::Read)?;
     let format = sniff(&head)?;
     let header = guarded(format, || match format {
-        Format::Jpeg => jpeg::header(input, limits),
-        Format::Png => png::header(input, limits),
-        Format::Tiff => tiff::header(input, limits),
-        Format::WebP => webp::header(input, limits),
+        InputFormat::Jpeg => jpeg::header(input, limits),
+        InputFormat::Png => png::header(input, limits),
+        InputFormat::Tiff => tiff::header(input, limits),
+        InputFormat::WebP => webp::header(input, limits),
+        InputFormat::Gif => gif::header(input, limits),
+        InputFormat::Bmp => bmp::header(input, limits),
     })?;
     Ok((format, header))
 }
 
 fn start<'a>(
-    format: Format,
+    format: InputFormat,
     input: Input<'a>,
     header: &Header,
     limits: &Limits,
 ) -> Result<Box<dyn StoredRows + 'a>, DecodeError> {
     let mut rows = match format {
-        Format::Jpeg => jpeg::rows(input, header)?,
-        Format::Png => png::rows(input, header)?,
-        Format::Tiff => tiff::rows(input, header, limits)?,
-        Format::WebP => webp::rows(input, header)?,
+        InputFormat::Jpeg => jpeg::rows(input, header)?,
+        InputFormat::Png => png::rows(input, header)?,
+        InputFormat::Tiff => tiff::rows(input, header, limits)?,
+        InputFormat::WebP => webp::rows(input, header)?,
+        InputFormat::Gif => gif::rows(input, header)?,
+        InputFormat::Bmp => bmp::rows(input, header)?,
     };
     if header.orientation == Orientation::NoTransforms {
         return Ok(rows);
@@ -99,7 +103,7 @@ fn start<'a>(
 
 /// Turns a decoder's panic into a damaged file: a hostile input must not end the process.
 fn guarded<T>(
-    format: Format,
+    format: InputFormat,
     work: impl FnOnce() -> Result<T, DecodeError>,
 ) -> Result<T, DecodeError> {
     catch_unwind(AssertUnwindSafe(work))

@@ -1,9 +1,9 @@
-//! TIFF, classic and `BigTIFF`: the `tiff` crate, one page, gray or RGB, 8 bit or 1 bit gray.
+//! TIFF, classic and `BigTIFF`: the `tiff` crate, one page.
 
 use std::io::{ErrorKind, Read, Seek};
 
 use ::tiff::{
-    ColorType, TiffError,
+    TiffError,
     decoder::{ChunkType, Decoder, Limits as DecoderLimits},
     tags::{CompressionMethod, Tag},
 };
@@ -12,19 +12,21 @@ use image::metadata::Orientation;
 use super::{
     Header,
     input::Input,
+    patched::Patched,
     rows::StoredRows,
-    tiff_pages::only_page,
+    tiff_kind::Kind,
+    tiff_pages::{Page, Photometric, only_page},
     tiff_plain::{PlainStrips, is_plain},
     tiff_rows::Chunks,
 };
-use crate::{DecodeError, Format, Limits};
+use crate::{DecodeError, InputFormat, Limits, colour::Declared};
 
-pub(super) const FORMAT: Format = Format::Tiff;
+pub(super) const FORMAT: InputFormat = InputFormat::Tiff;
 
 /// Largest strip or tile, compressed, that is held at once, in bytes.
 pub(super) const BUFFER_BYTES: usize = 256 << 20;
 
-type Reader<'r, 'a> = Decoder<&'r mut Input<'a>>;
+type Reader<'r, 'a> = Decoder<Patched<&'r mut Input<'a>>>;
 
 pub(super) fn header(input: &mut Input<'_>, limits: &Limits) -> Result<Header, DecodeError> {
     let page = only_page(input, limits)?;
@@ -32,30 +34,39 @@ pub(super) fn header(input: &mut Input<'_>, limits: &Limits) -> Result<Header, D
     let mut reader = open(input, page)?;
     let (width, height) = reader.dimensions().map_err(refused)?;
     limits.check_size(width, height)?;
-    let color = handled_color(&mut reader)?;
+    let icc = icc(&mut reader)?;
+    let kind = Kind::read(&mut reader, page.photometric, icc.as_deref())?;
+    // The decoder's own check of the combination.
+    reader.colortype().map_err(refused)?;
     check_chunks(file_bytes, &mut reader)?;
 
     let orientation = reader
         .find_tag_unsigned::<u8>(Tag::Orientation)
         .map_err(refused)?;
-    let icc = match reader.find_tag(Tag::IccProfile).map_err(refused)? {
-        Some(profile) => Some(profile.into_u8_vec().map_err(refused)?),
-        None => None,
-    };
     let mut warnings = Vec::new();
-    if color == ColorType::Gray(1) {
+    if kind.is_bilevel() {
         warnings.push("the picture has only black and white".to_owned());
     }
+    warnings.extend(kind.warning().map(str::to_owned));
     Ok(Header {
         width,
         height,
-        gray: matches!(color, ColorType::Gray(_)),
+        layout: kind.layout,
         orientation: orientation
             .and_then(Orientation::from_exif)
             .unwrap_or(Orientation::NoTransforms),
-        icc,
+        colour: icc
+            .filter(|_| kind.keeps_profile())
+            .map_or(Declared::Srgb, Declared::Icc),
         left_behind: metadata(&mut reader),
         warnings,
+    })
+}
+
+fn icc<R: Read + Seek>(reader: &mut Decoder<R>) -> Result<Option<Vec<u8>>, DecodeError> {
+    Ok(match reader.find_tag(Tag::IccProfile).map_err(refused)? {
+        Some(profile) => Some(profile.into_u8_vec().map_err(refused)?),
+        None => None,
     })
 }
 
@@ -67,67 +78,34 @@ pub(super) fn rows<'a>(
 ) -> Result<Box<dyn StoredRows + 'a>, DecodeError> {
     let page = only_page(&mut input, limits)?;
     let mut decoder = open(input, page)?;
-    if is_plain(&mut decoder, header)? {
-        return Ok(Box::new(PlainStrips::new(decoder, header)?));
+    let icc = icc(&mut decoder)?;
+    let kind = Kind::read(&mut decoder, page.photometric, icc.as_deref())?;
+    if is_plain(&mut decoder, &kind, header)? {
+        return Ok(Box::new(PlainStrips::new(decoder, kind, header)?));
     }
-    Ok(Box::new(Chunks::new(decoder, header)?))
+    Ok(Box::new(Chunks::new(decoder, kind, header)?))
 }
 
-fn open<R: Read + Seek>(mut input: R, page: usize) -> Result<Decoder<R>, DecodeError> {
+fn open<R: Read + Seek>(mut input: R, page: Page) -> Result<Decoder<Patched<R>>, DecodeError> {
     input.rewind().map_err(DecodeError::Read)?;
+    let input = Patched::new(input, patch(page));
     let mut buffers = DecoderLimits::default();
     // What is decoded goes into buffers of ours, which `Limits` has judged.
     buffers.intermediate_buffer_size = BUFFER_BYTES;
     let mut reader = Decoder::new(input).map_err(refused)?.with_limits(buffers);
-    if page > 0 {
-        reader.seek_to_image(page).map_err(refused)?;
+    if page.index > 0 {
+        reader.seek_to_image(page.index).map_err(refused)?;
     }
     Ok(reader)
 }
 
-/// The colour type, if its samples survive the way through 8 bit RGB.
-fn handled_color(reader: &mut Reader<'_, '_>) -> Result<ColorType, DecodeError> {
-    let refuse = |what: String, remedy| Err(DecodeError::unsupported(FORMAT, what, remedy));
-    // CIELab, ICCLab and ITULab, which the decoder knows only in part.
-    let photometric = reader.find_tag_unsigned::<u16>(Tag::PhotometricInterpretation);
-    if matches!(photometric.map_err(refused)?, Some(8..=10)) {
-        return refuse("Lab colour".to_owned(), "convert it to RGB");
-    }
-    let color = reader.colortype().map_err(refused)?;
-    let formats = reader
-        .find_tag_unsigned_vec::<u16>(Tag::SampleFormat)
-        .map_err(refused)?;
-    if formats.is_some_and(|formats| formats.iter().any(|format| *format != 1)) {
-        return refuse(
-            "floating point or signed samples".to_owned(),
-            "save it with 8 bits",
-        );
-    }
-    if reader
-        .find_tag(Tag::ExtraSamples)
-        .map_err(refused)?
-        .is_some()
-    {
-        return refuse("transparency or extra channels".to_owned(), "flatten it");
-    }
-    match color {
-        ColorType::Gray(1 | 8) | ColorType::RGB(8) => Ok(color),
-        ColorType::YCbCr(8) if compression(reader)? == Some(CompressionMethod::ModernJPEG) => {
-            Ok(color)
-        }
-        ColorType::Gray(bits) | ColorType::RGB(bits) => {
-            refuse(format!("{bits} bits per sample"), "save it with 8 bits")
-        }
-        ColorType::RGBA(_) | ColorType::GrayA(_) => {
-            refuse("transparency".to_owned(), "flatten it onto a background")
-        }
-        ColorType::CMYK(_) | ColorType::CMYKA(_) => {
-            refuse("CMYK colour".to_owned(), "convert it to RGB")
-        }
-        ColorType::Palette(_) => refuse("a palette".to_owned(), "convert it to RGB"),
-        ColorType::YCbCr(_) => refuse("uncompressed YCbCr colour".to_owned(), "convert it to RGB"),
-        _ => refuse("unusual channels".to_owned(), "convert it to gray or RGB"),
-    }
+/// White-is-zero, palette and CIELab are read as if they were gray; `Kind` knows better.
+fn patch(page: Page) -> Option<(u64, [u8; 2])> {
+    let Photometric { value, at, little } = page.photometric;
+    let gray = if little { [1, 0] } else { [0, 1] };
+    matches!(value, 0 | 3 | 8)
+        .then_some((at, gray))
+        .filter(|_| at > 0)
 }
 
 pub(super) fn compression<R: Read + Seek>(

@@ -17,6 +17,7 @@ const NEW_SUBFILE_TYPE: u16 = 254;
 const OLD_SUBFILE_TYPE: u16 = 255;
 const IMAGE_WIDTH: u16 = 256;
 const IMAGE_LENGTH: u16 = 257;
+const PHOTOMETRIC: u16 = 262;
 
 /// Bit 0 of `NewSubfileType`: a reduced copy of another image in this file.
 const REDUCED: u64 = 1;
@@ -29,14 +30,33 @@ struct Directory {
     kind: u64,
     width: u64,
     height: u64,
+    photometric: Photometric,
 }
 
-/// Returns the index of the one page in the chain of directories.
+/// What the samples mean (tag 262), and where in the file that is said.
+#[derive(Debug, Default, Clone, Copy)]
+pub(super) struct Photometric {
+    pub value: u64,
+    /// Of the number's first byte; 0 where the tag is missing.
+    pub at: u64,
+    /// The file's byte order.
+    pub little: bool,
+}
+
+/// The page of a file.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Page {
+    /// In the chain of directories, from 0.
+    pub index: usize,
+    pub photometric: Photometric,
+}
+
+/// Returns the one page in the chain of directories.
 ///
 /// # Errors
 /// [`DecodeError::Unsupported`] for several pages or a mask; [`DecodeError::Corrupt`] for a chain
 /// that loops; [`DecodeError::Truncated`] for one that leaves the file; a size over `limits`.
-pub(super) fn only_page(input: &mut Input<'_>, limits: &Limits) -> Result<usize, DecodeError> {
+pub(super) fn only_page(input: &mut Input<'_>, limits: &Limits) -> Result<Page, DecodeError> {
     let directories = chain(input)?;
     for directory in &directories {
         let side = |pixels| u32::try_from(pixels).unwrap_or(u32::MAX);
@@ -57,7 +77,10 @@ pub(super) fn only_page(input: &mut Input<'_>, limits: &Limits) -> Result<usize,
         .filter(|&index| directories.len() == 1 || directories[index].kind & REDUCED == 0)
         .collect();
     match *pages {
-        [page] => Ok(page),
+        [index] => Ok(Page {
+            index,
+            photometric: directories[index].photometric,
+        }),
         [] => Err(DecodeError::corrupt(
             FORMAT,
             "there is no page in full resolution",
@@ -67,7 +90,7 @@ pub(super) fn only_page(input: &mut Input<'_>, limits: &Limits) -> Result<usize,
             Err(DecodeError::unsupported(
                 FORMAT,
                 what,
-                "split it into one file per page",
+                "split it into one file for each page",
             ))
         }
     }
@@ -154,6 +177,14 @@ impl Words<'_, '_> {
                 OLD_SUBFILE_TYPE if value == 2 => directory.kind |= REDUCED,
                 IMAGE_WIDTH => directory.width = value,
                 IMAGE_LENGTH => directory.height = value,
+                PHOTOMETRIC => {
+                    let within = if self.big { 12 } else { 8 };
+                    directory.photometric = Photometric {
+                        value,
+                        at: entries + index * entry_size + within,
+                        little: self.little,
+                    };
+                }
                 _ => {}
             }
         }

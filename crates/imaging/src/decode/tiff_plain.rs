@@ -2,16 +2,17 @@
 //! where one can tell, so the strip need not be in memory.
 
 use ::tiff::{
-    ColorType,
     decoder::{ChunkType, Decoder},
-    tags::{CompressionMethod, Tag},
+    tags::{ByteOrder, CompressionMethod, Tag},
 };
 
 use super::{
     Header,
     input::Input,
+    patched::Patched,
     rows::StoredRows,
     tiff::{FORMAT, compression, places, refused},
+    tiff_kind::Kind,
 };
 use crate::DecodeError;
 
@@ -20,54 +21,64 @@ const READ_BYTES: usize = 2 << 20;
 
 /// The rows of strips that are not compressed.
 pub(super) struct PlainStrips<'a> {
-    decoder: Decoder<Input<'a>>,
+    decoder: Decoder<Patched<Input<'a>>>,
+    kind: Kind,
     offsets: Vec<u64>,
     sizes: Vec<u64>,
+    width: usize,
     row_bytes: usize,
     rows_per_strip: u32,
     height: u32,
-    white_is_zero: bool,
     row: u32,
 }
 
 /// Whether the page has such strips.
 pub(super) fn is_plain(
-    decoder: &mut Decoder<Input<'_>>,
+    decoder: &mut Decoder<Patched<Input<'_>>>,
+    kind: &Kind,
     header: &Header,
 ) -> Result<bool, DecodeError> {
-    let color = decoder.colortype().map_err(refused)?;
     let mut tag = |tag| decoder.find_tag_unsigned::<u16>(tag).map_err(refused);
-    let planar = tag(Tag::PlanarConfiguration)? == Some(2);
+    let planar = tag(Tag::PlanarConfiguration)? == Some(2) && kind.samples() > 1;
     let predicted = tag(Tag::Predictor)?.is_some_and(|predictor| predictor != 1);
     let compressed = compression(decoder)?.is_some_and(|method| method != CompressionMethod::None);
     let rows = decoder.chunk_dimensions().1.min(header.height);
     let strip_bytes = header.row_bytes().saturating_mul(rows as usize);
-    Ok(matches!(color, ColorType::Gray(8) | ColorType::RGB(8))
+    Ok(kind.is_plain()
         && decoder.get_chunk_type() == ChunkType::Strip
         && strip_bytes > READ_BYTES
-        && !(compressed || predicted || planar && !header.gray))
+        && !(compressed || predicted || planar))
 }
 
 impl<'a> PlainStrips<'a> {
     /// - `decoder`: of a page that [`is_plain`].
     pub(super) fn new(
-        mut decoder: Decoder<Input<'a>>,
+        mut decoder: Decoder<Patched<Input<'a>>>,
+        kind: Kind,
         header: &Header,
     ) -> Result<Self, DecodeError> {
         let (offsets, sizes) = places(&mut decoder)?;
-        let photometric = decoder
-            .find_tag_unsigned::<u16>(Tag::PhotometricInterpretation)
-            .map_err(refused)?;
         Ok(Self {
+            kind,
             offsets,
             sizes,
+            width: header.row_bytes() / header.layout.pixel_bytes(),
             row_bytes: header.row_bytes(),
             rows_per_strip: decoder.chunk_dimensions().1,
             height: header.height,
-            white_is_zero: photometric == Some(0),
             row: 0,
             decoder,
         })
+    }
+
+    /// Turns samples of two bytes into the machine's order.
+    fn order(&self, samples: &mut [u8]) {
+        let stored_little = matches!(self.decoder.byte_order(), ByteOrder::LittleEndian);
+        if self.kind.sample_bytes() == 2 && stored_little != cfg!(target_endian = "little") {
+            for sample in samples.as_chunks_mut::<2>().0 {
+                sample.swap(0, 1);
+            }
+        }
     }
 }
 
@@ -90,9 +101,8 @@ impl StoredRows for PlainStrips<'_> {
         samples.resize(length, 0);
         let read = self.decoder.inner().read_at(offset + from, samples);
         read.map_err(|error| refused(error.into()))?;
-        if self.white_is_zero {
-            samples.iter_mut().for_each(|sample| *sample = !*sample);
-        }
+        self.order(samples);
+        *samples = self.kind.convert(std::mem::take(samples), self.width);
         self.row += rows;
         Ok(())
     }

@@ -1,7 +1,6 @@
 //! Strips and tiles of a TIFF page, decoded and put together into rows.
 
 use ::tiff::{
-    ColorType,
     decoder::Decoder,
     tags::{CompressionMethod, Tag},
 };
@@ -10,20 +9,23 @@ use super::{
     Header,
     input::Input,
     jpeg_markers::walk,
+    patched::Patched,
     rows::StoredRows,
     tiff::{BUFFER_BYTES, FORMAT, compression, places, refused},
+    tiff_kind::Kind,
 };
 use crate::DecodeError;
 
 /// The rows of one page. A chunk is a strip or a tile.
 pub(super) struct Chunks<'a> {
-    decoder: Decoder<Input<'a>>,
-    color: ColorType,
+    decoder: Decoder<Patched<Input<'a>>>,
+    kind: Kind,
     /// Each component has chunks of its own.
     planar: bool,
     width: u32,
     height: u32,
-    channels: usize,
+    /// Bytes of a pixel as it is given out.
+    pixel_bytes: usize,
     chunk_width: u32,
     chunk_height: u32,
     /// Offset and size of every chunk, if they are compressed as JPEG.
@@ -34,10 +36,10 @@ pub(super) struct Chunks<'a> {
 
 impl<'a> Chunks<'a> {
     pub(super) fn new(
-        mut decoder: Decoder<Input<'a>>,
+        mut decoder: Decoder<Patched<Input<'a>>>,
+        kind: Kind,
         header: &Header,
     ) -> Result<Self, DecodeError> {
-        let color = decoder.colortype().map_err(refused)?;
         let planar = decoder
             .find_tag_unsigned::<u16>(Tag::PlanarConfiguration)
             .map_err(refused)?
@@ -49,11 +51,11 @@ impl<'a> Chunks<'a> {
         let (chunk_width, chunk_height) = decoder.chunk_dimensions();
         Ok(Self {
             decoder,
-            color,
+            kind,
             planar,
             width: header.width,
             height: header.height,
-            channels: header.channels(),
+            pixel_bytes: header.layout.pixel_bytes(),
             chunk_width,
             chunk_height,
             jpegs,
@@ -66,55 +68,50 @@ impl<'a> Chunks<'a> {
     }
 
     fn row_bytes(&self) -> usize {
-        bytes(self.width, self.channels)
+        bytes(self.width, self.pixel_bytes)
     }
 
     /// Decodes the chunk at column `column` of the current row of chunks: its width in pixels, which
-    /// ends with the picture, and its gray or RGB samples.
+    /// ends with the picture, and its samples as they are given out. Behind the rows of the picture
+    /// there may be more.
     fn chunk(&mut self, column: u32) -> Result<(usize, Vec<u8>), DecodeError> {
         let across = self.width.div_ceil(self.chunk_width);
         let down = self.height.div_ceil(self.chunk_height);
         let index = self.row / self.chunk_height * across + column;
-        let width = self.chunk_width.min(self.width - column * self.chunk_width);
-        let pixels = bytes(width, 1) * bytes(self.rows_of_chunks(), 1);
-        let samples = if self.planar && self.channels > 1 {
-            let mut samples = vec![0; pixels * self.channels];
-            for plane in 0..self.channels {
+        let width = bytes(
+            self.chunk_width.min(self.width - column * self.chunk_width),
+            1,
+        );
+        let samples = self.kind.samples();
+        let stored = if self.planar && samples > 1 {
+            let sample_bytes = self.kind.sample_bytes();
+            let mut joined = Vec::new();
+            for plane in 0..samples {
                 let of_plane = across * down * u32::try_from(plane).unwrap_or(u32::MAX);
                 let stored = self.stored(index + of_plane, 1)?;
-                let places = samples.iter_mut().skip(plane).step_by(self.channels);
-                places
-                    .zip(stored)
-                    .for_each(|(place, sample)| *place = sample);
+                joined.resize(stored.len() * samples, 0);
+                let pixels = joined.chunks_exact_mut(sample_bytes * samples);
+                for (pixel, sample) in pixels.zip(stored.chunks_exact(sample_bytes)) {
+                    pixel[plane * sample_bytes..][..sample_bytes].copy_from_slice(sample);
+                }
             }
-            samples
+            joined
         } else {
-            self.stored(index, self.channels)?
+            self.stored(index, samples)?
         };
-        Ok((bytes(width, 1), samples))
+        Ok((width, self.kind.convert(stored, width)))
     }
 
-    /// The samples of one chunk, `components` a pixel. Behind the rows of the picture there may be
-    /// more.
-    fn stored(&mut self, index: u32, components: usize) -> Result<Vec<u8>, DecodeError> {
-        self.check_jpeg(index, components)?;
+    /// The stored samples of one chunk, `samples` a pixel.
+    fn stored(&mut self, index: u32, samples: usize) -> Result<Vec<u8>, DecodeError> {
+        self.check_jpeg(index, samples)?;
         let (width, height) = self.decoder.chunk_data_dimensions(index);
-        let (width, height) = (bytes(width, 1), bytes(height, 1));
-        let bilevel = self.color == ColorType::Gray(1);
-        let row_bytes = if bilevel {
-            width.div_ceil(8)
-        } else {
-            width * components
-        };
-        let mut stored = vec![0; row_bytes * height];
+        let row_bytes = self.kind.stored_bytes(bytes(width, 1), samples);
+        let mut stored = vec![0; row_bytes * bytes(height, 1)];
         self.decoder
             .read_chunk_bytes(index, &mut stored)
             .map_err(refused)?;
-        Ok(match self.color {
-            ColorType::Gray(1) => expand_bits(&stored, width),
-            ColorType::YCbCr(_) => ycbcr_to_rgb(stored),
-            _ => stored,
-        })
+        Ok(stored)
     }
 
     /// Checks that a chunk compressed as JPEG is complete and has the size that the directory
@@ -160,9 +157,9 @@ impl StoredRows for Chunks<'_> {
             samples.resize(band_bytes, 0);
             for column in 0..self.width.div_ceil(self.chunk_width) {
                 let (width, chunk) = self.chunk(column)?;
-                let from = bytes(column * self.chunk_width, self.channels);
-                let to = from + width * self.channels;
-                let stored = chunk.chunks_exact(width * self.channels);
+                let from = bytes(column * self.chunk_width, self.pixel_bytes);
+                let to = from + width * self.pixel_bytes;
+                let stored = chunk.chunks_exact(width * self.pixel_bytes);
                 for (row, stored) in samples.chunks_exact_mut(self.row_bytes()).zip(stored) {
                     row[from..to].copy_from_slice(stored);
                 }
@@ -187,32 +184,4 @@ fn bytes(pixels: u32, each: usize) -> usize {
     usize::try_from(pixels)
         .unwrap_or(usize::MAX)
         .saturating_mul(each)
-}
-
-/// One bit a sample, rows padded to whole bytes, becomes 0 or 255.
-fn expand_bits(stored: &[u8], width: usize) -> Vec<u8> {
-    let mut samples = Vec::with_capacity(stored.len() * 8);
-    for row in stored.chunks_exact(width.div_ceil(8)) {
-        let bits = row
-            .iter()
-            .flat_map(|byte| (0..8).rev().map(move |bit| byte >> bit & 1));
-        samples.extend(bits.take(width).map(|bit| bit * u8::MAX));
-    }
-    samples
-}
-
-/// ITU-R BT.601 full range, as JFIF and the TIFF defaults have it, in place.
-fn ycbcr_to_rgb(mut stored: Vec<u8>) -> Vec<u8> {
-    for pixel in stored.as_chunks_mut::<3>().0 {
-        let [y, cb, cr] = pixel.map(|sample| i32::from(sample) << 16);
-        let (cb, cr) = ((cb >> 16) - 128, (cr >> 16) - 128);
-        // The coefficients 1.402, 0.344136, 0.714136 and 1.772 in 1/65,536, rounded.
-        *pixel = [
-            y + 91_881 * cr,
-            y - 22_554 * cb - 46_802 * cr,
-            y + 116_130 * cb,
-        ]
-        .map(|sum| u8::try_from(((sum + 32_768) >> 16).clamp(0, 255)).unwrap_or(u8::MAX));
-    }
-    stored
 }

@@ -1,4 +1,4 @@
-//! WebP: the `image-webp` crate, lossy and lossless, still pictures without alpha.
+//! WebP: the `image-webp` crate, lossy and lossless, still pictures.
 
 use std::io::{Cursor, ErrorKind};
 
@@ -10,9 +10,9 @@ use super::{
     input::Input,
     rows::{StoredRows, Whole},
 };
-use crate::{DecodeError, Format, Limits};
+use crate::{DecodeError, InputFormat, Limits, colour::Declared, samples::Layout};
 
-const FORMAT: Format = Format::WebP;
+const FORMAT: InputFormat = InputFormat::WebP;
 
 pub(super) fn header(input: &mut Input<'_>, limits: &Limits) -> Result<Header, DecodeError> {
     let bytes = input.load().map_err(DecodeError::Read)?;
@@ -22,10 +22,6 @@ pub(super) fn header(input: &mut Input<'_>, limits: &Limits) -> Result<Header, D
     if decoder.is_animated() {
         let remedy = "save its frames as separate files";
         return Err(DecodeError::unsupported(FORMAT, "an animation", remedy));
-    }
-    if decoder.has_alpha() {
-        let remedy = "flatten it onto a background";
-        return Err(DecodeError::unsupported(FORMAT, "transparency", remedy));
     }
     check_length(bytes)?;
     check_frame(bytes, width, height)?;
@@ -40,11 +36,14 @@ pub(super) fn header(input: &mut Input<'_>, limits: &Limits) -> Result<Header, D
     Ok(Header {
         width,
         height,
-        gray: false,
+        layout: Layout {
+            alpha: decoder.has_alpha(),
+            ..Layout::RGB8
+        },
         orientation: exif
             .and_then(|exif| Orientation::from_exif_chunk(&exif))
             .unwrap_or(Orientation::NoTransforms),
-        icc,
+        colour: icc.map_or(Declared::Srgb, Declared::Icc),
         left_behind,
         warnings: Vec::new(),
     })
@@ -64,6 +63,12 @@ pub(super) fn rows<'a>(
         return Err(DecodeError::corrupt(
             FORMAT,
             "the size disagrees with the header",
+        ));
+    }
+    if size_bytes != header.row_bytes() * header.rows() {
+        return Err(DecodeError::corrupt(
+            FORMAT,
+            "its transparency disagrees with the header",
         ));
     }
     let mut samples = vec![0; size_bytes];

@@ -3,10 +3,10 @@
 use serde::{Deserialize, Serialize};
 
 use super::Shape;
-use crate::{EncodeError, EncodeOptions, Format};
+use crate::{Depth, EncodeError, EncodeOptions, Format};
 
 /// Changes whenever the bytes of a file would: what an older version began is then begun again.
-const LAYOUT: u32 = 1;
+const LAYOUT: u32 = 2;
 
 /// Where a half-written file stands. Small: a number for each strip of a TIFF, a few numbers
 /// otherwise, no pixels. Made to be serialised.
@@ -17,6 +17,8 @@ pub struct Checkpoint {
     width: u32,
     height: u32,
     gray: bool,
+    alpha: bool,
+    depth: Depth,
     jpeg_quality: u8,
     icc: Digest,
     /// The first row that the writer that goes on needs.
@@ -55,7 +57,9 @@ impl Checkpoint {
             format: options.format,
             width: shape.width,
             height: shape.height,
-            gray: options.gray,
+            gray: shape.layout.gray,
+            alpha: shape.layout.alpha,
+            depth: shape.layout.depth,
             jpeg_quality: options.jpeg_quality,
             icc: Digest::of(options.icc.as_deref().unwrap_or_default()),
             next_row: 0,

@@ -10,7 +10,7 @@ const PAETH: u8 = 4;
 /// Filters a band of PNG rows, each with the filter whose differences are smallest in sum. The first
 /// row is not compared with the row above it, which another process may have written.
 ///
-/// - `samples`: whole rows of `row_bytes` bytes, `channels` bytes a pixel.
+/// - `samples`: whole rows of `row_bytes` bytes, `channels` bytes a pixel, of 16 bits twice as many.
 /// - returns the rows, each behind its filter type.
 pub(super) fn png_rows(samples: &[u8], row_bytes: usize, channels: usize) -> Vec<u8> {
     let rows = samples.len() / row_bytes;
@@ -49,6 +49,20 @@ pub(super) fn tiff_rows(samples: &[u8], row_bytes: usize, channels: usize) -> Ve
     let rows = samples.chunks_exact(row_bytes);
     for (row, out) in rows.zip(differences.chunks_exact_mut(row_bytes)) {
         sub(row, channels, out);
+    }
+    differences
+}
+
+/// [`tiff_rows`] for samples of 16 bits in the machine's order; the differences are little-endian.
+pub(super) fn tiff_deep_rows(samples: &[u8], row_bytes: usize, channels: usize) -> Vec<u8> {
+    let mut differences = Vec::with_capacity(samples.len());
+    for row in samples.chunks_exact(row_bytes) {
+        let row = row.as_chunks::<2>().0;
+        for (index, sample) in row.iter().enumerate() {
+            let left = index.checked_sub(channels).map_or([0; 2], |left| row[left]);
+            let difference = u16::from_ne_bytes(*sample).wrapping_sub(u16::from_ne_bytes(left));
+            differences.extend(difference.to_le_bytes());
+        }
     }
     differences
 }

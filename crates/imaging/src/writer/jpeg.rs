@@ -87,7 +87,7 @@ fn alone(
             .set_icc_profile(icc.to_vec())
             .map_err(|error| EncodeError::encoder(Format::Jpeg, error))?;
     }
-    let color = if shape.gray {
+    let color = if shape.gray() {
         ExtendedColorType::L8
     } else {
         ExtendedColorType::Rgb8

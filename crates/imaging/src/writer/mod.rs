@@ -23,7 +23,7 @@ pub use checkpoint::Checkpoint;
 use checkpoint::State;
 use shape::Shape;
 
-use crate::{EncodeError, EncodeOptions, encode::check_output, pixels::luma_of};
+use crate::{Depth, EncodeError, EncodeOptions, pixels::luma_of, samples::Layout};
 
 /// Writes a file from rows.
 ///
@@ -40,7 +40,7 @@ use crate::{EncodeError, EncodeOptions, encode::check_output, pixels::luma_of};
 /// let finished = writer.finish()?;
 /// file.splice(0..0, finished.head);
 /// file.extend(finished.tail);
-/// assert_eq!(imaging::sniff(&file)?, Format::Png);
+/// assert_eq!(imaging::sniff(&file)?.kept(), Format::Png);
 /// # Ok(())
 /// # }
 /// ```
@@ -76,14 +76,14 @@ pub struct Finished {
 
 impl Writer {
     /// Begins a file. It must not be larger than its format allows; see
-    /// [`check_output`].
+    /// [`EncodeOptions::check`].
     ///
     /// - `width`, `height`: of the picture, in pixels.
     ///
     /// # Errors
-    /// [`EncodeError::SideTooLong`], [`EncodeError::NoPixels`].
+    /// [`EncodeError::SideTooLong`], [`EncodeError::NoPixels`], [`EncodeError::NoTransparency`].
     pub fn new(options: &EncodeOptions, width: u32, height: u32) -> Result<Self, EncodeError> {
-        check_output(options.format, width, height)?;
+        options.check(width, height)?;
         let shape = Shape::new(options, width, height);
         let bands = Bands::new(options.format);
         Ok(Self {
@@ -132,27 +132,52 @@ impl Writer {
         Ok(writer)
     }
 
-    /// Adds rows from the top downwards.
+    /// Adds rows of 8 bit RGB from the top downwards.
     ///
     /// - `rgb`: any number of whole rows, `width * 3` bytes each, red green blue. For a gray file
-    ///   their luma is written.
+    ///   their luma is written, for one of 16 bits 257 times each sample, for one with transparency
+    ///   opaque pixels. [`push_samples`](Self::push_samples) takes rows that have all that already.
     ///
     /// # Errors
     /// [`EncodeError::WrongLength`] for half a row or more rows than the picture has;
     /// [`EncodeError::Encoder`] if the encoder refuses. The file cannot be finished after an error.
     pub fn push_rows(&mut self, rgb: &[u8]) -> Result<(), EncodeError> {
         let row_rgb = self.shape.row_rgb();
-        let rows = u32::try_from(rgb.len() / row_rgb).unwrap_or(u32::MAX);
-        if !rgb.len().is_multiple_of(row_rgb) || rows > self.shape.height - self.next_row() {
-            return Err(self.wrong_length(rgb.len()));
+        if self.shape.layout == Layout::RGB8 {
+            return self.push_samples(rgb);
         }
-        let mut rest = rgb;
+        if !rgb.len().is_multiple_of(row_rgb) {
+            return Err(self.wrong_length(rgb.len(), row_rgb));
+        }
+        let mut samples = Vec::with_capacity(self.shape.row_bytes());
+        for row in rgb.chunks_exact(row_rgb) {
+            samples.clear();
+            append_as(self.shape.layout, row, &mut samples);
+            self.push_samples(&samples)?;
+        }
+        Ok(())
+    }
+
+    /// Adds rows from the top downwards, of samples as the options name them.
+    ///
+    /// - `samples`: any number of whole rows: gray or red green blue of each pixel, then alpha if there
+    ///   is one, not multiplied; those of 16 bits in the machine's order of bytes.
+    ///
+    /// # Errors
+    /// Like [`push_rows`](Self::push_rows).
+    pub fn push_samples(&mut self, samples: &[u8]) -> Result<(), EncodeError> {
+        let row_bytes = self.shape.row_bytes();
+        let rows = u32::try_from(samples.len() / row_bytes).unwrap_or(u32::MAX);
+        if !samples.len().is_multiple_of(row_bytes) || rows > self.shape.height - self.next_row() {
+            return Err(self.wrong_length(samples.len(), row_bytes));
+        }
+        let mut rest = samples;
         while !rest.is_empty() {
             let band_rows = self.shape.rows_of_band(self.band_row);
             let missing = usize::try_from(band_rows - self.rows_in_hand()).unwrap_or(usize::MAX);
-            let (rows, after) = rest.split_at(rest.len().min(missing.saturating_mul(row_rgb)));
+            let (rows, after) = rest.split_at(rest.len().min(missing.saturating_mul(row_bytes)));
             rest = after;
-            if rows.len() / row_rgb == missing && self.samples.is_empty() && !self.shape.gray {
+            if rows.len() / row_bytes == missing && self.samples.is_empty() {
                 self.finish_band(rows)?;
                 continue;
             }
@@ -224,7 +249,7 @@ impl Writer {
     /// refuses.
     pub fn finish(self) -> Result<Finished, EncodeError> {
         if self.next_row() != self.shape.height {
-            return Err(self.wrong_length(0));
+            return Err(self.wrong_length(0, self.shape.row_bytes()));
         }
         Ok(Finished {
             head: self.bands.head(&self.shape, self.options.icc.as_deref())?,
@@ -236,17 +261,12 @@ impl Writer {
         u32::try_from(self.samples.len() / self.shape.row_bytes()).unwrap_or(u32::MAX)
     }
 
-    fn add(&mut self, rgb: &[u8]) {
+    fn add(&mut self, rows: &[u8]) {
         if self.samples.is_empty() {
             let rows = usize::try_from(self.shape.rows_of_band(self.band_row)).unwrap_or(0);
             self.samples.reserve_exact(rows * self.shape.row_bytes());
         }
-        if self.shape.gray {
-            let pixels = rgb.as_chunks::<3>().0;
-            self.samples.extend(pixels.iter().map(|&rgb| luma_of(rgb)));
-        } else {
-            self.samples.extend_from_slice(rgb);
-        }
+        self.samples.extend_from_slice(rows);
     }
 
     fn finish_band(&mut self, samples: &[u8]) -> Result<(), EncodeError> {
@@ -257,13 +277,31 @@ impl Writer {
         Ok(())
     }
 
-    fn wrong_length(&self, pushed: usize) -> EncodeError {
-        let row_rgb = self.shape.row_rgb() as u64;
+    fn wrong_length(&self, pushed: usize, row_bytes: usize) -> EncodeError {
+        let row_bytes = row_bytes as u64;
         EncodeError::WrongLength {
             width: self.shape.width,
             height: self.shape.height,
-            expected: u64::from(self.shape.height) * row_rgb,
-            found: u64::from(self.next_row()) * row_rgb + pushed as u64,
+            expected: u64::from(self.shape.height) * row_bytes,
+            found: u64::from(self.next_row()) * row_bytes + pushed as u64,
+        }
+    }
+}
+
+/// Appends 8 bit RGB as samples of another layout.
+fn append_as(layout: Layout, rgb: &[u8], samples: &mut Vec<u8>) {
+    let mut push = |sample: u8| match layout.depth {
+        Depth::Eight => samples.push(sample),
+        Depth::Sixteen => samples.extend([sample; 2]),
+    };
+    for &pixel in rgb.as_chunks::<3>().0 {
+        if layout.gray {
+            push(luma_of(pixel));
+        } else {
+            pixel.into_iter().for_each(&mut push);
+        }
+        if layout.alpha {
+            push(u8::MAX);
         }
     }
 }

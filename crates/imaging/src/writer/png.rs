@@ -14,8 +14,10 @@ pub(super) fn append_header(shape: &Shape, icc: Option<&[u8]>, out: &mut Vec<u8>
     let mut header = Vec::with_capacity(13);
     header.extend(shape.width.to_be_bytes());
     header.extend(shape.height.to_be_bytes());
-    // Eight bits a sample; colour type 0 is gray and 2 RGB; deflate, adaptive filters, no interlace.
-    header.extend([8, if shape.gray { 0 } else { 2 }, 0, 0, 0]);
+    // Bits a sample; colour type 0 is gray and 2 RGB, with 4 more for alpha; deflate, adaptive filters,
+    // no interlace.
+    let color = if shape.gray() { 0 } else { 2 } + if shape.layout.alpha { 4 } else { 0 };
+    header.extend([shape.layout.depth.bits(), color, 0, 0, 0]);
     append_chunk(*b"IHDR", &header, out);
     if let Some(icc) = icc {
         // A name, its end, and compression method 0.
@@ -35,7 +37,14 @@ pub(super) fn append_band(
     adler: &mut u32,
     out: &mut Vec<u8>,
 ) {
-    let filtered = filter::png_rows(samples, shape.row_bytes(), shape.channels());
+    let stored;
+    let samples = if shape.is_deep() && cfg!(target_endian = "little") {
+        stored = swapped(samples);
+        &stored
+    } else {
+        samples
+    };
+    let filtered = filter::png_rows(samples, shape.row_bytes(), shape.pixel_bytes());
     let mut running = simd_adler32::Adler32::from_checksum(*adler);
     running.write(&filtered);
     *adler = running.finish();
@@ -53,6 +62,14 @@ pub(super) fn append_band(
     if position.last {
         append_chunk(*b"IEND", &[], out);
     }
+}
+
+/// Samples of two bytes with the other one first.
+fn swapped(samples: &[u8]) -> Vec<u8> {
+    let pairs = samples.as_chunks::<2>().0.iter();
+    pairs
+        .flat_map(|[first, second]| [*second, *first])
+        .collect()
 }
 
 /// Where in the picture a band is.

@@ -1,7 +1,7 @@
 //! The size of a picture, and how it is cut into bands.
 
 use super::jpeg;
-use crate::{EncodeOptions, Format};
+use crate::{Depth, EncodeOptions, Format, samples::Layout};
 
 /// Samples in a band, in bytes: enough that what each band costs on top does not count.
 const BAND_BYTES: usize = 2 << 20;
@@ -11,7 +11,7 @@ const BAND_BYTES: usize = 2 << 20;
 pub(super) struct Shape {
     pub width: u32,
     pub height: u32,
-    pub gray: bool,
+    pub layout: Layout,
     /// Rows in every band but the last, which may have fewer.
     pub band_rows: u32,
 }
@@ -21,7 +21,7 @@ impl Shape {
         let mut shape = Self {
             width,
             height,
-            gray: options.gray,
+            layout: options.layout(),
             band_rows: height,
         };
         let fitting = u32::try_from(BAND_BYTES / shape.row_bytes()).unwrap_or(u32::MAX);
@@ -36,18 +36,28 @@ impl Shape {
         shape
     }
 
+    pub(super) fn gray(&self) -> bool {
+        self.layout.gray
+    }
+
     pub(super) fn channels(&self) -> usize {
-        if self.gray { 1 } else { 3 }
+        self.layout.channels()
+    }
+
+    pub(super) fn pixel_bytes(&self) -> usize {
+        self.layout.pixel_bytes()
+    }
+
+    pub(super) fn is_deep(&self) -> bool {
+        self.layout.depth == Depth::Sixteen
     }
 
     /// Bytes in a row of samples as they are written.
     pub(super) fn row_bytes(&self) -> usize {
-        usize::try_from(self.width)
-            .unwrap_or(usize::MAX)
-            .saturating_mul(self.channels())
+        self.layout.row_bytes(self.width)
     }
 
-    /// Bytes in a row as it is pushed.
+    /// Bytes in a row of 8 bit RGB.
     pub(super) fn row_rgb(&self) -> usize {
         usize::try_from(self.width)
             .unwrap_or(usize::MAX)

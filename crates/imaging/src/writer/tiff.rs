@@ -52,7 +52,12 @@ impl Strips {
 
     /// Compresses a band into a strip and releases into `body` what the head does not need.
     pub(super) fn push(&mut self, shape: &Shape, samples: &[u8], body: &mut Vec<u8>) {
-        let differences = filter::tiff_rows(samples, shape.row_bytes(), shape.channels());
+        let (row_bytes, channels) = (shape.row_bytes(), shape.channels());
+        let differences = if shape.is_deep() {
+            filter::tiff_deep_rows(samples, row_bytes, channels)
+        } else {
+            filter::tiff_rows(samples, row_bytes, channels)
+        };
         let mut strip = deflate::zlib_stream(&differences);
         let size = u32::try_from(strip.len()).expect("a band is far below 4 GiB");
         self.sizes.push(size);

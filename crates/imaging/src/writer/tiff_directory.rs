@@ -76,16 +76,17 @@ const STRIP_OFFSETS: u16 = 273;
 
 fn entries(shape: &Shape, icc: Option<&[u8]>, sizes: &[u32]) -> Vec<Entry> {
     let channels = shape.channels();
-    let samples = if shape.gray { 1 } else { 3 };
+    let samples = u16::try_from(channels).unwrap_or(u16::MAX);
+    let bits = u16::from(shape.layout.depth.bits());
     let rows = shape.band_rows.min(shape.height);
     let mut entries = vec![
         long(256, &[shape.width]),
         long(257, &[shape.height]),
-        short(258, &vec![8; channels]),
+        short(258, &vec![bits; channels]),
         // Deflate, in a zlib stream.
         short(259, &[8]),
         // 1: black is zero; 2: RGB.
-        short(262, &[if shape.gray { 1 } else { 2 }]),
+        short(262, &[if shape.gray() { 1 } else { 2 }]),
         Entry {
             tag: STRIP_OFFSETS,
             kind: LONG,
@@ -103,6 +104,10 @@ fn entries(shape: &Shape, icc: Option<&[u8]>, sizes: &[u32]) -> Vec<Entry> {
         // Horizontal differences.
         short(317, &[2]),
     ];
+    if shape.layout.alpha {
+        // The last channel is alpha, and colours are not multiplied by it.
+        entries.push(short(338, &[2]));
+    }
     entries.extend(icc.map(|icc| Entry {
         tag: 34_675,
         kind: UNDEFINED,
@@ -204,13 +209,14 @@ mod tests {
     use ::tiff::{decoder::Decoder, tags::Tag};
 
     use super::*;
+    use crate::samples::Layout;
 
     /// The directory as another reader finds it: whether it is `BigTIFF`, and its tags.
     fn read(height: u32, icc: Option<&[u8]>) -> (bool, Decoder<Cursor<Vec<u8>>>) {
         let shape = Shape {
             width: 40_000,
             height,
-            gray: false,
+            layout: Layout::RGB8,
             band_rows: 17,
         };
         let strips = u64::from(height.div_ceil(17));
@@ -255,7 +261,7 @@ mod tests {
         let shape = Shape {
             width: 10,
             height: 10,
-            gray: true,
+            layout: Layout::GRAY8,
             band_rows: 10,
         };
         let place = |_| vec![u64::from(u32::MAX) + 1];

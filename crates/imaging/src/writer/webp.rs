@@ -19,10 +19,11 @@ pub(super) fn append_file(
     if let Some(icc) = icc {
         encoder.set_icc_profile(icc.to_vec());
     }
-    let color = if shape.gray {
-        ColorType::L8
-    } else {
-        ColorType::Rgb8
+    let color = match (shape.layout.gray, shape.layout.alpha) {
+        (true, false) => ColorType::L8,
+        (true, true) => ColorType::La8,
+        (false, false) => ColorType::Rgb8,
+        (false, true) => ColorType::Rgba8,
     };
     encoder
         .encode(samples, shape.width, shape.height, color)

@@ -1,5 +1,5 @@
 -- $1 class, $2 rows at most, $3 seconds in the taker's hands, $4 $5 $6 the allowance: jobs, tile-steps,
--- jobs that go whatever they cost.
+-- jobs that go whatever they cost; $7 tile-steps of one tenant, or null.
 with recursive sent as (
     select count(*) as jobs, coalesce(sum(cost), 0) as cost
     from outbox
@@ -43,15 +43,30 @@ with recursive sent as (
         order by priority desc, place, outbox_id
         limit $2
     ) as head
+), busy as (
+    -- What each tenant has out already; asked only where that is bounded.
+    select tenant, sum(cost) as cost
+    from (
+        select tenant, cost from outbox where sent_at is not null
+        union all
+        select tenant, coalesce(cost, 0) from jobs where state = 'running'
+    ) as released
+    where $7::bigint is not null
+    group by tenant
+), fitting as (
+    select heads.*,
+        sum(heads.cost) over (partition by tenant order by priority desc, place, outbox_id) as upto
+    from heads
 ), tagged as (
     -- The start tag of a row: what its tenant will have been served by then.
-    select outbox_id, heads.tenant, cost,
-        greatest(shares.served, release_clock.served, 0)
-            + sum(cost) over (partition by heads.tenant order by priority desc, place, outbox_id)
-            - cost as tag
-    from heads
+    select outbox_id, heads.tenant, heads.cost,
+        greatest(shares.served, release_clock.served, 0) + upto - heads.cost as tag
+    from fitting as heads
+    left join busy using (tenant)
     left join shares on shares.class = $1 and shares.tenant = heads.tenant
     left join release_clock on release_clock.class = $1
+    where $7::bigint is null or coalesce(busy.cost, 0) + upto <= $7
+        or (coalesce(busy.cost, 0) = 0 and upto = heads.cost)
 ), next as (
     select outbox_id, tag, row_number() over line as jobs, sum(cost) over line as cost
     from (select outbox_id, tag, cost from tagged order by tag, outbox_id limit $2) as first
