@@ -4,6 +4,8 @@ set -euo pipefail
 
 # shellcheck source-path=SCRIPTDIR
 . "$(dirname "${BASH_SOURCE[0]}")/lib/all.sh"
+# shellcheck source-path=SCRIPTDIR source=lib/test-tools.sh
+. "$LOCAL/lib/test-tools.sh"
 
 need_services
 need_cargo
@@ -11,6 +13,7 @@ need_cargo
 [[ -x $ROOT/training/work/venv/bin/python ]] ||
     need_packages '/usr/lib/python3/dist-packages/torch/__init__.py=python3-torch' \
         '/usr/lib/python3.*/ensurepip/__init__.py=python3-venv'
+need_test_tools
 cd "$ROOT"
 # The recipe of the bundled model in miniature, while the compiler runs.
 smoke_log=$ROOT/target/training-smoke.log

@@ -35,7 +35,7 @@ async fn a_request_that_cannot_be_met_is_refused_with_the_field_named() -> anyho
         with("/upscale/tile", json!(100)),
         with("/upscale/model", json!("other")),
         with("/max_attempts", json!(0)),
-        with("/webhook", json!("https://example.org")),
+        with("/webhook", json!("ftp://example.org")),
     ];
     for (job, pointer) in unprocessable {
         let (status, body) = world.post_job(&job).await?;

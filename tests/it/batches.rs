@@ -215,17 +215,6 @@ async fn a_manifest_is_expanded_exactly_once_however_often_its_reader_dies() -> 
     Ok(())
 }
 
-/// Keys are made within a tenant; there is no call for another's.
-async fn give_to_another_tenant(world: &World, key_id: &str) -> anyhow::Result<()> {
-    let pool = sqlx::PgPool::connect(&world.database_url).await?;
-    sqlx::query("update api_keys set tenant = 'other' where key_id = $1")
-        .bind(key_id)
-        .execute(&pool)
-        .await?;
-    pool.close().await;
-    Ok(())
-}
-
 async fn let_go(world: &World, id: &str) -> anyhow::Result<()> {
     let pool = sqlx::PgPool::connect(&world.database_url).await?;
     sqlx::query("update batches set expanding_until = null where batch_id = $1::uuid")
@@ -286,11 +275,7 @@ async fn a_wait_is_explained_and_another_tenant_is_not_kept_waiting() -> anyhow:
     )
     .await?;
     // Another tenant's only job of the class stands behind forty, and is among the first three that run.
-    let keys = json!({"label": "other", "scopes": ["submit", "read"]});
-    let made = world.request(Method::POST, "/v1/keys").json(&keys).send();
-    let made: Value = made.await?.error_for_status()?.json().await?;
-    give_to_another_tenant(&world, made["id"].as_str().unwrap_or_default()).await?;
-    let key = made["key"].as_str().unwrap_or_default().to_owned();
+    let key = world.key_of("other")?;
     let job = json!({"input": world.store.uri("in/a.png"), "output": world.store.uri("other/1.png"), "class": "bulk"});
     let url = format!("{}/v1/jobs", world.url(0));
     let client = reqwest::Client::new();

@@ -48,6 +48,17 @@ impl Services {
     }
 }
 
+/// A program of others that a test needs and `make test` installs: its path is in the environment under
+/// `name`. Without it the test says so, and has nothing to do.
+#[must_use]
+pub fn tool(name: &str) -> Option<PathBuf> {
+    let path = std::env::var_os(name).map(PathBuf::from);
+    if path.is_none() {
+        eprintln!("skipped: {name} is not set (make test installs what it names)");
+    }
+    path
+}
+
 /// `target/<profile>`, where the programs are: this one lies there too, or, a test, in its `deps`.
 pub(crate) fn build_folder() -> anyhow::Result<PathBuf> {
     let own = std::env::current_exe()?;

@@ -374,6 +374,31 @@ impl World {
         Process::start(&self.folder, &name, program, args, &env)
     }
 
+    /// A key of another tenant that may do all that a tenant's key may, with every object.
+    ///
+    /// # Errors
+    /// When none is made.
+    pub fn key_of(&self, tenant: &str) -> anyhow::Result<String> {
+        let program = crate::process::program_path("upres-coordinator")?;
+        let made = std::process::Command::new(program)
+            .args([
+                "create-key",
+                "--tenant",
+                tenant,
+                "--read",
+                "*",
+                "--write",
+                "*",
+            ])
+            .envs(self.env.iter().cloned())
+            .output()?;
+        let key = String::from_utf8(made.stdout)?.trim().to_owned();
+        if !key.starts_with("upres_") {
+            bail!("no key: {}", String::from_utf8_lossy(&made.stderr));
+        }
+        Ok(key)
+    }
+
     /// A key that may do nothing but a worker's work.
     async fn worker_key(&self) -> anyhow::Result<String> {
         let request = self

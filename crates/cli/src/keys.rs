@@ -11,7 +11,7 @@ use crate::api::{Api, ApiArgs, block_on};
 
 const SCOPES: [&str; 5] = ["submit", "read", "cancel", "admin", "worker"];
 
-/// Make, list and revoke API keys; needs a key with the scope `admin`.
+/// Make, list, rotate and revoke API keys; needs a key with the scope `admin`.
 #[derive(Debug, clap::Args)]
 pub struct KeysArgs {
     #[command(subcommand)]
@@ -34,6 +34,20 @@ enum KeysCommand {
         /// Where its jobs may write: `*` or s3://bucket/prefix; may be repeated.
         #[arg(long = "write", value_parser = prefix, value_name = "PREFIX")]
         write_prefixes: Vec<String>,
+        /// For how many days it is good; without it, until it is revoked.
+        #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(u64).range(1..=3650))]
+        expires_days: Option<u64>,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Make a key with the same rights in another's place, which is good for a while longer. It is shown
+    /// once.
+    Rotate {
+        /// The old key: the part between `upres_` and the next `_`.
+        id: String,
+        /// For how many hours the old key is good beside the new one.
+        #[arg(long, default_value_t = 24, value_name = "HOURS", value_parser = clap::value_parser!(u64).range(0..=168))]
+        overlap_hours: u64,
         #[command(flatten)]
         common: Common,
     },
@@ -74,6 +88,7 @@ struct Key {
     read_prefixes: Vec<String>,
     write_prefixes: Vec<String>,
     created_at: String,
+    expires_at: Option<String>,
 }
 
 fn prefix(text: &str) -> Result<String, String> {
@@ -94,14 +109,26 @@ pub fn run(args: KeysArgs) -> anyhow::Result<ExitCode> {
             label,
             read_prefixes,
             write_prefixes,
+            expires_days,
             common,
         } => {
             let api = Api::new(common.api)?;
             let request = serde_json::json!({
                 "scopes": scopes, "label": label,
                 "read_prefixes": read_prefixes, "write_prefixes": write_prefixes,
+                "expires_in_secs": expires_days.map(|days| days * 24 * 3600),
             });
-            block_on(create(&api, &request, common.json))?
+            block_on(create(&api, "keys", &request, common.json))?
+        }
+        KeysCommand::Rotate {
+            id,
+            overlap_hours,
+            common,
+        } => {
+            let api = Api::new(common.api)?;
+            let request = serde_json::json!({"overlap_secs": overlap_hours * 3600});
+            let path = format!("keys/{id}/rotate");
+            block_on(create(&api, &path, &request, common.json))?
         }
         KeysCommand::List { common } => {
             let api = Api::new(common.api)?;
@@ -119,9 +146,14 @@ pub fn run(args: KeysArgs) -> anyhow::Result<ExitCode> {
     Ok(done.map_or(ExitCode::from(130), |()| ExitCode::SUCCESS))
 }
 
-async fn create(api: &Api, request: &serde_json::Value, json: bool) -> anyhow::Result<()> {
+async fn create(
+    api: &Api,
+    path: &str,
+    request: &serde_json::Value,
+    json: bool,
+) -> anyhow::Result<()> {
     let key: NewKey = api
-        .send(api.request(Method::POST, "keys").json(request))
+        .send(api.request(Method::POST, path).json(request))
         .await?;
     if json {
         println!("{}", serde_json::to_string(&key)?);

@@ -16,6 +16,7 @@ use crate::store::StoreError;
 use crate::store::idempotency::{self, Earlier};
 use crate::store::kept::Kept;
 use crate::store::submissions::{self, Inserted, NewJob, NewKey};
+use crate::store::webhooks;
 use crate::submit::{SubmitError, Submitted};
 
 /// Takes a job that was looked at; answers when it is stored, or refused after all.
@@ -52,6 +53,7 @@ pub async fn accept(conn: &mut PgConnection, jobs: &[NewJob]) -> Result<Vec<Answ
         .filter_map(|(job, refused)| refused.is_none().then_some(job))
         .collect();
     let mut inserted = submissions::insert(&mut tx, &fresh).await?;
+    webhooks::register(&mut tx, &fresh).await?;
     tx.commit().await?;
 
     inserted.sort_by_key(|row| row.job_id);
@@ -162,6 +164,7 @@ fn view(new: &NewJob, row: &Inserted) -> JobView {
         not_before: row.not_before,
         finish_by: row.finish_by,
         labels: job.labels,
+        webhook: job.webhook,
         progress: None,
         cost: Some(i64::from(new.cost)),
         timings: None,

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -16,7 +17,9 @@ use crate::store::keys::{self, StoredKey};
 const FIRST_TENANT: &str = "default";
 
 /// What a key may do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema, clap::ValueEnum,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum Scope {
     /// Submit jobs.
@@ -57,6 +60,8 @@ impl Scope {
 /// Who calls, once the key was found valid.
 #[derive(Debug, Clone)]
 pub struct Caller {
+    /// The key's public half.
+    pub key_id: String,
     /// Whose jobs it sees.
     pub tenant: String,
     scopes: Vec<String>,
@@ -81,6 +86,20 @@ impl Caller {
     #[must_use]
     pub fn prefixes(&self) -> (&[UriPrefix], &[UriPrefix]) {
         (&self.read_prefixes, &self.write_prefixes)
+    }
+
+    /// Whether it may hand out a key with these rights: no key makes a mightier one than itself.
+    #[must_use]
+    pub fn may_grant(&self, scopes: &[String], read: &[UriPrefix], write: &[UriPrefix]) -> bool {
+        let covered =
+            |held: &[UriPrefix], wanted: &UriPrefix| held.iter().any(|held| held.contains(wanted));
+        scopes.iter().all(|scope| self.scopes.contains(scope))
+            && read
+                .iter()
+                .all(|wanted| covered(&self.read_prefixes, wanted))
+            && write
+                .iter()
+                .all(|wanted| covered(&self.write_prefixes, wanted))
     }
 
     /// Whether its jobs may read this object.
@@ -166,6 +185,8 @@ pub struct NewKey {
     pub read_prefixes: Vec<UriPrefix>,
     /// Where its jobs may write.
     pub write_prefixes: Vec<UriPrefix>,
+    /// For how long it is good; for ever, unless given.
+    pub lifetime: Option<Duration>,
 }
 
 /// Makes a key. Returns it whole, for the only time, and its public id.
@@ -195,10 +216,11 @@ pub async fn create(
             .collect(),
         read_prefixes: words(new.read_prefixes),
         write_prefixes: words(new.write_prefixes),
-        // The database sets its own time; this one is not stored.
+        // The database sets its own times; these are not stored.
         created_at: chrono::DateTime::UNIX_EPOCH,
+        expires_at: None,
     };
-    keys::insert(conn, &stored).await?;
+    keys::insert(conn, &stored, new.lifetime).await?;
     Ok((key, stored.key_id))
 }
 
@@ -218,6 +240,7 @@ pub async fn create_first(conn: &mut PgConnection) -> Result<Option<PresentedKey
         scopes: Scope::ALL.to_vec(),
         read_prefixes: vec![everything.clone()],
         write_prefixes: vec![everything],
+        lifetime: None,
     };
     Ok(Some(create(conn, new).await?.0))
 }
@@ -238,6 +261,7 @@ pub async fn authenticate(
     }
     let prefixes = |words: Vec<String>| words.iter().filter_map(|word| word.parse().ok()).collect();
     Ok(Some(Caller {
+        key_id: stored.key_id,
         tenant: stored.tenant,
         scopes: stored.scopes,
         read_prefixes: prefixes(stored.read_prefixes),

@@ -4,11 +4,13 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use upres_common::config::Refused;
-use upres_common::objects::{ObjectStore, S3Args};
+use upres_common::objects::{ObjectStore, S3Args, UriPrefix};
 use upres_common::telemetry::{self, LogArgs};
 
+use crate::auth::Scope;
 use crate::config::{Config, DatabaseConfig, JanitorConfig, PlaceConfig};
-use crate::{auth, janitor, serve, store};
+use crate::store::audit::{self, Act};
+use crate::{api, auth, janitor, serve, store};
 
 /// Takes jobs in, sends them out to workers, watches over them and answers for them.
 #[derive(Debug, Parser)]
@@ -33,6 +35,11 @@ enum Command {
         #[command(flatten)]
         config: Box<JanitorArgs>,
     },
+    /// Makes a key with the database at hand: the first of a new tenant, or another for one that has lost
+    /// its last. Prints it once.
+    CreateKey(Box<CreateKeyArgs>),
+    /// Prints the API's description, OpenAPI 3.1, as JSON.
+    Openapi,
     /// Prints every problem with the configuration and ends.
     CheckConfig(Box<Config>),
 }
@@ -52,6 +59,42 @@ struct JanitorArgs {
     log: LogArgs,
 }
 
+/// The key to be made.
+#[derive(Debug, clap::Args)]
+struct CreateKeyArgs {
+    #[command(flatten)]
+    database: DatabaseConfig,
+    /// Whose jobs it sees: a name of letters, digits, dots, hyphens and underscores.
+    #[arg(long, value_parser = tenant, value_name = "NAME")]
+    tenant: String,
+    /// What it may do; a tenant's own keys can hand out no more than it may.
+    #[arg(
+        long = "scope",
+        value_enum,
+        value_delimiter = ',',
+        default_value = "submit,read,cancel,admin",
+        value_name = "SCOPE"
+    )]
+    scopes: Vec<Scope>,
+    /// What it is for.
+    #[arg(long, default_value = "made by the operator")]
+    label: String,
+    /// What its jobs may read: `*` or s3://bucket/prefix; may be repeated.
+    #[arg(long = "read", value_name = "PREFIX")]
+    read_prefixes: Vec<UriPrefix>,
+    /// Where its jobs may write: `*` or s3://bucket/prefix; may be repeated.
+    #[arg(long = "write", value_name = "PREFIX")]
+    write_prefixes: Vec<UriPrefix>,
+}
+
+fn tenant(text: &str) -> Result<String, String> {
+    let harmless = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
+    match (1..=64).contains(&text.len()) && text.chars().all(harmless) {
+        true => Ok(text.to_owned()),
+        false => Err("write 1 to 64 letters, digits, dots, hyphens and underscores".to_owned()),
+    }
+}
+
 /// Runs the program. Exit status 2: wrong usage or configuration; `refused` is what `check-config`
 /// is to tell beside its own findings.
 pub async fn run(cli: Cli, refused: Refused) -> anyhow::Result<ExitCode> {
@@ -59,6 +102,11 @@ pub async fn run(cli: Cli, refused: Refused) -> anyhow::Result<ExitCode> {
         Command::CheckConfig(config) => Ok(report(&refused.and(problems(&config)), true)),
         Command::Migrate(database) => migrate(&database).await,
         Command::Janitor { dry_run, config } => sweep(&config, dry_run).await,
+        Command::CreateKey(args) => create_key(*args).await,
+        Command::Openapi => {
+            println!("{}", api::description().to_pretty_json()?);
+            Ok(ExitCode::SUCCESS)
+        }
         Command::Serve(config) => {
             let problems = problems(&config);
             if !problems.is_empty() {
@@ -117,6 +165,31 @@ async fn migrate(config: &DatabaseConfig) -> anyhow::Result<ExitCode> {
     };
     store::MIGRATOR.run(&pool).await?;
     print_first_key(&pool).await?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn create_key(args: CreateKeyArgs) -> anyhow::Result<ExitCode> {
+    let pool = match store::pool(
+        &args.database.database_url,
+        args.database.database_connections,
+    ) {
+        Ok(pool) => pool,
+        Err(problem) => return Ok(report(&[problem], false)),
+    };
+    let new = auth::NewKey {
+        tenant: args.tenant.clone(),
+        label: args.label,
+        scopes: args.scopes,
+        read_prefixes: args.read_prefixes,
+        write_prefixes: args.write_prefixes,
+        lifetime: None,
+    };
+    let mut tx = pool.begin().await?;
+    let (key, id) = auth::create(&mut tx, new).await?;
+    audit::note(&mut tx, &args.tenant, None, Act::KeyCreated, &id).await?;
+    tx.commit().await?;
+    eprintln!("this key is shown once, keep it:");
+    println!("{key}");
     Ok(ExitCode::SUCCESS)
 }
 

@@ -53,6 +53,9 @@ pub struct Config {
     /// The janitor.
     #[command(flatten)]
     pub janitor: JanitorConfig,
+    /// Webhooks.
+    #[command(flatten)]
+    pub webhook: WebhookConfig,
     /// Logs.
     #[command(flatten)]
     pub log: LogArgs,
@@ -175,6 +178,24 @@ pub struct RetryConfig {
         value_name = "N"
     )]
     pub quarantine_after: i64,
+}
+
+/// How the owners of jobs are told of their ends.
+#[derive(Debug, Clone, clap::Args)]
+pub struct WebhookConfig {
+    /// Seconds between the attempts to deliver a message, separated by commas; after the last of them it
+    /// is given up.
+    #[arg(id = "webhook_schedule", long = "webhook-retry-secs", env = "UPRES_WEBHOOK_RETRY_SECS", value_delimiter = ',',
+        default_value = "5,300,1800,7200,18000,36000,50400,72000,86400", value_parser = seconds, value_name = "SECS")]
+    pub schedule: Vec<Duration>,
+    /// Deliver to private addresses and over plain HTTP, too: for an intranet whose clients may all call
+    /// whatever the coordinator can reach.
+    #[arg(
+        id = "webhook_allow_private",
+        long = "webhook-allow-private",
+        env = "UPRES_WEBHOOK_ALLOW_PRIVATE"
+    )]
+    pub allow_private: bool,
 }
 
 /// What is removed, and when.

@@ -77,7 +77,7 @@ pub async fn heartbeat(
             }
         });
     }
-    jobs::save(&mut tx, &renewed).await?;
+    jobs::save_within(&mut tx, &renewed).await?;
     jobs::record_progress(&mut tx, &held).await?;
     if !alive.is_empty() {
         attempts::acquit(&mut tx, &alive).await?;

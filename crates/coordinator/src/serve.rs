@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use secrecy::SecretString;
 use sqlx::PgPool;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -15,13 +16,16 @@ use crate::api::{self, App};
 use crate::appraise::Appraiser;
 use crate::batch::carry_out::Steward;
 use crate::batch::expand::Expander;
-use crate::config::Config;
+use crate::changes::Changes;
+use crate::config::{Config, WebhookConfig};
 use crate::dispatch::Bell;
+use crate::estimate::Estimate;
 use crate::group::Group;
 use crate::limits::Limits;
 use crate::publish::Door;
 use crate::reap::Reaper;
 use crate::store::kept::Kept;
+use crate::webhook::{self, Courier};
 use crate::{accept, cli, dispatch, fail, janitor, lease, metrics, store};
 
 /// Requests that are being answered get this long at the end.
@@ -42,6 +46,7 @@ pub(crate) async fn serve(config: Config) -> anyhow::Result<()> {
     let bell = Arc::new(Bell::default());
     let stop = CancellationToken::new();
     let tasks = TaskTracker::new();
+    let changes = listen(&tasks, &config.database.database_url, &stop)?;
 
     tasks.spawn(dispatch::run(
         pool.clone(),
@@ -66,8 +71,11 @@ pub(crate) async fn serve(config: Config) -> anyhow::Result<()> {
         stop.clone(),
     ));
     start_batches(&tasks, &pool, &objects, &bell, &stop);
+    start_webhooks(&tasks, &pool, &config.webhook, &stop)?;
     let app = App {
         figures: Arc::default(),
+        changes,
+        estimate: Estimate::new(&pool),
         limits: Arc::new(Limits::new(config.limits)),
         accept: accept::group(&tasks, &pool, &bell),
         claims: group_claims(&tasks, &pool, config.lease.lease_ttl_secs),
@@ -79,6 +87,8 @@ pub(crate) async fn serve(config: Config) -> anyhow::Result<()> {
         objects,
         bell,
         metrics,
+        private_webhooks: config.webhook.allow_private,
+        content_policy: api::content_policy(config.s3.s3_endpoint.as_deref().unwrap_or_default()),
         uploads: config.place.prefix(),
         tasks: tasks.clone(),
         stop: stop.clone(),
@@ -91,17 +101,22 @@ pub(crate) async fn serve(config: Config) -> anyhow::Result<()> {
     let server = server.with_graceful_shutdown(stop.clone().cancelled_owned());
     tasks.spawn(async move { server.await });
 
+    told_to_stop().await?;
+    tracing::info!("coordinator stops");
+    stop.cancel();
+    tasks.close();
+    let ended = tokio::time::timeout(GRACE, tasks.wait()).await;
+    ended.unwrap_or_else(|_| tracing::warn!("some requests were cut off"));
+    Ok(())
+}
+
+async fn told_to_stop() -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
     }
-    tracing::info!("coordinator stops");
-    stop.cancel();
-    tasks.close();
-    let ended = tokio::time::timeout(GRACE, tasks.wait()).await;
-    ended.unwrap_or_else(|_| tracing::warn!("some requests were cut off"));
     Ok(())
 }
 
@@ -132,6 +147,29 @@ fn start_batches(
     tasks.spawn(expander.run(stop.clone()));
     tasks.spawn(appraiser.run(stop.clone()));
     tasks.spawn(steward.run(stop.clone()));
+}
+
+fn start_webhooks(
+    tasks: &TaskTracker,
+    pool: &PgPool,
+    config: &WebhookConfig,
+    stop: &CancellationToken,
+) -> anyhow::Result<()> {
+    let courier = Courier::new(pool, config)?;
+    tasks.spawn(webhook::run(courier, stop.clone()));
+    Ok(())
+}
+
+/// Listens on a connection of its own, as long as the process lives.
+fn listen(
+    tasks: &TaskTracker,
+    database_url: &SecretString,
+    stop: &CancellationToken,
+) -> anyhow::Result<Arc<Changes>> {
+    let pool = store::pool(database_url, 1).map_err(anyhow::Error::msg)?;
+    let changes = Arc::new(Changes::default());
+    tasks.spawn(Arc::clone(&changes).listen(pool, stop.clone()));
+    Ok(changes)
 }
 
 fn group_claims(

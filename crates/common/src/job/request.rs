@@ -14,6 +14,7 @@ const MAX_LABELS: usize = 16;
 const MAX_LABEL_CHARS: usize = 64;
 const MAX_PRIORITY: i32 = 100;
 const MAX_ATTEMPTS: u32 = 25;
+const MAX_WEBHOOK_BYTES: usize = 2000;
 
 /// What to do when something is already stored under the output's address.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -85,8 +86,10 @@ pub struct JobRequest {
     /// Free words for finding it again; up to 16 of up to 64 characters.
     #[serde(default)]
     pub labels: BTreeMap<String, String>,
-    /// Not delivered yet, therefore refused rather than silently ignored.
+    /// Where to tell of the job's end: an address that takes POST requests, signed by the Standard Webhooks
+    /// specification. The tenant needs a signing secret first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(example = "https://example.org/hooks/upres")]
     pub webhook: Option<String>,
 }
 
@@ -139,6 +142,8 @@ pub struct ValidJob {
     pub finish_by: Option<DateTime<Utc>>,
     /// For finding it again.
     pub labels: BTreeMap<String, String>,
+    /// Where to tell of its end.
+    pub webhook: Option<String>,
     /// Accepted, but worth a word.
     pub warnings: Vec<String>,
 }
@@ -195,6 +200,7 @@ impl JobRequest {
             not_before: self.not_before,
             finish_by: self.finish_by,
             labels: self.labels,
+            webhook: self.webhook,
         })
     }
 
@@ -222,13 +228,25 @@ impl JobRequest {
                 ));
             }
         }
-        if self.webhook.is_some() {
+        if let Some(webhook) = &self.webhook
+            && !is_web_address(webhook)
+        {
             errors.push(FieldError::new(
                 "/webhook",
-                "webhooks are not delivered yet: leave it out and poll with ?wait=30",
+                "write an address like https://example.org/path, of at most 2000 characters",
             ));
         }
     }
+}
+
+/// Whether it looks like one at all; who may be called is for the coordinator to say.
+fn is_web_address(text: &str) -> bool {
+    let rest = ["https://", "http://"]
+        .iter()
+        .find_map(|scheme| text.strip_prefix(scheme));
+    text.len() <= MAX_WEBHOOK_BYTES
+        && rest.is_some_and(|rest| !rest.is_empty())
+        && text.chars().all(|c| c.is_ascii_graphic())
 }
 
 fn address(pointer: &str, text: &str, errors: &mut Vec<FieldError>) -> Option<ObjectUri> {
@@ -254,7 +272,7 @@ mod tests {
         let request = serde_json::json!({
             "input": "http://masters/1.tif", "output": "s3://x", "max_attempts": 0, "priority": 101,
             "upscale": {"timesteps": [50, 250], "tile": 100, "model": "other"},
-            "labels": {"a/b": "x".repeat(65)}, "webhook": "https://example.org",
+            "labels": {"a/b": "x".repeat(65)}, "webhook": "ftp://example.org",
         });
         assert_eq!(
             pointers(request),

@@ -45,6 +45,9 @@ pub struct JobView {
     pub finish_by: Option<DateTime<Utc>>,
     /// For finding it again.
     pub labels: BTreeMap<String, String>,
+    /// Where its end is told of.
+    #[serde(default)]
+    pub webhook: Option<String>,
     /// How far it is.
     pub progress: Option<Progress>,
     /// Tile-steps of the whole job: tiles times denoising steps (with guidance twice that), by the size in the file's header. Where

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use axum::Json;
 use axum::body::Body as HttpBody;
-use axum::extract::{Path, Query, State};
+use axum::extract::{Query, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
@@ -17,6 +17,7 @@ use utoipa::ToSchema;
 use super::App;
 use super::caller::require;
 use super::error::{ApiError, Body, Problem};
+use super::extract::{Id, Parameters};
 use crate::auth::{Caller, Scope};
 use crate::batch::report::{Form, pieces};
 use crate::batch::{self, estimate::estimate, view::view};
@@ -72,7 +73,7 @@ pub async fn submit(
 pub async fn read(
     State(app): State<App>,
     caller: Caller,
-    Path(id): Path<String>,
+    Id(id): Id,
 ) -> Result<Json<BatchView>, ApiError> {
     require(&caller, Scope::Read)?;
     Ok(Json(show(&app, &caller, batch_id(&id)?).await?))
@@ -145,13 +146,13 @@ pub async fn list(
 pub async fn jobs(
     State(app): State<App>,
     caller: Caller,
-    Path(id): Path<String>,
-    Query(mut query): Query<Vec<(String, String)>>,
+    Id(id): Id,
+    Parameters(mut query): Parameters,
 ) -> Result<Json<JobPage>, ApiError> {
     require(&caller, Scope::Read)?;
     find(&app, &caller, batch_id(&id)?).await?;
     query.push(("batch".to_owned(), id));
-    super::jobs::list(State(app), caller, Query(query)).await
+    super::jobs::list(State(app), caller, Parameters(query)).await
 }
 
 /// Read the report: one line an input, at any time; complete when the batch is finished.
@@ -165,7 +166,7 @@ pub async fn jobs(
 pub async fn report(
     State(app): State<App>,
     caller: Caller,
-    Path(id): Path<String>,
+    Id(id): Id,
     Query(query): Query<BTreeMap<String, String>>,
 ) -> Result<Response, ApiError> {
     require(&caller, Scope::Read)?;
@@ -186,7 +187,7 @@ pub async fn report(
 pub async fn pause(
     State(app): State<App>,
     caller: Caller,
-    Path(id): Path<String>,
+    Id(id): Id,
 ) -> Result<Json<BatchView>, ApiError> {
     set_paused(&app, &caller, &id, true).await
 }
@@ -198,7 +199,7 @@ pub async fn pause(
 pub async fn resume(
     State(app): State<App>,
     caller: Caller,
-    Path(id): Path<String>,
+    Id(id): Id,
 ) -> Result<Json<BatchView>, ApiError> {
     set_paused(&app, &caller, &id, false).await
 }
@@ -228,7 +229,7 @@ async fn set_paused(
 pub async fn cancel(
     State(app): State<App>,
     caller: Caller,
-    Path(id): Path<String>,
+    Id(id): Id,
 ) -> Result<Json<BatchView>, ApiError> {
     require(&caller, Scope::Cancel)?;
     let id = BatchId(find(&app, &caller, batch_id(&id)?).await?.batch_id);
@@ -263,7 +264,7 @@ pub struct RetryFailed {
 pub async fn retry_failed(
     State(app): State<App>,
     caller: Caller,
-    Path(id): Path<String>,
+    Id(id): Id,
     Body(asked): Body<RetryFailed>,
 ) -> Result<(StatusCode, Json<BatchView>), ApiError> {
     require(&caller, Scope::Submit)?;
@@ -299,7 +300,7 @@ pub struct BatchChange {
 pub async fn change(
     State(app): State<App>,
     caller: Caller,
-    Path(id): Path<String>,
+    Id(id): Id,
     Body(change): Body<BatchChange>,
 ) -> Result<Json<BatchView>, ApiError> {
     require(&caller, Scope::Submit)?;

@@ -5,6 +5,7 @@ use std::any::Any;
 
 use axum::Json;
 use axum::extract::FromRequest;
+use axum::extract::rejection::JsonRejection;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
@@ -12,6 +13,7 @@ use upres_common::job::request::FieldError;
 use upres_common::objects::ObjectError;
 use utoipa::ToSchema;
 
+use super::problems::{self, Kind};
 use crate::group::NotDone;
 use crate::limits::TooMany;
 use crate::publish::PublishError;
@@ -55,6 +57,8 @@ pub enum ApiError {
     Conflict(Vec<FieldError>, String),
     /// 413.
     TooLarge,
+    /// 415: the body is not said to be JSON.
+    MediaType,
     /// 422: well-formed, but not acceptable.
     Invalid(Vec<FieldError>),
     /// 429: this tenant asks for too much.
@@ -71,61 +75,25 @@ impl ApiError {
         Self::Invalid(vec![FieldError::new(pointer, detail)])
     }
 
-    fn kind(&self) -> (StatusCode, &'static str, &'static str) {
-        use StatusCode as S;
+    const fn kind(&self) -> Kind {
         match self {
-            Self::Malformed(..) => (
-                S::BAD_REQUEST,
-                "malformed-request",
-                "The request cannot be read",
-            ),
-            Self::Unauthenticated(_) => (
-                S::UNAUTHORIZED,
-                "unauthenticated",
-                "A valid API key is needed",
-            ),
-            Self::Forbidden(..) => (S::FORBIDDEN, "forbidden", "This key may not do that"),
-            Self::NotFound(_) => (S::NOT_FOUND, "not-found", "There is no such thing"),
-            Self::Method => (
-                S::METHOD_NOT_ALLOWED,
-                "method-not-allowed",
-                "This method is not for this address",
-            ),
-            Self::Conflict(..) => (
-                S::CONFLICT,
-                "conflict",
-                "The present state does not allow it",
-            ),
-            Self::TooLarge => (
-                S::PAYLOAD_TOO_LARGE,
-                "body-too-large",
-                "The body is too large",
-            ),
-            Self::Invalid(_) => (
-                S::UNPROCESSABLE_ENTITY,
-                "invalid-request",
-                "The request is not acceptable",
-            ),
-            Self::TooMany(_) => (
-                S::TOO_MANY_REQUESTS,
-                "too-many-requests",
-                "This tenant's limit is reached",
-            ),
-            Self::Unavailable(_) => (
-                S::SERVICE_UNAVAILABLE,
-                "unavailable",
-                "A service is away for now",
-            ),
-            Self::Internal => (
-                S::INTERNAL_SERVER_ERROR,
-                "internal",
-                "The coordinator failed",
-            ),
+            Self::Malformed(..) => problems::MALFORMED,
+            Self::Unauthenticated(_) => problems::UNAUTHENTICATED,
+            Self::Forbidden(..) => problems::FORBIDDEN,
+            Self::NotFound(_) => problems::NOT_FOUND,
+            Self::Method => problems::METHOD,
+            Self::Conflict(..) => problems::CONFLICT,
+            Self::TooLarge => problems::TOO_LARGE,
+            Self::MediaType => problems::MEDIA_TYPE,
+            Self::Invalid(_) => problems::INVALID,
+            Self::TooMany(_) => problems::TOO_MANY,
+            Self::Unavailable(_) => problems::UNAVAILABLE,
+            Self::Internal => problems::INTERNAL,
         }
     }
 
     fn problem(self) -> Problem {
-        let (status, slug, title) = self.kind();
+        let kind = self.kind();
         let (detail, errors) = match self {
             Self::Malformed(errors, detail)
             | Self::Forbidden(errors, detail)
@@ -139,6 +107,7 @@ impl ApiError {
                 "a request has at most 1 MiB, one with a batch 16 MiB".to_owned(),
                 vec![],
             ),
+            Self::MediaType => ("send Content-Type: application/json".to_owned(), vec![]),
             Self::Invalid(errors) => ("see `errors` for each field".to_owned(), errors),
             Self::Internal => (
                 "the fault is ours and was logged; trying again is safe".to_owned(),
@@ -146,9 +115,9 @@ impl ApiError {
             ),
         };
         Problem {
-            problem_type: format!("/problems/{slug}"),
-            title: title.to_owned(),
-            status: status.as_u16(),
+            problem_type: format!("/problems/{}", kind.slug),
+            title: kind.title.to_owned(),
+            status: kind.status.as_u16(),
             detail,
             errors,
         }
@@ -308,6 +277,7 @@ impl<S: Send + Sync, T: serde::de::DeserializeOwned> FromRequest<S> for Body<T> 
             Err(error) if error.status() == StatusCode::PAYLOAD_TOO_LARGE => {
                 return Err(ApiError::TooLarge);
             }
+            Err(JsonRejection::MissingJsonContentType(_)) => return Err(ApiError::MediaType),
             Err(error) => return Err(ApiError::Malformed(vec![], error.body_text())),
         };
         if !body.is_object() {

@@ -1,32 +1,27 @@
-//! `/v1/jobs`: submit, read, list, cancel, fetch the result.
+//! `/v1/jobs`: submit, list, cancel, retry, fetch the result. How jobs are followed is in `follow`.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use axum::Json;
-use axum::extract::{Path, Query, State};
+use axum::extract::State;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use tokio::time::Instant;
 use upres_common::job::state::STATE_NAMES;
 use upres_common::job::view::{Explanation, JobPage, JobView};
 use upres_common::job::{JobId, JobRequest};
 
-use super::App;
 use super::caller::require;
 use super::error::{ApiError, Body, Problem, cannot_sign};
+use super::extract::{Id, Parameters};
+use super::{App, webhooks};
 use crate::auth::{Caller, Scope};
 use crate::limits::Standing;
 use crate::store::listing::{self, Filter};
-use crate::store::{StoreError, within_patience};
+use crate::store::within_patience;
 use crate::submit::{self, Submission, Submitted};
 use crate::{explain, lease, publish};
 
-/// Longest `?wait=`.
-const MAX_WAIT: Duration = Duration::from_secs(60);
-/// How often a long poll looks whether the version changed.
-const WAIT_STEP: Duration = Duration::from_millis(200);
-/// What a client that polls plainly is told to wait, in seconds.
+/// What a client that polls plainly is told to wait at first, in seconds.
 const POLL_AFTER: HeaderValue = HeaderValue::from_static("1");
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
 const MAX_IDEMPOTENCY_KEY: usize = 255;
@@ -59,6 +54,7 @@ pub async fn submit(
     require(&caller, Scope::Submit)?;
     let admitted = app.limits.admit(&app.pool, &caller.tenant).await?;
     let standing = admitted.map_err(ApiError::TooMany)?;
+    webhooks::check(&app, &caller, &request).await?;
     let traceparent = headers
         .get("traceparent")
         .and_then(|value| value.to_str().ok());
@@ -129,83 +125,6 @@ fn idempotency_key(headers: &HeaderMap) -> Result<Option<&str>, ApiError> {
         })
 }
 
-/// Read a job. With `If-None-Match` an unchanged job is answered with 304; with `?wait=30` the answer
-/// comes when the version differs from `If-None-Match` (or from now), or when the time is over.
-#[utoipa::path(get, path = "/v1/jobs/{id}", tag = "jobs",
-    params(("id" = String, Path, description = "The job's id"),
-        ("wait" = Option<u64>, Query, description = "Seconds to wait for a change, at most 60")),
-    responses((status = 200, description = "The job; `ETag` is its version", body = JobView),
-        (status = 304, description = "Unchanged"), (status = 404, body = Problem, description = "No such job")),
-    security(("key" = ["read"])))]
-pub async fn read(
-    State(app): State<App>,
-    caller: Caller,
-    Path(id): Path<String>,
-    Query(query): Query<BTreeMap<String, String>>,
-    headers: HeaderMap,
-) -> Result<Response, ApiError> {
-    require(&caller, Scope::Read)?;
-    let id = job_id(&id)?;
-    let known = headers.get(header::IF_NONE_MATCH).and_then(version_of);
-    if let Some(wait) = query.get("wait") {
-        let seconds = wait
-            .parse()
-            .ok()
-            .filter(|seconds| *seconds <= MAX_WAIT.as_secs())
-            .ok_or_else(|| ApiError::field("/wait", "give whole seconds, at most 60"))?;
-        wait_for_change(&app, &caller, id, known, Duration::from_secs(seconds)).await?;
-    }
-    if known.is_some() && known == version(&app, &caller, id).await? {
-        return Ok((
-            StatusCode::NOT_MODIFIED,
-            [(header::RETRY_AFTER, POLL_AFTER)],
-        )
-            .into_response());
-    }
-    let job = find(&app, &caller, id).await?;
-    let tag = HeaderValue::from_str(&format!("\"{}\"", job.version))
-        .expect("a number is made of harmless characters");
-    let terminal = job.is_terminal();
-    let mut response = ([(header::ETAG, tag)], Json(job)).into_response();
-    if !terminal {
-        response
-            .headers_mut()
-            .insert(header::RETRY_AFTER, POLL_AFTER);
-    }
-    Ok(response)
-}
-
-async fn wait_for_change(
-    app: &App,
-    caller: &Caller,
-    id: JobId,
-    known: Option<i64>,
-    wait: Duration,
-) -> Result<(), ApiError> {
-    let deadline = Instant::now() + wait;
-    let mut known = known;
-    loop {
-        // A connection is not held while nothing happens: there may be many who wait.
-        let looked = within_patience(async {
-            let mut conn = app.pool.acquire().await?;
-            listing::version_and_end(&mut conn, &caller.tenant, id).await
-        });
-        let Some((version, terminal)) = looked.await? else {
-            return Ok(());
-        };
-        if terminal || *known.get_or_insert(version) != version {
-            return Ok(());
-        }
-        tokio::select! {
-            () = tokio::time::sleep_until(deadline.min(Instant::now() + WAIT_STEP)) => {}
-            () = app.stop.cancelled() => return Ok(()),
-        }
-        if Instant::now() >= deadline {
-            return Ok(());
-        }
-    }
-}
-
 /// List jobs, newest first.
 #[utoipa::path(get, path = "/v1/jobs", tag = "jobs",
     params(("state" = Option<String>, Query, description = "Only this state"),
@@ -217,7 +136,7 @@ async fn wait_for_change(
 pub async fn list(
     State(app): State<App>,
     caller: Caller,
-    Query(query): Query<Vec<(String, String)>>,
+    Parameters(query): Parameters,
 ) -> Result<Json<JobPage>, ApiError> {
     require(&caller, Scope::Read)?;
     let (filter, limit) = page_request(query)?;
@@ -291,11 +210,13 @@ fn page_request(query: Vec<(String, String)>) -> Result<(Filter, i64), ApiError>
 pub async fn cancel(
     State(app): State<App>,
     caller: Caller,
-    Path(id): Path<String>,
+    Id(id): Id,
 ) -> Result<Json<JobView>, ApiError> {
     require(&caller, Scope::Cancel)?;
     let id = find(&app, &caller, job_id(&id)?).await?.id;
-    if let Some(left) = within_patience(lease::cancel(&app.pool, id)).await? {
+    let left = within_patience(lease::cancel(&app.pool, id)).await?;
+    app.changes.tell(id.0);
+    if let Some(left) = left {
         let abort = publish::abort(&app.objects, &left.output, &left.upload_id);
         // Of a store that hangs the caller need not hear: worker and janitor abort it, too.
         let _ = tokio::time::timeout(ABORT_TIME, abort).await;
@@ -312,11 +233,12 @@ pub async fn cancel(
 pub async fn retry(
     State(app): State<App>,
     caller: Caller,
-    Path(id): Path<String>,
+    Id(id): Id,
 ) -> Result<(StatusCode, Json<JobView>), ApiError> {
     require(&caller, Scope::Submit)?;
     let id = find(&app, &caller, job_id(&id)?).await?.id;
     within_patience(lease::revive(&app.pool, id)).await?;
+    app.changes.tell(id.0);
     app.bell.work.notify_one();
     Ok((StatusCode::ACCEPTED, Json(find(&app, &caller, id).await?)))
 }
@@ -330,7 +252,7 @@ pub async fn retry(
 pub async fn explain(
     State(app): State<App>,
     caller: Caller,
-    Path(id): Path<String>,
+    Id(id): Id,
 ) -> Result<Json<Explanation>, ApiError> {
     require(&caller, Scope::Read)?;
     let job = find(&app, &caller, job_id(&id)?).await?;
@@ -351,7 +273,7 @@ pub async fn explain(
 pub async fn result(
     State(app): State<App>,
     caller: Caller,
-    Path(id): Path<String>,
+    Id(id): Id,
 ) -> Result<Response, ApiError> {
     require(&caller, Scope::Read)?;
     let job = find(&app, &caller, job_id(&id)?).await?;
@@ -375,7 +297,8 @@ pub async fn result(
     Ok((StatusCode::FOUND, [(header::LOCATION, location)]).into_response())
 }
 
-async fn find(app: &App, caller: &Caller, id: JobId) -> Result<JobView, ApiError> {
+/// The job with its attempts.
+pub(super) async fn find(app: &App, caller: &Caller, id: JobId) -> Result<JobView, ApiError> {
     let found = within_patience(async {
         let mut conn = app.pool.acquire().await?;
         listing::find(&mut conn, &caller.tenant, id).await
@@ -385,27 +308,10 @@ async fn find(app: &App, caller: &Caller, id: JobId) -> Result<JobView, ApiError
         .ok_or(ApiError::NotFound("there is no such job"))
 }
 
-async fn version(app: &App, caller: &Caller, id: JobId) -> Result<Option<i64>, StoreError> {
-    within_patience(async {
-        let mut conn = app.pool.acquire().await?;
-        listing::version(&mut conn, &caller.tenant, id).await
-    })
-    .await
-}
-
 /// An id that cannot be one names no job.
-fn job_id(text: &str) -> Result<JobId, ApiError> {
+pub(super) fn job_id(text: &str) -> Result<JobId, ApiError> {
     text.parse()
         .map_err(|_| ApiError::NotFound("there is no such job"))
-}
-
-fn version_of(tag: &HeaderValue) -> Option<i64> {
-    tag.to_str()
-        .ok()?
-        .trim_start_matches("W/")
-        .trim_matches('"')
-        .parse()
-        .ok()
 }
 
 /// `00-<32 hex>-<16 hex>-<2 hex>`; anything else is not passed on.

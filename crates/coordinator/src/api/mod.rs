@@ -1,21 +1,31 @@
 //! The HTTP edge: parse, call one function, render.
 
+mod audit;
 mod batches;
 mod caller;
 mod docs;
 mod error;
+mod events;
+mod extract;
+mod follow;
 mod health;
 mod jobs;
 mod keys;
 mod leases;
+mod links;
+mod pages;
+mod problems;
 mod uploads;
+mod webhooks;
+mod workers;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, FromRef};
-use axum::http::StatusCode;
+use axum::http::{HeaderValue, StatusCode};
+use axum::middleware::from_fn_with_state;
 use axum::routing::{delete, get, post};
 use metrics_exporter_prometheus::PrometheusHandle;
 use sqlx::PgPool;
@@ -28,12 +38,17 @@ use upres_common::objects::{ObjectStore, UriPrefix};
 
 use crate::accept::Accept;
 use crate::batch::view::Figures;
+use crate::changes::Changes;
 use crate::dispatch::Bell;
+use crate::estimate::Estimate;
 use crate::fail::Failures;
 use crate::group::Group;
 use crate::key_cache::KeyCache;
 use crate::limits::Limits;
 use crate::publish::Door;
+
+pub use docs::description;
+pub use pages::content_policy;
 
 /// A request with a larger body is refused.
 const MAX_BODY_BYTES: usize = 1024 * 1024;
@@ -57,6 +72,10 @@ pub struct App {
     pub keys: Arc<KeyCache>,
     /// What batches' jobs said a moment ago.
     pub figures: Arc<Figures>,
+    /// Wakes those who wait for a job to change.
+    pub changes: Arc<Changes>,
+    /// Says when to ask again.
+    pub estimate: Estimate,
     /// What each tenant may ask for.
     pub limits: Arc<Limits>,
     /// Accepts jobs, grouped.
@@ -69,6 +88,10 @@ pub struct App {
     pub failures: Failures,
     /// Where results become visible.
     pub door: Door,
+    /// Whether webhooks may lead into private networks.
+    pub private_webhooks: bool,
+    /// What browsers are to hold pages to.
+    pub content_policy: HeaderValue,
     /// Where clients' own files go.
     pub uploads: Option<UriPrefix>,
     /// What goes on without its request; waited for when the process stops.
@@ -87,8 +110,11 @@ impl FromRef<App> for PgPool {
 pub fn router(app: App) -> Router {
     Router::new()
         .route("/v1/jobs", post(jobs::submit).get(jobs::list))
-        .route("/v1/jobs/{id}", get(jobs::read))
+        .route("/v1/jobs/lookup", post(follow::lookup))
+        .route("/v1/jobs/{id}", get(follow::read))
+        .route("/v1/jobs/{id}/events", get(events::follow))
         .route("/v1/jobs/{id}/result", get(jobs::result))
+        .route("/v1/jobs/{id}/links", get(links::read))
         .route("/v1/jobs/{id}/cancel", post(jobs::cancel))
         .route("/v1/jobs/{id}/retry", post(jobs::retry))
         .route("/v1/jobs/{id}/explain", get(jobs::explain))
@@ -109,8 +135,22 @@ pub fn router(app: App) -> Router {
         .route("/v1/batches/{id}/cancel", post(batches::cancel))
         .route("/v1/batches/{id}/retry-failed", post(batches::retry_failed))
         .route("/v1/uploads", post(uploads::create))
+        .route(
+            "/v1/webhooks/secrets",
+            post(webhooks::make_secret).get(webhooks::list_secrets),
+        )
+        .route("/v1/webhooks/secrets/{id}", delete(webhooks::end_secret))
+        .route("/v1/webhooks/deliveries", get(webhooks::list))
+        .route("/v1/webhooks/deliveries/{id}", get(webhooks::read))
+        .route(
+            "/v1/webhooks/deliveries/{id}/replay",
+            post(webhooks::replay),
+        )
         .route("/v1/keys", post(keys::create).get(keys::list))
         .route("/v1/keys/{id}", delete(keys::revoke))
+        .route("/v1/keys/{id}/rotate", post(keys::rotate))
+        .route("/v1/audit", get(audit::list))
+        .route("/v1/workers", get(workers::list))
         .route("/v1/leases/claim", post(leases::claim))
         .route("/v1/leases/heartbeat", post(leases::heartbeat))
         .route("/v1/leases/complete", post(leases::complete))
@@ -119,11 +159,15 @@ pub fn router(app: App) -> Router {
         .route("/healthz", get(health::healthz))
         .route("/readyz", get(health::readyz))
         .route("/metrics", get(health::metrics))
+        .route("/problems", get(problems::index))
+        .route("/problems/{slug}", get(problems::one))
         .route("/openapi.json", get(docs::openapi))
-        .route("/docs", get(docs::page))
-        .route("/", get(docs::front))
+        .route("/docs", get(pages::docs))
+        .route("/console/{name}", get(pages::asset))
+        .route("/", get(pages::console))
         .fallback(error::no_such_page)
         .method_not_allowed_fallback(error::no_such_method)
+        .layer(from_fn_with_state(app.clone(), pages::guard))
         .layer(CatchPanicLayer::custom(error::panicked))
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
         .layer(TimeoutLayer::with_status_code(

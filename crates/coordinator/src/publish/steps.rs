@@ -101,7 +101,7 @@ async fn begin_together(
         // we publish.
         publications::lock_outputs(&mut tx, &ids).await?;
         publications::record_intents(&mut tx, &outcomes).await?;
-        jobs::save(&mut tx, &begun).await?;
+        jobs::save_within(&mut tx, &begun).await?;
     }
     // Those that somebody began before are carried on from the object.
     let under_way = publications::under_way(&mut tx, &ids).await?;

@@ -40,42 +40,61 @@ pub async fn transition(
     id: JobId,
     event: &JobEvent,
 ) -> Result<JobState, TransitionError> {
-    let next = lock(conn, id).await?.apply(event)?;
-    save(conn, &[(id, next.clone())]).await?;
+    let state = lock(conn, id).await?;
+    let next = state.apply(event)?;
+    let saved = [(id, next.clone())];
+    if next.name() == state.name() {
+        save_within(conn, &saved).await?;
+    } else {
+        save(conn, &saved).await?;
+    }
     Ok(next)
 }
 
-/// Saves states that `apply` returned, of jobs whose rows are locked. The one door through which a
-/// job's state changes.
+/// Saves states that `apply` returned, of jobs whose rows are locked, and that have another name than
+/// before. The one door through which a job's state changes: with it goes the word to whoever follows
+/// the job.
 ///
 /// # Errors
 /// [`StoreError::Database`].
 pub async fn save(conn: &mut PgConnection, jobs: &[(JobId, JobState)]) -> Result<(), StoreError> {
-    let mut columns = StateColumns::default();
-    for (id, state) in jobs {
-        columns.push(*id, state);
-    }
-    sqlx::query!(
-        r#"
-        update jobs
-        set state = new.state, lease_token = new.lease_token, lease_until = new.lease_until,
-            publishing = new.publishing,
-            version = version + 1,
-            finished_at = case when new.ended then now() end,
-            upload_id = case new.state
-                when 'running' then upload_id
-                when 'queued' then resume ->> 'upload_id'
-            end,
-            resume = case when not new.ended then resume end
-        from unnest($1::uuid[], $2::text[], $3::bigint[], $4::timestamptz[], $5::bool[], $6::bool[])
-            as new (job_id, state, lease_token, lease_until, publishing, ended)
-        where jobs.job_id = new.job_id"#,
+    let columns = StateColumns::of(jobs);
+    sqlx::query_file!(
+        "src/store/sql/save_states.sql",
         &columns.ids,
         &columns.names,
         &columns.tokens as &[Option<i64>],
         &columns.lease_untils as &[Option<DateTime<Utc>>],
         &columns.publishing,
         &columns.ended,
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// The same for what happens while a job runs and keeps running: a lease is renewed, a publication begins
+/// or ends. Nobody is told.
+///
+/// # Errors
+/// [`StoreError::Database`].
+pub async fn save_within(
+    conn: &mut PgConnection,
+    jobs: &[(JobId, JobState)],
+) -> Result<(), StoreError> {
+    let columns = StateColumns::of(jobs);
+    sqlx::query!(
+        r#"
+        update jobs
+        set lease_token = new.lease_token, lease_until = new.lease_until,
+            publishing = new.publishing, version = version + 1
+        from unnest($1::uuid[], $2::bigint[], $3::timestamptz[], $4::bool[])
+            as new (job_id, lease_token, lease_until, publishing)
+        where jobs.job_id = new.job_id"#,
+        &columns.ids,
+        &columns.tokens as &[Option<i64>],
+        &columns.lease_untils as &[Option<DateTime<Utc>>],
+        &columns.publishing,
     )
     .execute(conn)
     .await?;
@@ -94,6 +113,14 @@ struct StateColumns {
 }
 
 impl StateColumns {
+    fn of(jobs: &[(JobId, JobState)]) -> Self {
+        let mut columns = Self::default();
+        for (id, state) in jobs {
+            columns.push(*id, state);
+        }
+        columns
+    }
+
     fn push(&mut self, id: JobId, state: &JobState) {
         let (token, lease_until, publishing) = match state {
             JobState::Running {
@@ -163,7 +190,7 @@ pub async fn lock_all(
     Ok(states.collect())
 }
 
-/// Notes what attempts reported while they run.
+/// Notes what attempts reported while they run, and tells those who follow the jobs.
 ///
 /// # Errors
 /// [`StoreError::Database`].
@@ -184,14 +211,24 @@ pub async fn record_progress(conn: &mut PgConnection, beats: &[&Beat]) -> Result
         .collect();
     sqlx::query!(
         r#"
-        update jobs
-        set progress = coalesce(new.progress, jobs.progress),
-            cost = coalesce(new.cost, jobs.cost),
-            upload_id = coalesce(new.upload_id, jobs.upload_id),
-            resume = coalesce(new.resume, jobs.resume)
-        from unnest($1::uuid[], $2::jsonb[], $3::bigint[], $4::text[], $5::jsonb[])
-            as new (job_id, progress, cost, upload_id, resume)
-        where jobs.job_id = new.job_id"#,
+        with noted as (
+            update jobs
+            set progress = coalesce(new.progress, jobs.progress),
+                cost = coalesce(new.cost, jobs.cost),
+                upload_id = coalesce(new.upload_id, jobs.upload_id),
+                resume = coalesce(new.resume, jobs.resume)
+            from unnest($1::uuid[], $2::jsonb[], $3::bigint[], $4::text[], $5::jsonb[])
+                as new (job_id, progress, cost, upload_id, resume)
+            where jobs.job_id = new.job_id
+            returning jobs.job_id, new.progress
+        )
+        select pg_notify('upres_changes', string_agg(job_id::text, ','))
+        from (
+            select job_id, (row_number() over () - 1) / 100 as part
+            from noted
+            where progress is not null
+        ) as told
+        group by part"#,
         &ids,
         &progress as &[Option<serde_json::Value>],
         &costs as &[Option<i64>],

@@ -1,5 +1,7 @@
 //! The `api_keys` table.
 
+use std::time::Duration;
+
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 
@@ -24,18 +26,24 @@ pub struct StoredKey {
     pub write_prefixes: Vec<String>,
     /// When it was made.
     pub created_at: DateTime<Utc>,
+    /// When it ends, if it does.
+    pub expires_at: Option<DateTime<Utc>>,
 }
 
-/// Inserts a key.
+/// Inserts a key that is good for `lifetime`, or for ever.
 ///
 /// # Errors
 /// [`StoreError::Database`].
-pub async fn insert(conn: &mut PgConnection, key: &StoredKey) -> Result<(), StoreError> {
+pub async fn insert(
+    conn: &mut PgConnection,
+    key: &StoredKey,
+    lifetime: Option<Duration>,
+) -> Result<(), StoreError> {
     sqlx::query!(
         r#"
         insert into api_keys (key_id, tenant, label, secret_sha256, scopes, read_prefixes,
-            write_prefixes)
-        values ($1, $2, $3, $4, $5, $6, $7)"#,
+            write_prefixes, expires_at)
+        values ($1, $2, $3, $4, $5, $6, $7, now() + make_interval(secs => $8))"#,
         key.key_id,
         key.tenant,
         key.label,
@@ -43,13 +51,14 @@ pub async fn insert(conn: &mut PgConnection, key: &StoredKey) -> Result<(), Stor
         &key.scopes,
         &key.read_prefixes,
         &key.write_prefixes,
+        lifetime.map(|lifetime| lifetime.as_secs_f64()),
     )
     .execute(conn)
     .await?;
     Ok(())
 }
 
-/// The key of that id, unless it was revoked.
+/// The key of that id, unless it was revoked or is past its end.
 ///
 /// # Errors
 /// [`StoreError::Database`].
@@ -58,9 +67,9 @@ pub async fn find(conn: &mut PgConnection, key_id: &str) -> Result<Option<Stored
         StoredKey,
         r#"
         select key_id, tenant, label, secret_sha256, scopes, read_prefixes, write_prefixes,
-            created_at
+            created_at, expires_at
         from api_keys
-        where key_id = $1 and revoked_at is null"#,
+        where key_id = $1 and revoked_at is null and (expires_at is null or expires_at > now())"#,
         key_id
     );
     Ok(key.fetch_optional(conn).await?)
@@ -75,13 +84,35 @@ pub async fn list(conn: &mut PgConnection, tenant: &str) -> Result<Vec<StoredKey
         StoredKey,
         r#"
         select key_id, tenant, label, secret_sha256, scopes, read_prefixes, write_prefixes,
-            created_at
+            created_at, expires_at
         from api_keys
-        where tenant = $1 and revoked_at is null
+        where tenant = $1 and revoked_at is null and (expires_at is null or expires_at > now())
         order by created_at, key_id"#,
         tenant
     );
     Ok(keys.fetch_all(conn).await?)
+}
+
+/// Lets a key end after `rest`, unless it ends sooner.
+///
+/// # Errors
+/// [`StoreError::Database`].
+pub async fn end_after(
+    conn: &mut PgConnection,
+    key_id: &str,
+    rest: Duration,
+) -> Result<(), StoreError> {
+    sqlx::query!(
+        r#"
+        update api_keys
+        set expires_at = least(expires_at, now() + make_interval(secs => $2))
+        where key_id = $1"#,
+        key_id,
+        rest.as_secs_f64(),
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
 }
 
 /// Ends a key. Returns whether there was one to end.

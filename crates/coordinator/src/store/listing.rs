@@ -14,7 +14,8 @@ use super::{StoreError, from_json};
 /// Every column a [`JobView`] is made of.
 const COLUMNS: &str = "job_id, batch_id, state, version, attempt, input, output, if_exists, upscale, class, \
     priority, max_attempts, not_before, finish_by, labels, progress, cost, timings, result, error, \
-    warnings, created_at, started_at, finished_at";
+    warnings, created_at, started_at, finished_at, \
+    (select url from job_webhooks where job_webhooks.job_id = jobs.job_id) as webhook";
 
 /// Which jobs a list shows.
 #[derive(Debug, Clone, Default)]
@@ -27,45 +28,6 @@ pub struct Filter {
     pub labels: BTreeMap<String, String>,
     /// Only jobs submitted before this one.
     pub before: Option<JobId>,
-}
-
-/// The version of a job, to see whether it changed without reading it.
-///
-/// # Errors
-/// [`StoreError::Database`].
-pub async fn version(
-    conn: &mut PgConnection,
-    tenant: &str,
-    id: JobId,
-) -> Result<Option<i64>, StoreError> {
-    let version = sqlx::query_scalar!(
-        "select version from jobs where job_id = $1 and tenant = $2",
-        id.0,
-        tenant
-    );
-    Ok(version.fetch_optional(conn).await?)
-}
-
-/// The version of a job, and whether its life is over.
-///
-/// # Errors
-/// [`StoreError::Database`].
-pub async fn version_and_end(
-    conn: &mut PgConnection,
-    tenant: &str,
-    id: JobId,
-) -> Result<Option<(i64, bool)>, StoreError> {
-    let row = sqlx::query!(
-        r#"
-        select version, finished_at is not null as "ended!"
-        from jobs
-        where job_id = $1 and tenant = $2"#,
-        id.0,
-        tenant,
-    )
-    .fetch_optional(conn)
-    .await?;
-    Ok(row.map(|row| (row.version, row.ended)))
 }
 
 /// One job with its attempts.
@@ -89,6 +51,26 @@ pub async fn find(
     let mut job = view(&row)?;
     job.attempts = attempts(conn, id).await?;
     Ok(Some(job))
+}
+
+/// Those of these jobs that the tenant has, without their attempts, in no particular order.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn lookup(
+    conn: &mut PgConnection,
+    tenant: &str,
+    ids: &[JobId],
+) -> Result<Vec<JobView>, StoreError> {
+    let ids: Vec<Uuid> = ids.iter().map(|id| id.0).collect();
+    let mut query =
+        QueryBuilder::<Postgres>::new(format!("select {COLUMNS} from jobs where job_id = any("));
+    query
+        .push_bind(ids)
+        .push(") and tenant = ")
+        .push_bind(tenant);
+    let rows = query.build().fetch_all(conn).await?;
+    rows.iter().map(view).collect()
 }
 
 /// A page of jobs, newest first.
@@ -144,6 +126,15 @@ pub struct Backlog {
     pub oldest_secs: f64,
 }
 
+/// The work that waits, in tile-steps.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Line {
+    /// Of jobs that somebody waits for.
+    pub interactive: f64,
+    /// Of large amounts of work.
+    pub bulk: f64,
+}
+
 /// Counts the backlog; the finished jobs, however many, are not read.
 ///
 /// # Errors
@@ -184,6 +175,23 @@ pub async fn pace(conn: &mut PgConnection) -> Result<Option<f64>, StoreError> {
         ) as last"#
     );
     Ok(pace.fetch_one(conn).await?)
+}
+
+/// Tile-steps of the jobs that are due and wait for a worker, in the line of each class.
+///
+/// # Errors
+/// [`StoreError::Database`].
+pub async fn line(conn: &mut PgConnection) -> Result<Line, StoreError> {
+    let line = sqlx::query_as!(
+        Line,
+        r#"
+        select
+            coalesce(sum(cost) filter (where class = 'interactive'), 0)::float8 as "interactive!",
+            coalesce(sum(cost) filter (where class = 'bulk'), 0)::float8 as "bulk!"
+        from outbox
+        where due_at <= now()"#
+    );
+    Ok(line.fetch_one(conn).await?)
 }
 
 async fn attempts(conn: &mut PgConnection, id: JobId) -> Result<Vec<AttemptView>, StoreError> {
@@ -254,6 +262,7 @@ fn view(row: &sqlx::postgres::PgRow) -> Result<JobView, StoreError> {
         not_before: row.try_get("not_before")?,
         finish_by: row.try_get("finish_by")?,
         labels: from_json(id, "labels", row.try_get("labels")?)?,
+        webhook: row.try_get("webhook")?,
         progress: json("progress")?
             .map(|value| from_json(id, "progress", value))
             .transpose()?,

@@ -2,7 +2,9 @@
 //! transaction spans a call over the network.
 
 pub mod attempts;
+pub mod audit;
 pub mod batches;
+pub mod events;
 pub mod explain;
 pub mod idempotency;
 pub mod jobs;
@@ -15,6 +17,9 @@ pub mod publications;
 pub mod retention;
 pub mod submissions;
 pub mod unpriced;
+pub mod webhook_secrets;
+pub mod webhooks;
+pub mod workers;
 
 use std::time::Duration;
 

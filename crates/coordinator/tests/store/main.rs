@@ -2,6 +2,7 @@
 
 mod batches;
 mod claims;
+mod events;
 mod failures;
 mod publication;
 mod release;

@@ -1,31 +1,5 @@
-<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>upres API</title>
-<style>
-  body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #222; background: #fff; }
-  h2 { margin-top: 2.5rem; border-bottom: 1px solid #ccc; }
-  details { margin: .5rem 0; border: 1px solid #ddd; border-radius: 4px; padding: .4rem .8rem; }
-  summary { cursor: pointer; }
-  code, pre { font: 14px/1.4 ui-monospace, monospace; }
-  pre { background: #f5f5f5; padding: .8rem; overflow-x: auto; }
-  .method { display: inline-block; min-width: 4.5rem; font-weight: bold; }
-  td, th { text-align: left; padding: .1rem .8rem .1rem 0; vertical-align: top; }
-  @media (prefers-color-scheme: dark) { body { color: #ddd; background: #181818; } pre { background: #222; } details { border-color: #444; } }
-</style>
-</head>
-<body>
-<h1>upres API</h1>
-<p>Send <code>Authorization: Bearer upres_…</code> with every call under <code>/v1</code>. Errors are
-<code>application/problem+json</code>. The machine-readable description is <a href="/openapi.json">/openapi.json</a>.</p>
-<pre>curl -s -X POST "$UPRES_API_URL/v1/jobs" -H "Authorization: Bearer $UPRES_API_KEY" \
-  -H 'Content-Type: application/json' -d '{"input": "s3://masters/1.tif", "output": "s3://derivatives/1.tif",
-  "upscale": {"timesteps": [250, 150, 50]}}'</pre>
-<main id="calls">Loading…</main>
-<noscript>This page lists the calls with a script; without one, read <a href="/openapi.json">/openapi.json</a>.</noscript>
-<script>
+// Lists the calls of /openapi.json.
+
 const element = (name, text, parent) => {
   const made = document.createElement(name);
   if (text) made.textContent = text;
@@ -80,6 +54,3 @@ fetch('/openapi.json').then(answer => answer.json()).then(doc => {
     }
   }
 });
-</script>
-</body>
-</html>
