@@ -23,6 +23,9 @@ use crate::{DecodeError, InputFormat, Limits, colour::Declared};
 
 pub(super) const FORMAT: InputFormat = InputFormat::Tiff;
 
+/// Largest value of a tag, in bytes: a profile, or the places of a million strips in `BigTIFF`.
+const VALUE_BYTES: usize = 16 << 20;
+
 /// Largest strip or tile, compressed, that is held at once, in bytes.
 pub(super) const BUFFER_BYTES: usize = 256 << 20;
 
@@ -92,6 +95,7 @@ fn open<R: Read + Seek>(mut input: R, page: Page) -> Result<Decoder<Patched<R>>,
     let mut buffers = DecoderLimits::default();
     // What is decoded goes into buffers of ours, which `Limits` has judged.
     buffers.intermediate_buffer_size = BUFFER_BYTES;
+    buffers.ifd_value_size = VALUE_BYTES;
     let mut reader = Decoder::new(input).map_err(refused)?.with_limits(buffers);
     if page.index > 0 {
         reader.seek_to_image(page.index).map_err(refused)?;
