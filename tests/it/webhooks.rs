@@ -186,6 +186,81 @@ async fn two_coordinators_tell_each_end_once() -> anyhow::Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_batch_is_one_message_and_a_stream_that_ends_with_it() -> anyhow::Result<()> {
+    let mut world = calling_world("webhook_batch").await?;
+    let receiver = Receiver::start().await?;
+    let (_, secret) = new_secret(&world).await?;
+    world.store.put("in/a.png", photo(24, 16)).await?;
+    world
+        .store
+        .put("in/broken.png", b"no picture".to_vec())
+        .await?;
+    let item = |input: &str, output: &str| json!({"input": world.store.uri(input), "output": world.store.uri(output)});
+    let items = [
+        item("in/a.png", "out/1.png"),
+        item("in/a.png", "out/2.png"),
+        item("in/broken.png", "out/3.png"),
+        item("in/a.png", "no address"),
+    ];
+    let batch = json!({"items": items, "webhook": receiver.url("/batches")});
+    let batch = world
+        .request(Method::POST, "/v1/batches")
+        .json(&batch)
+        .send()
+        .await?;
+    let batch: Value = batch.error_for_status()?.json().await?;
+    let id = batch["id"].as_str().unwrap_or_default().to_owned();
+    let path = format!("/v1/batches/{id}/events");
+    let stream = world.request(Method::GET, &path).send().await?;
+    let _worker = world.start_fake_worker_default().await?;
+    let text = tokio::time::timeout(DEADLINE, stream.text()).await??;
+    let datas: Vec<Value> = text
+        .lines()
+        .filter_map(|line| serde_json::from_str(line.strip_prefix("data: ")?).ok())
+        .collect();
+    let last = datas.last().cloned().unwrap_or_default();
+    assert!(datas.len() > 1 && last["phase"] == "finished", "{text}");
+    let counts = (
+        &last["counts"]["succeeded"],
+        &last["counts"]["failed"],
+        &last["refused"],
+    );
+    assert_eq!(counts, (&json!(2), &json!(1), &json!(1)));
+    let end = text
+        .lines()
+        .rev()
+        .find_map(|line| line.strip_prefix("id: "));
+    let again = world
+        .request(Method::GET, &path)
+        .header("Last-Event-ID", end.unwrap_or_default());
+    assert_eq!(again.send().await?.status(), StatusCode::NO_CONTENT);
+
+    until("it was told", DEADLINE, async || {
+        Ok(!receiver.messages().is_empty())
+    })
+    .await?;
+    // Had there been more than this one, they would have been there first.
+    let list = send(&world, Method::GET, "/v1/webhooks/deliveries")
+        .await?
+        .1;
+    assert_eq!(
+        list["deliveries"].as_array().map(Vec::len),
+        Some(1),
+        "{list}"
+    );
+    let message = &receiver.messages()[0];
+    assert!(message.is_signed_with(&secret));
+    let body: Value = serde_json::from_str(&message.body)?;
+    assert_eq!(
+        (&body["type"], &body["data"]["id"]),
+        (&json!("batch.finished"), &json!(id))
+    );
+    assert_eq!(body["data"]["counts"], json!({"succeeded": 2, "failed": 1}));
+    assert_eq!(body["data"]["refused"], 1);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn nobody_inside_is_called() -> anyhow::Result<()> {
     let world = World::plain("webhook_inside").await?;
     new_secret(&world).await?;

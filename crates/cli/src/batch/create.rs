@@ -58,6 +58,9 @@ pub struct CreateArgs {
     /// For finding the batch and its jobs again: name=value, may be repeated.
     #[arg(long = "label", value_parser = label, value_name = "NAME=VALUE")]
     labels: Vec<(String, String)>,
+    /// Address to be told when it is finished, by a signed message.
+    #[arg(long, value_name = "URL")]
+    webhook: Option<String>,
     /// Print JSON.
     #[arg(long)]
     json: bool,
@@ -132,6 +135,7 @@ fn request(args: &CreateArgs) -> BatchRequest {
         labels: args.labels.iter().cloned().collect(),
         atomic: args.atomic,
         report: args.report.clone(),
+        webhook: args.webhook.clone(),
         ..BatchRequest::default()
     }
 }

@@ -68,6 +68,11 @@ pub struct BatchRequest {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(example = "s3://derivatives/reports/box-12/")]
     pub report: Option<String>,
+    /// Where to tell that the batch is finished: one message for all its jobs, signed and delivered like
+    /// those of single jobs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(example = "https://example.org/hooks/upres")]
+    pub webhook: Option<String>,
 }
 
 const fn bulk() -> Class {

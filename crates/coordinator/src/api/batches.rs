@@ -14,10 +14,10 @@ use upres_common::job::Class;
 use upres_common::job::view::JobPage;
 use utoipa::ToSchema;
 
-use super::App;
 use super::caller::require;
 use super::error::{ApiError, Body, Problem};
 use super::extract::{Id, Parameters};
+use super::{App, webhooks};
 use crate::auth::{Caller, Scope};
 use crate::batch::report::{Form, pieces};
 use crate::batch::{self, estimate::estimate, view::view};
@@ -52,6 +52,7 @@ pub async fn submit(
         }
         Some(_) => return Err(ApiError::field("/validate_only", "give true or false")),
     }
+    webhooks::check(&app, &caller, request.webhook.as_deref()).await?;
     let id = batch::create(&app.pool, &caller, request).await?;
     let location = HeaderValue::from_str(&format!("/v1/batches/{id}"))
         .expect("an id is made of harmless characters");
@@ -316,7 +317,8 @@ pub async fn change(
     Ok(Json(show(&app, &caller, id).await?))
 }
 
-async fn show(app: &App, caller: &Caller, id: BatchId) -> Result<BatchView, ApiError> {
+/// The batch as it stands.
+pub(super) async fn show(app: &App, caller: &Caller, id: BatchId) -> Result<BatchView, ApiError> {
     let row = find(app, caller, id).await?;
     let shown = within_patience(async {
         let mut conn = app.pool.acquire().await?;
@@ -325,7 +327,8 @@ async fn show(app: &App, caller: &Caller, id: BatchId) -> Result<BatchView, ApiE
     Ok(shown.await?)
 }
 
-async fn find(app: &App, caller: &Caller, id: BatchId) -> Result<BatchRow, ApiError> {
+/// The batch, if the caller's tenant has it.
+pub(super) async fn find(app: &App, caller: &Caller, id: BatchId) -> Result<BatchRow, ApiError> {
     let found = within_patience(async {
         let mut conn = app.pool.acquire().await?;
         batches::find(&mut conn, &caller.tenant, id).await
@@ -336,7 +339,7 @@ async fn find(app: &App, caller: &Caller, id: BatchId) -> Result<BatchRow, ApiEr
 }
 
 /// An id that cannot be one names no batch.
-fn batch_id(text: &str) -> Result<BatchId, ApiError> {
+pub(super) fn batch_id(text: &str) -> Result<BatchId, ApiError> {
     text.parse()
         .map_err(|_| ApiError::NotFound("there is no such batch"))
 }

@@ -7,7 +7,8 @@ use utoipa::{Modify, OpenApi};
 
 use super::error::Problem;
 use super::{
-    audit, batches, events, follow, health, jobs, keys, leases, links, uploads, webhooks, workers,
+    audit, batch_events, batches, events, follow, health, jobs, keys, leases, links, uploads,
+    webhooks, workers,
 };
 
 const PROBLEM: &str = "application/problem+json";
@@ -19,7 +20,8 @@ const PROBLEM: &str = "application/problem+json";
         jobs::submit, jobs::list, follow::read, follow::lookup, events::follow, jobs::result,
         jobs::cancel, jobs::retry, jobs::explain, links::read, workers::list,
         batches::submit, batches::list, batches::read, batches::change, batches::jobs, batches::report, batches::pause,
-        batches::resume, batches::cancel, batches::retry_failed, uploads::create,
+        batches::resume, batches::cancel, batches::retry_failed, batch_events::follow,
+        uploads::create,
         webhooks::make_secret, webhooks::list_secrets, webhooks::end_secret,
         webhooks::list, webhooks::read, webhooks::replay,
         keys::create, keys::list, keys::rotate, keys::revoke, audit::list,

@@ -54,7 +54,7 @@ pub async fn submit(
     require(&caller, Scope::Submit)?;
     let admitted = app.limits.admit(&app.pool, &caller.tenant).await?;
     let standing = admitted.map_err(ApiError::TooMany)?;
-    webhooks::check(&app, &caller, &request).await?;
+    webhooks::check(&app, &caller, request.webhook.as_deref()).await?;
     let traceparent = headers
         .get("traceparent")
         .and_then(|value| value.to_str().ok());

@@ -1,6 +1,7 @@
 //! The HTTP edge: parse, call one function, render.
 
 mod audit;
+mod batch_events;
 mod batches;
 mod caller;
 mod docs;
@@ -130,6 +131,7 @@ pub fn router(app: App) -> Router {
         )
         .route("/v1/batches/{id}/jobs", get(batches::jobs))
         .route("/v1/batches/{id}/report", get(batches::report))
+        .route("/v1/batches/{id}/events", get(batch_events::follow))
         .route("/v1/batches/{id}/pause", post(batches::pause))
         .route("/v1/batches/{id}/resume", post(batches::resume))
         .route("/v1/batches/{id}/cancel", post(batches::cancel))

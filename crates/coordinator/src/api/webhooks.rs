@@ -8,7 +8,6 @@ use axum::http::StatusCode;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use sqlx::PgConnection;
-use upres_common::job::JobRequest;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
@@ -25,6 +24,7 @@ use crate::webhook::{Secret, target};
 /// How long the secret before the newest signs beside it, unless said otherwise.
 const OVERLAP: Duration = Duration::from_secs(24 * 3600);
 const MAX_OVERLAP_SECS: u64 = 7 * 24 * 3600;
+const MAX_ADDRESS_BYTES: usize = 2000;
 const DEFAULT_PAGE: i64 = 50;
 const MAX_PAGE: i64 = 500;
 const STATES: [&str; 3] = ["pending", "delivered", "failed"];
@@ -369,11 +369,21 @@ fn view(row: DeliveryRow, log: Option<Vec<AttemptRow>>) -> DeliveryView {
     }
 }
 
-/// Refuses a job whose owner could not be told, or not so that the receiver can tell who speaks.
-pub(super) async fn check(app: &App, caller: &Caller, job: &JobRequest) -> Result<(), ApiError> {
-    let Some(webhook) = &job.webhook else {
+/// Refuses a job or a batch whose owner could not be told, or not so that the receiver can tell who speaks.
+pub(super) async fn check(
+    app: &App,
+    caller: &Caller,
+    webhook: Option<&str>,
+) -> Result<(), ApiError> {
+    let Some(webhook) = webhook else {
         return Ok(());
     };
+    if webhook.len() > MAX_ADDRESS_BYTES {
+        return Err(ApiError::field(
+            "/webhook",
+            "an address has at most 2000 characters",
+        ));
+    }
     target::check(webhook, app.private_webhooks)
         .map_err(|error| ApiError::field("/webhook", error.to_string()))?;
     let secrets = within_patience(async {

@@ -16,7 +16,7 @@ use upres_common::objects::ObjectStore;
 use super::report;
 use crate::dispatch::Bell;
 use crate::store::batches::promised::{self, Ended};
-use crate::store::{StoreError, within, within_patience};
+use crate::store::{StoreError, webhooks, within, within_patience};
 use crate::{lease, publish};
 
 /// Jobs in one transaction.
@@ -124,6 +124,9 @@ impl Steward {
         }
         let mut tx = self.pool.begin().await?;
         let ended = promised::finish(&mut tx, batch.id).await?;
+        if ended {
+            webhooks::enqueue_batch(&mut tx, batch.id).await?;
+        }
         tx.commit().await?;
         if ended {
             tracing::info!(batch.id = %batch.id, "batch finished");

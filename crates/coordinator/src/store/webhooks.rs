@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
+use upres_common::batch::BatchId;
 use uuid::Uuid;
 
 use super::StoreError;
@@ -31,6 +32,45 @@ pub async fn register(conn: &mut PgConnection, jobs: &[&NewJob]) -> Result<(), S
         select job_id, url from unnest($1::uuid[], $2::text[]) as new (job_id, url)"#,
         &ids,
         &urls,
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// Enqueues the one message that tells of a batch's end, in the transaction that ends it, if its owner
+/// wants it: what became of its jobs, not each of them.
+///
+/// # Errors
+/// [`StoreError::Database`].
+pub async fn enqueue_batch(conn: &mut PgConnection, id: BatchId) -> Result<(), StoreError> {
+    sqlx::query!(
+        r#"
+        insert into webhook_deliveries (delivery_id, tenant, url, event_type, payload, due_at)
+        select 'msg_' || replace(batch_id::text, '-', '') || '_' || completions, tenant,
+            template ->> 'webhook', 'batch.finished',
+            json_build_object(
+                'type', 'batch.finished',
+                'timestamp', now(),
+                'data', json_build_object(
+                    'id', batch_id, 'source', source, 'labels', labels, 'cancelled',
+                    cancelled_at is not null, 'failure', failure, 'listed', listed, 'skipped', skipped,
+                    'refused', refused, 'counts', (
+                        select coalesce(json_object_agg(state, jobs), '{}')
+                        from (
+                            select state, count(*) as jobs
+                            from jobs
+                            where jobs.batch_id = batches.batch_id
+                            group by state
+                        ) as counted
+                    ),
+                    'report', report, 'created_at', created_at, 'finished_at', finished_at
+                )
+            )::text,
+            now()
+        from batches
+        where batch_id = $1 and template ->> 'webhook' is not null"#,
+        id.0,
     )
     .execute(conn)
     .await?;

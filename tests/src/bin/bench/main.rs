@@ -7,6 +7,7 @@ mod engine;
 mod leases;
 mod load;
 mod peer;
+mod polls;
 mod queue;
 mod seams;
 mod soak;
@@ -32,6 +33,11 @@ enum Command {
     /// Half a million items of a manifest, deaths meanwhile, and another tenant beside them; under
     /// with-services.sh.
     Batch(batch::BatchArgs),
+    /// Pollers of unchanged jobs, beside a bare handler; under with-services.sh.
+    Polls(polls::PollArgs),
+    /// The bare handler of `polls`.
+    #[command(hide = true)]
+    Bare(polls::BareArgs),
     /// A mixed load for some time: memory, connections, tables; under with-services.sh.
     Soak(soak::SoakArgs),
 }
@@ -45,6 +51,8 @@ async fn main() -> anyhow::Result<()> {
         Command::Stream(args) => stream::run(&args),
         Command::Load(args) => load::run(&args).await,
         Command::Batch(args) => batch::run(&args).await,
+        Command::Polls(args) => polls::run(&args).await,
+        Command::Bare(args) => polls::bare(&args).await,
         Command::Soak(args) => soak::run(&args).await,
     }
 }

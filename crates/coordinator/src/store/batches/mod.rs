@@ -64,6 +64,8 @@ pub struct BatchRow {
     pub expanded_at: Option<DateTime<Utc>>,
     /// When the last job ended.
     pub finished_at: Option<DateTime<Utc>>,
+    /// How often it has ended: it begins anew when failed jobs are retried.
+    pub completions: i32,
 }
 
 impl BatchRow {
@@ -136,7 +138,7 @@ pub async fn find(
         BatchRow,
         r#"
         select batch_id, source, class, priority, labels, report, listed, skipped, refused, failure,
-            paused, cancelled_at, created_at, expanded_at, finished_at
+            paused, cancelled_at, created_at, expanded_at, finished_at, completions
         from batches
         where batch_id = $1 and tenant = $2"#,
         id.0,
@@ -159,7 +161,7 @@ pub async fn page(
         BatchRow,
         r#"
         select batch_id, source, class, priority, labels, report, listed, skipped, refused, failure,
-            paused, cancelled_at, created_at, expanded_at, finished_at
+            paused, cancelled_at, created_at, expanded_at, finished_at, completions
         from batches
         where tenant = $1 and ($2::uuid is null or batch_id < $2)
         order by batch_id desc
