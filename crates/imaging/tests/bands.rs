@@ -6,8 +6,8 @@
 use std::io::Cursor;
 
 use imaging::{
-    Checkpoint, Depth, EncodeError, EncodeOptions, Finished, Format, Limits, Pixels, Writer,
-    decode, encode,
+    Change, Checkpoint, Depth, EncodeError, EncodeOptions, Finished, Format, Limits, Metadata, Pixels,
+    Provenance, Writer, decode, encode,
 };
 use proptest::prelude::*;
 
@@ -40,8 +40,33 @@ fn options(format: Format, gray: bool) -> EncodeOptions {
     EncodeOptions {
         gray,
         icc: Some(icc),
+        metadata: metadata(format, 1),
         ..EncodeOptions::new(format)
     }
+}
+
+/// What a result says that was made with `seed`.
+fn metadata(format: Format, seed: u64) -> Metadata {
+    let provenance = Provenance {
+        software: "upres".to_owned(),
+        model: "tiny".to_owned(),
+        model_digest: None,
+        timesteps: vec![200],
+        seed,
+        color_fix: "wavelet".to_owned(),
+        tile: 128,
+        overlap: 32,
+        guidance: 1.0,
+    };
+    let change = Change {
+        format,
+        width: 4,
+        height: 4,
+        scale: 4,
+        strip_gps: false,
+        provenance: Some(&provenance),
+    };
+    Metadata::default().for_result(&change).metadata
 }
 
 fn join(body: Vec<u8>, Finished { head, tail }: Finished) -> Vec<u8> {
@@ -329,9 +354,14 @@ fn a_checkpoint_of_another_file_is_refused() {
             icc: None,
             ..options.clone()
         };
+        let other_metadata = EncodeOptions {
+            metadata: metadata(format, 2),
+            ..options.clone()
+        };
         let refused = [
             resume(&options, 61, &held),
             resume(&other_profile, 60, &held),
+            resume(&other_metadata, 60, &held),
             resume(&EncodeOptions::new(Format::WebP), 60, &held),
             resume(&options, 60, &held[1..]),
             resume(&options, 60, &[]),

@@ -5,6 +5,7 @@ use super::{
     checkpoint::State,
     jpeg,
     png::{self, Position},
+    png_head,
     tiff::Strips,
     webp,
 };
@@ -67,11 +68,10 @@ impl Bands {
         samples: &[u8],
         out: &mut Vec<u8>,
     ) -> Result<(), EncodeError> {
-        let icc = options.icc.as_deref();
         match self {
             Self::Jpeg => {
                 let index = row / shape.band_rows;
-                jpeg::append_band(shape, samples, index, options.jpeg_quality, icc, out)?;
+                jpeg::append_band(shape, samples, index, options, out)?;
             }
             Self::Png { adler } => {
                 let position = Position {
@@ -79,12 +79,12 @@ impl Bands {
                     last: row + shape.rows_of_band(row) == shape.height,
                 };
                 if position.first {
-                    png::append_header(shape, icc, out);
+                    png_head::append(shape, options, out);
                 }
                 png::append_band(shape, samples, position, adler, out);
             }
             Self::Tiff(strips) => strips.push(shape, samples, out),
-            Self::WebP => webp::append_file(shape, samples, icc, out)?,
+            Self::WebP => webp::append_file(shape, samples, options, out)?,
         }
         Ok(())
     }
@@ -126,9 +126,13 @@ impl Bands {
     }
 
     /// The beginning of the file, if that is known only at its end.
-    pub(super) fn head(self, shape: &Shape, icc: Option<&[u8]>) -> Result<Vec<u8>, EncodeError> {
+    pub(super) fn head(
+        self,
+        shape: &Shape,
+        options: &EncodeOptions,
+    ) -> Result<Vec<u8>, EncodeError> {
         match self {
-            Self::Tiff(strips) => strips.head(shape, icc),
+            Self::Tiff(strips) => strips.head(shape, options),
             Self::Jpeg | Self::Png { .. } | Self::WebP => Ok(Vec::new()),
         }
     }

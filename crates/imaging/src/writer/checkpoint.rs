@@ -21,6 +21,7 @@ pub struct Checkpoint {
     depth: Depth,
     jpeg_quality: u8,
     icc: Digest,
+    metadata: Digest,
     /// The first row that the writer that goes on needs.
     pub next_row: u32,
     /// Rows above that one whose samples are held: those of a band that is not full.
@@ -62,6 +63,7 @@ impl Checkpoint {
             depth: shape.layout.depth,
             jpeg_quality: options.jpeg_quality,
             icc: Digest::of(options.icc.as_deref().unwrap_or_default()),
+            metadata: Digest::of(&options.metadata.fingerprint()),
             next_row: 0,
             rows_in_hand: 0,
             bytes: 0,

@@ -12,15 +12,21 @@ mod checkpoint;
 mod deflate;
 mod filter;
 mod jpeg;
+mod jpeg_head;
 mod png;
+mod png_head;
 mod shape;
 mod tiff;
 mod tiff_directory;
+mod tiff_entries;
+mod tiff_metadata;
 mod webp;
 
 use bands::Bands;
 pub use checkpoint::Checkpoint;
 use checkpoint::State;
+#[cfg(test)]
+pub(crate) use deflate::zlib_stream;
 use shape::Shape;
 
 use crate::{Depth, EncodeError, EncodeOptions, pixels::luma_of, samples::Layout};
@@ -252,7 +258,7 @@ impl Writer {
             return Err(self.wrong_length(0, self.shape.row_bytes()));
         }
         Ok(Finished {
-            head: self.bands.head(&self.shape, self.options.icc.as_deref())?,
+            head: self.bands.head(&self.shape, &self.options)?,
             tail: self.ready,
         })
     }

@@ -15,7 +15,7 @@
 use std::collections::VecDeque;
 
 use super::{Shape, deflate, filter, tiff_directory};
-use crate::EncodeError;
+use crate::{EncodeError, EncodeOptions};
 
 /// Bytes of strips that are kept back for the head, if there are so many: the least that an object
 /// store takes as a part.
@@ -94,9 +94,13 @@ impl Strips {
     /// # Errors
     /// [`EncodeError::Encoder`] if an offset does not fit classic TIFF, which the choice of
     /// `BigTIFF` by the size of the samples prevents.
-    pub(super) fn head(self, shape: &Shape, icc: Option<&[u8]>) -> Result<Vec<u8>, EncodeError> {
+    pub(super) fn head(
+        self,
+        shape: &Shape,
+        options: &EncodeOptions,
+    ) -> Result<Vec<u8>, EncodeError> {
         let released = self.released();
-        let mut head = tiff_directory::write(shape, icc, &self.sizes, |data_at| {
+        let mut head = tiff_directory::write(shape, options, &self.sizes, |data_at| {
             let mut offsets = Vec::with_capacity(self.sizes.len());
             let body_at = data_at + u64::try_from(self.held_bytes).unwrap_or(u64::MAX);
             let mut at = body_at;
