@@ -113,6 +113,7 @@ fn request(args: &CreateArgs) -> BatchRequest {
         overlap: spec.overlap(),
         guidance: Some(spec.guidance),
         format: spec.format,
+        strip_gps: spec.strip_gps.then_some(true),
         ..UpscaleRequest::default()
     };
     BatchRequest {
