@@ -40,6 +40,9 @@ pub struct SpecArgs {
     /// File format of the result: `keep` is the input's [default: by the output's name, or keep]
     #[arg(long, value_parser = output_format())]
     pub format: Option<OutputFormat>,
+    /// Leave out of the result where the picture was taken
+    #[arg(long)]
+    pub strip_gps: bool,
 }
 
 impl SpecArgs {
@@ -68,7 +71,8 @@ pub fn default_schedule(text: &str) -> Result<Timesteps, String> {
     Timesteps::default_for(steps).map_err(|error| error.to_string())
 }
 
-fn parse_timesteps(text: &str) -> Result<Timesteps, String> {
+/// A schedule as it is written on the command line.
+pub fn parse_timesteps(text: &str) -> Result<Timesteps, String> {
     if text.trim().is_empty() {
         let problem = "the list is empty: give whole numbers separated by commas";
         return Err(format!("{problem}, such as 250,150,50"));
