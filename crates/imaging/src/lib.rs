@@ -39,6 +39,7 @@ mod pixels;
 mod samples;
 mod shared_file;
 mod sniff;
+mod tiff_tile;
 mod writer;
 
 pub use decode::{Decoded, Info, Reader, Source, decode, probe};
@@ -53,4 +54,5 @@ pub use pixels::Pixels;
 pub use samples::Depth;
 pub use shared_file::SharedFile;
 pub use sniff::sniff;
+pub use tiff_tile::{NoTiffTile, TiffTile};
 pub use writer::{Checkpoint, Finished, Writer};

@@ -6,8 +6,8 @@
 use std::io::Cursor;
 
 use imaging::{
-    Change, Checkpoint, Depth, EncodeError, EncodeOptions, Finished, Format, Limits, Metadata, Pixels,
-    Provenance, Writer, decode, encode,
+    Change, Checkpoint, Depth, EncodeError, EncodeOptions, Finished, Format, Limits, Metadata,
+    NoTiffTile, Pixels, Provenance, TiffTile, Writer, decode, encode,
 };
 use proptest::prelude::*;
 
@@ -100,7 +100,7 @@ fn step() -> impl Strategy<Value = Step> {
 /// The checkpoint as another process reads it.
 fn carried(checkpoint: &Checkpoint) -> Checkpoint {
     let text = serde_json::to_string(checkpoint).unwrap();
-    assert!(text.len() < 4_000, "{text}");
+    assert!(text.len() < 12_000, "{text}");
     serde_json::from_str(&text).unwrap()
 }
 
@@ -403,4 +403,51 @@ fn rows_that_do_not_fit_are_refused() {
             "{error}"
         );
     }
+}
+
+#[test]
+fn tiles_are_the_same_bytes_however_the_work_is_cut_and_other_readers_read_them() {
+    let steps = [
+        Step::Push(30),
+        Step::Take,
+        Step::Push(50),
+        Step::Suspend,
+        Step::Push(200),
+        Step::Take,
+        Step::Die,
+    ];
+    for side in [64, 256] {
+        for gray in [false, true] {
+            // More than the head keeps back, and sides that are no multiple of a tile's.
+            let pixels = picture(4_021, 901, 200);
+            let options = EncodeOptions {
+                tiff_tile: Some(TiffTile::try_from(side).unwrap()),
+                ..options(Format::Tiff, gray)
+            };
+            let whole = encode(&pixels, &options).unwrap();
+            assert!(write_by_steps(&pixels, &options, &steps) == whole, "{side}");
+
+            let mut reader = tiff::decoder::Decoder::new(Cursor::new(&whole)).unwrap();
+            assert_eq!(reader.chunk_dimensions(), (side, side));
+            let tiff::decoder::DecodingResult::U8(read) = reader.read_image().unwrap() else {
+                panic!("8 bits a sample");
+            };
+            let expected = if gray {
+                pixels.luma()
+            } else {
+                pixels.rgb.clone()
+            };
+            assert!(read == expected, "{side} {gray}");
+            let decoded = decode(&whole, &Limits::default()).unwrap();
+            assert_eq!((decoded.info.width, decoded.info.height), (4_021, 901));
+        }
+    }
+}
+
+#[test]
+fn a_tile_has_a_side_that_readers_know() {
+    for side in [0, 16, 65, 100, 2_048] {
+        assert_eq!(TiffTile::try_from(side), Err(NoTiffTile(side)));
+    }
+    assert_eq!(TiffTile::try_from(256).map(TiffTile::side), Ok(256));
 }

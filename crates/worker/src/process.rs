@@ -4,10 +4,11 @@
 use std::fs::File;
 use std::time::Duration;
 
-use imaging::{DecodeError, EncodeOptions, Finish, Format, Limits, Reader, SharedFile, Writer};
+use imaging::{DecodeError, EncodeOptions, Finish, Limits, Reader, SharedFile, Writer};
 use invsr::{HandOver, Spent, Start, UpscaleError};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
+use upres_common::job::UpscaleSpec;
 use upres_common::job::view::Progress;
 use upres_common::lease::{Lease, Outcome};
 use upres_common::objects::{ObjectStore, ObjectUri};
@@ -75,14 +76,13 @@ async fn upscale_and_upload(shop: &Workshop, held: &Held) -> Result<Outcome, Pro
     let input: ObjectUri = address(&lease.input)?;
     let output: ObjectUri = address(&lease.output)?;
 
-    let format = spec::output_format(lease.upscale.format);
     let fetching = async {
         let fetched = shop.objects.fetch(&input, shop.limits.max_bytes).await;
         let fetched = fetched.map_err(ProcessError::Fetch)?;
         clock.lap("fetch");
         spec::check_input(&lease.upscale, &fetched.sha256)?;
         let bytes = fetched.file.metadata().map_err(DecodeError::Read)?.len();
-        let opened = open(fetched.file, shop.limits, format).await?;
+        let opened = open(fetched.file, shop.limits, lease.upscale.clone()).await?;
         clock.lap("decode");
         Ok::<_, ProcessError>((opened, fetched.sha256, bytes))
     };
@@ -242,7 +242,7 @@ impl Opened {
 
 /// Opens the input, on a thread for blocking work. Before any time of the device is spent it checks that
 /// the result will fit its format, and reads the file through once: damage may show in its last row.
-async fn open(file: File, limits: Limits, format: Option<Format>) -> Result<Opened, ProcessError> {
+async fn open(file: File, limits: Limits, upscale: UpscaleSpec) -> Result<Opened, ProcessError> {
     let panicked = DecodeError::NotAnImage("it made the decoder panic").into();
     let opened = tokio::task::spawn_blocking(move || {
         let file = SharedFile::new(file);
@@ -253,7 +253,7 @@ async fn open(file: File, limits: Limits, format: Option<Format>) -> Result<Open
             info.width.saturating_mul(SCALE),
             info.height.saturating_mul(SCALE),
         );
-        let options = reader.encode_like(format);
+        let options = spec::encode(&reader, &upscale);
         options.check(width, height).map_err(ProcessError::Format)?;
         reader.verify()?;
         Ok(Opened {

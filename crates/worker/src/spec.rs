@@ -32,6 +32,18 @@ pub(crate) fn carry(
     })
 }
 
+/// The options of the result's file, but for what it says beside its pixels.
+pub(crate) fn encode(reader: &Reader<'_>, spec: &UpscaleSpec) -> EncodeOptions {
+    let options = reader.encode_like(output_format(spec.format));
+    let file = &spec.file;
+    EncodeOptions {
+        jpeg_quality: file.jpeg_quality.unwrap_or(options.jpeg_quality),
+        // Another side was refused with the job.
+        tiff_tile: file.tiff_tile.and_then(|side| side.try_into().ok()),
+        ..options
+    }
+}
+
 /// The job's settings in the engine's words.
 pub(crate) fn options(spec: &UpscaleSpec, tile_batch: usize) -> Result<Options, ProcessError> {
     let schedule = Schedule::new(spec.timesteps.as_slice());
@@ -71,7 +83,7 @@ fn provenance(spec: &UpscaleSpec, made_by: &MadeBy) -> Provenance {
 }
 
 /// `None`: the input's.
-pub(crate) fn output_format(format: OutputFormat) -> Option<Format> {
+fn output_format(format: OutputFormat) -> Option<Format> {
     match format {
         OutputFormat::Keep => None,
         OutputFormat::Png => Some(Format::Png),

@@ -62,7 +62,7 @@ pub fn read(
     let file = SharedFile::new(file);
     let (reader, encode) = timings.time("decode", || {
         let reader = open(&file)?;
-        let encode = reader.encode_like(Some(format));
+        let encode = args.spec.file.encode(reader.encode_like(Some(format)));
         let info = reader.info();
         let (width, height) = (
             info.width.saturating_mul(SCALE),

@@ -6,6 +6,8 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::file_options::FileOptions;
+
 /// The timesteps a noise predictor was trained to start from.
 const TRAINED_STARTS: [u32; 4] = [250, 200, 150, 100];
 /// The noise table's length; timesteps are 1-based indices into it.
@@ -219,6 +221,9 @@ pub struct UpscaleSpec {
     /// What the input's SHA-256 must be, lower-case hex.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub input_sha256: Option<String>,
+    /// How the file is written.
+    #[serde(default)]
+    pub file: FileOptions,
 }
 
 impl Default for UpscaleSpec {
@@ -235,6 +240,7 @@ impl Default for UpscaleSpec {
             strip_gps: false,
             sidecar: true,
             input_sha256: None,
+            file: FileOptions::default(),
         }
     }
 }

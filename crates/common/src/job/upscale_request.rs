@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::file_options::FileOptions;
 use super::request::FieldError;
 use super::spec::{
     ColorFix, Guidance, OutputFormat, Timesteps, UpscaleSpec, check_overlap, check_tile,
@@ -53,6 +54,9 @@ pub struct UpscaleRequest {
     /// SHA-256 that the input must have, in hexadecimal; any will do unless given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub input_sha256: Option<String>,
+    /// How the file is written, beside its format.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file: Option<FileOptions>,
 }
 
 impl UpscaleRequest {
@@ -96,6 +100,8 @@ impl UpscaleRequest {
                 "unknown model: this deployment serves `default`",
             ));
         }
+        let file = self.file.unwrap_or_default();
+        file.check(errors);
         if !self.input_sha256.as_deref().is_none_or(is_sha256) {
             errors.push(FieldError::new(
                 "/upscale/input_sha256",
@@ -116,6 +122,7 @@ impl UpscaleRequest {
             format: self.format.unwrap_or(defaults.format),
             strip_gps: self.strip_gps.unwrap_or(defaults.strip_gps),
             sidecar: self.sidecar.unwrap_or(defaults.sidecar),
+            file,
             input_sha256: self.input_sha256.map(|digest| digest.to_ascii_lowercase()),
         })
     }

@@ -25,11 +25,11 @@ pub(super) enum Bands {
 }
 
 impl Bands {
-    pub(super) fn new(format: Format) -> Self {
+    pub(super) fn new(format: Format, shape: &Shape) -> Self {
         match format {
             Format::Jpeg => Self::Jpeg,
             Format::Png => Self::Png { adler: 1 },
-            Format::Tiff => Self::Tiff(Strips::default()),
+            Format::Tiff => Self::Tiff(Strips::new(shape)),
             Format::WebP => Self::WebP,
         }
     }
@@ -37,6 +37,7 @@ impl Bands {
     /// Goes on from `state`; appends to `ready` those of the `held` bytes that can be taken.
     pub(super) fn resume(
         state: &State,
+        shape: &Shape,
         held: &[u8],
         ready: &mut Vec<u8>,
     ) -> Result<Self, EncodeError> {
@@ -50,7 +51,7 @@ impl Bands {
                 Self::Png { adler: *adler }
             }
             State::Tiff { strips } => {
-                let mut strips = Strips::resume(strips.clone(), held)
+                let mut strips = Strips::resume(shape, strips.clone(), held)
                     .ok_or(EncodeError::Checkpoint("its strips have other sizes"))?;
                 strips.release(ready);
                 Self::Tiff(strips)
@@ -109,11 +110,11 @@ impl Bands {
             return (row, self.state());
         };
         let released = strips.released();
-        let rows = u32::try_from(released).unwrap_or(u32::MAX);
+        let bands = u32::try_from(released).unwrap_or(u32::MAX) / shape.across();
         let state = State::Tiff {
             strips: strips.sizes[..released].to_vec(),
         };
-        (rows.saturating_mul(shape.band_rows).min(row), state)
+        (bands.saturating_mul(shape.band_rows).min(row), state)
     }
 
     /// Appends the bytes of finished bands that were kept back.

@@ -17,6 +17,7 @@ mod png;
 mod png_head;
 mod shape;
 mod tiff;
+mod tiff_chunks;
 mod tiff_directory;
 mod tiff_entries;
 mod tiff_metadata;
@@ -91,7 +92,7 @@ impl Writer {
     pub fn new(options: &EncodeOptions, width: u32, height: u32) -> Result<Self, EncodeError> {
         options.check(width, height)?;
         let shape = Shape::new(options, width, height);
-        let bands = Bands::new(options.format);
+        let bands = Bands::new(options.format, &shape);
         Ok(Self {
             mark: Some((0, bands.state())),
             start: Checkpoint::new(options, &shape, bands.state()),
@@ -131,7 +132,7 @@ impl Writer {
         let samples = rows_in_hand as usize * writer.shape.row_bytes();
         let (held, samples) = held.split_at(held.len() - samples);
         writer.samples = samples.to_vec();
-        writer.bands = Bands::resume(&checkpoint.state, held, &mut writer.ready)?;
+        writer.bands = Bands::resume(&checkpoint.state, &writer.shape, held, &mut writer.ready)?;
         writer.mark = held
             .is_empty()
             .then_some((checkpoint.band_row(), checkpoint.state));

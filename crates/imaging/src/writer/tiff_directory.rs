@@ -12,6 +12,7 @@ use crate::{EncodeError, EncodeOptions};
 const BIG_TIFF_BYTES: u64 = 4_000_000_000;
 
 const STRIP_OFFSETS: u16 = 273;
+const TILE_OFFSETS: u16 = 324;
 const UNDEFINED: u16 = 7;
 
 /// Returns everything in front of the strips: header, directory, and what it refers to.
@@ -30,7 +31,9 @@ pub(super) fn write(
     let mut entries = entries(shape, options, sizes);
     let big = is_big(shape, &entries);
     // The lengths decide where the strips begin; the offsets themselves are filled in afterwards.
-    let offsets = entries.iter().position(|entry| entry.tag == STRIP_OFFSETS);
+    let offsets = entries
+        .iter()
+        .position(|entry| matches!(entry.tag, STRIP_OFFSETS | TILE_OFFSETS));
     let offsets = offsets.expect("it is in the list below");
     entries[offsets].reserve_offsets(sizes.len(), big);
 
@@ -48,16 +51,17 @@ pub(super) fn write(
 /// Whether the file is `BigTIFF`: decided by what could be, so that it is known from the start.
 fn is_big(shape: &Shape, entries: &[Entry]) -> bool {
     let beside: usize = entries.iter().map(|entry| entry.data.len()).sum();
-    let rows = u64::from(shape.height);
-    let samples = u64::try_from(shape.row_bytes()).unwrap_or(u64::MAX);
-    samples.saturating_mul(rows).saturating_add(beside as u64) >= BIG_TIFF_BYTES
+    // Tiles at the edges are whole.
+    let whole = |pixels: u32| pixels.next_multiple_of(shape.tile.unwrap_or(1));
+    let row_bytes = u64::try_from(shape.layout.row_bytes(whole(shape.width))).unwrap_or(u64::MAX);
+    let samples = row_bytes.saturating_mul(u64::from(whole(shape.height)));
+    samples.saturating_add(beside as u64) >= BIG_TIFF_BYTES
 }
 
 fn entries(shape: &Shape, options: &EncodeOptions, sizes: &[u32]) -> Vec<Entry> {
     let channels = shape.channels();
     let samples = u16::try_from(channels).unwrap_or(u16::MAX);
     let bits = u16::from(shape.layout.depth.bits());
-    let rows = shape.band_rows.min(shape.height);
     let mut entries = vec![
         Entry::long(256, &[shape.width]),
         Entry::long(257, &[shape.height]),
@@ -66,14 +70,24 @@ fn entries(shape: &Shape, options: &EncodeOptions, sizes: &[u32]) -> Vec<Entry> 
         Entry::short(259, &[8]),
         // 1: black is zero; 2: RGB.
         Entry::short(262, &[if shape.gray() { 1 } else { 2 }]),
-        Entry::new(STRIP_OFFSETS, 0, sizes.len(), Vec::new()),
         Entry::short(277, &[samples]),
-        Entry::long(278, &[rows]),
-        Entry::long(279, sizes),
         Entry::short(284, &[1]),
         // Horizontal differences.
         Entry::short(317, &[2]),
     ];
+    entries.extend(match shape.tile {
+        None => vec![
+            Entry::new(STRIP_OFFSETS, 0, sizes.len(), Vec::new()),
+            Entry::long(278, &[shape.band_rows.min(shape.height)]),
+            Entry::long(279, sizes),
+        ],
+        Some(side) => vec![
+            Entry::long(322, &[side]),
+            Entry::long(323, &[side]),
+            Entry::new(TILE_OFFSETS, 0, sizes.len(), Vec::new()),
+            Entry::long(325, sizes),
+        ],
+    });
     if shape.layout.alpha {
         // The last channel is alpha, and colours are not multiplied by it.
         entries.push(Entry::short(338, &[2]));
@@ -101,6 +115,7 @@ mod tests {
             height,
             layout: Layout::RGB8,
             band_rows: 17,
+            tile: None,
         };
         let strips = u64::from(height.div_ceil(17));
         let sizes: Vec<u32> = (0..height.div_ceil(17))
@@ -150,6 +165,7 @@ mod tests {
             height: 10,
             layout: Layout::GRAY8,
             band_rows: 10,
+            tile: None,
         };
         let place = |_| vec![u64::from(u32::MAX) + 1];
         let options = EncodeOptions::new(Format::Tiff);
