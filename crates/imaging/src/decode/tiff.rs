@@ -61,7 +61,6 @@ pub(super) fn header(input: &mut Input<'_>, limits: &Limits) -> Result<Header, D
         colour: icc
             .filter(|_| kind.keeps_profile())
             .map_or(Declared::Srgb, Declared::Icc),
-        left_behind: metadata(&mut reader),
         warnings,
     })
 }
@@ -147,28 +146,6 @@ pub(super) fn places<R: Read + Seek>(
     let offsets = reader.get_tag_u64_vec(offset_tag).map_err(refused)?;
     let sizes = reader.get_tag_u64_vec(size_tag).map_err(refused)?;
     Ok((offsets, sizes))
-}
-
-fn metadata(reader: &mut Reader<'_, '_>) -> Vec<&'static str> {
-    let blocks = [
-        (Tag::ExifDirectory, "EXIF"),
-        (Tag::Unknown(700), "XMP"),
-        (Tag::Unknown(33_723), "IPTC"),
-        (Tag::ImageDescription, "description"),
-    ];
-    let ifd = reader.image_ifd();
-    let found = blocks
-        .into_iter()
-        .filter(|(tag, _)| ifd.directory().contains(*tag));
-    let mut names: Vec<&str> = found.map(|(_, name)| name).collect();
-    // Unit 1 is "no unit": an aspect ratio, which every TIFF must have.
-    let unit = reader
-        .find_tag_unsigned::<u16>(Tag::ResolutionUnit)
-        .unwrap_or(None);
-    if unit != Some(1) && reader.image_ifd().directory().contains(Tag::XResolution) {
-        names.push("resolution");
-    }
-    names
 }
 
 pub(super) fn refused(error: TiffError) -> DecodeError {
