@@ -11,7 +11,7 @@ mod way;
 
 use std::{collections::HashMap, fs, path::PathBuf};
 
-use imaging::{Change, DecodeError, Depth, InputFormat, Limits, Reader};
+use imaging::{Change, DecodeError, Depth, Info, InputFormat, Limits, Reader};
 use way::{Picture, upscale};
 
 /// A line of the manifest.
@@ -266,6 +266,11 @@ fn check_accepted(row: &Row, file: &[u8], reading: &Reading) {
             info.format == InputFormat::Jpeg,
         )
     };
+    check_means(name, &picture, &info, lossy, reading);
+}
+
+/// - `lossy`: the result is.
+fn check_means(name: &str, picture: &Picture, info: &Info, lossy: bool, reading: &Reading) {
     let means = picture.cells(info.gray, info.alpha);
     assert_eq!(means.len(), reading.means.len(), "{name}");
     // Decoders of lossy formats differ by a level, and lossy results by another.
@@ -274,7 +279,7 @@ fn check_accepted(row: &Row, file: &[u8], reading: &Reading) {
     let tolerance = match () {
         () if name.contains("cielab") => 3.0,
         // Transparency is enlarged smoothly, and clipped where that overshoots.
-        () if from_lossy || alpha => 2.0,
+        () if from_lossy || info.alpha => 2.0,
         () => 0.75,
     };
     for (index, (found, expected)) in means.iter().zip(&reading.means).enumerate() {
