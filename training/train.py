@@ -243,7 +243,7 @@ def detail(model, pictures, loop_for, adversarial=0.03, texture=1.0):
 
 # name: (function, stage it starts from, default minutes)
 STAGES = {"vae": (vae, None, 20), "unet": (unet, "vae", 15), "joint": (joint, "unet", 75), "polish": (polish, "joint", 30),
-          "detail": (detail, "polish", 15)}
+          "detail": (detail, "polish", 25)}
 
 
 def main():

@@ -304,3 +304,76 @@ async fn a_wait_is_explained_and_another_tenant_is_not_kept_waiting() -> anyhow:
     assert!(open["queued"].as_i64().unwrap_or_default() > 20, "{open}");
     Ok(())
 }
+
+/// What the shared folder's manifest expects of a file: whether it must, or must not, succeed.
+fn expectations() -> Option<Vec<(std::path::PathBuf, String, Option<bool>)>> {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/data");
+    let mut manifest = csv::Reader::from_path(folder.join("MANIFEST.csv")).ok()?;
+    let rows = manifest.records().filter_map(|row| {
+        let row = row.ok()?;
+        let (name, expected) = (row.get(0)?.to_owned(), row.get(9)?.to_owned());
+        let either = expected.contains("or reject") || expected.contains("else ");
+        let succeeds = expected.starts_with("ok");
+        Some((folder.join(&name), name, (!either).then_some(succeeds)))
+    });
+    Some(
+        rows.filter(|(_, name, _)| name.starts_with("edge/"))
+            .collect(),
+    )
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_a_folder_of_good_and_hostile_files_the_report_names_each_rightly() -> anyhow::Result<()>
+{
+    let Some(files) = expectations() else {
+        println!("skipped: ../shared/data is not here");
+        return Ok(());
+    };
+    let mut world = World::plain("batch_hostile").await?;
+    for (path, name, _) in &files {
+        world.store.put(name, std::fs::read(path)?).await?;
+    }
+    let batch =
+        json!({"prefix": world.store.uri("edge/"), "output": world.store.uri("out/{line}-{name}")});
+    let id = create(&world, &batch).await?;
+    let _worker = world
+        .start_fake_worker(FakeWorker {
+            identity: true,
+            ..FakeWorker::default()
+        })
+        .await?;
+    let end = finished(&world, &id).await?;
+    assert_eq!(end["listed"], json!(files.len()), "{end}");
+    let lines = report(&world, &id).await?;
+    assert_eq!(lines.len(), files.len(), "one line an input");
+    let mut wrong = Vec::new();
+    for line in &lines {
+        let input = line["input"].as_str().unwrap_or_default();
+        let named = files
+            .iter()
+            .find(|(_, name, _)| input.ends_with(name.as_str()));
+        let (_, name, expected) = named.expect("the report names the files");
+        let succeeded = line["status"] == "succeeded";
+        let refused = line["error_type"]
+            .as_str()
+            .is_some_and(|t| t.starts_with("input/"));
+        if succeeded == refused || expected.is_some_and(|expected| expected != succeeded) {
+            wrong.push(format!(
+                "{name}: {} {} {}",
+                line["status"], line["error_type"], line["reason"]
+            ));
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    // Another attempt cannot help any of them.
+    let path = format!("/v1/batches/{id}/retry-failed");
+    let asked = world
+        .request(Method::POST, &path)
+        .json(&json!({}))
+        .send()
+        .await?;
+    asked.error_for_status()?;
+    let again = finished(&world, &id).await?;
+    assert_eq!(again["counts"], end["counts"]);
+    Ok(())
+}

@@ -22,6 +22,7 @@ mod publication;
 mod resume;
 mod retry;
 mod shared_upload;
+mod sidecar;
 mod silent_database;
 mod stale_completion;
 mod tenants;

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use journey_tests::{DEADLINE, FakeWorker, World, grain, until};
+use journey_tests::{DEADLINE, FakeWorker, World, deep_grain, grain, until};
 use serde_json::{Value, json};
 
 pub(crate) const DRAIN: Duration = Duration::from_secs(30);
@@ -38,9 +38,9 @@ pub(crate) async fn submit(world: &World, output: &str, format: &str) -> anyhow:
         .await
 }
 
-async fn interrupted(format: &str) -> anyhow::Result<()> {
-    let mut world = World::plain(&format!("resume_{format}")).await?;
-    world.store.put("in/grain.png", grain(512, 1600)).await?;
+async fn interrupted(name: &str, picture: Vec<u8>, format: &str) -> anyhow::Result<()> {
+    let mut world = World::plain(name).await?;
+    world.store.put("in/grain.png", picture).await?;
     let slow = FakeWorker {
         identity: true,
         tile_ms: TILE_MS,
@@ -83,12 +83,18 @@ async fn interrupted(format: &str) -> anyhow::Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_png_goes_on_where_its_workers_stopped() -> anyhow::Result<()> {
-    interrupted("png").await
+    interrupted("resume_png", grain(512, 1600), "png").await
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_tiff_goes_on_where_its_workers_stopped() -> anyhow::Result<()> {
-    interrupted("tiff").await
+    interrupted("resume_tiff", grain(512, 1600), "tiff").await
+}
+
+/// What the engine does not see is enlarged beside it, from any row on.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deep_transparent_picture_goes_on_where_its_workers_stopped() -> anyhow::Result<()> {
+    interrupted("resume_deep", deep_grain(320, 1000), "keep").await
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -35,3 +35,20 @@ pub fn grain(width: u32, height: u32) -> Vec<u8> {
         .expect("a picture in memory can be encoded");
     file.into_inner()
 }
+
+/// [`grain`] of 16 bits with transparency.
+#[must_use]
+pub fn deep_grain(width: u32, height: u32) -> Vec<u8> {
+    let mut state = 1u32;
+    let picture = image::ImageBuffer::from_fn(width, height, |_, _| {
+        image::Rgba([0; 4].map(|_: u16| {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            u16::try_from(state >> 16).unwrap_or_default()
+        }))
+    });
+    let mut file = std::io::Cursor::new(Vec::new());
+    image::DynamicImage::ImageRgba16(picture)
+        .write_to(&mut file, image::ImageFormat::Png)
+        .expect("a picture in memory can be encoded");
+    file.into_inner()
+}

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::{batch, evaluate, jobs, keys, models, submit, upscale};
+use crate::{batch, evaluate, inspect, jobs, keys, models, submit, upscale};
 
 /// Exit status for wrong usage or configuration.
 pub const USAGE: u8 = 2;
@@ -28,6 +28,8 @@ pub struct Cli {
 pub enum Command {
     /// Upscale images on this machine, without any service
     Upscale(Box<upscale::UpscaleArgs>),
+    /// Say what is in image files, and what upscaling them would take
+    Inspect(inspect::InspectArgs),
     /// Measure a model and its schedules on pictures whose truth is known
     Evaluate(Box<evaluate::EvaluateArgs>),
     /// Submit an image to the queue
@@ -60,6 +62,7 @@ pub struct ModelRootArgs {
 pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     match cli.command {
         Command::Upscale(args) => upscale::run(&args),
+        Command::Inspect(args) => inspect::run(&args),
         Command::Evaluate(args) => evaluate::run(&args),
         Command::Submit(args) => submit::run(*args),
         Command::Batch(args) => batch::run(args),

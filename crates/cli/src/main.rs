@@ -4,6 +4,7 @@ mod api;
 mod batch;
 mod cli;
 mod evaluate;
+mod inspect;
 mod interrupt;
 mod jobs;
 mod keys;

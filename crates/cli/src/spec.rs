@@ -1,6 +1,8 @@
 //! The flags that say how an image is upscaled, here or by the queue.
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
+use imaging::EncodeOptions;
+use upres_common::job::file_options::{FileOptions, check_tiff_tile};
 use upres_common::job::spec::{ColorFix, OutputFormat, Timesteps, TimestepsError, check_tile};
 
 /// How an image is upscaled.
@@ -40,6 +42,49 @@ pub struct SpecArgs {
     /// File format of the result: `keep` is the input's [default: by the output's name, or keep]
     #[arg(long, value_parser = output_format())]
     pub format: Option<OutputFormat>,
+    #[command(flatten)]
+    pub file: FileArgs,
+    /// Leave out of the result where the picture was taken
+    #[arg(long)]
+    pub strip_gps: bool,
+}
+
+/// How the file of the result is written.
+#[derive(Debug, Clone, clap::Args)]
+pub struct FileArgs {
+    /// Quality of a jpeg result, 1 to 100 [default: 95]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=100))]
+    pub jpeg_quality: Option<u8>,
+    /// Write a tiff result in square tiles of this side, in pixels: a multiple of 16 from 64 to 1024
+    #[arg(long, value_name = "PX", value_parser = parse_tiff_tile)]
+    pub tiff_tile: Option<u32>,
+}
+
+impl FileArgs {
+    /// `options` with what the flags say; the queue's workers do the same.
+    pub fn encode(&self, options: EncodeOptions) -> EncodeOptions {
+        EncodeOptions {
+            jpeg_quality: self.jpeg_quality.unwrap_or(options.jpeg_quality),
+            tiff_tile: self.tiff_tile.and_then(|side| side.try_into().ok()),
+            ..options
+        }
+    }
+
+    /// In the words of a job.
+    pub fn options(&self) -> FileOptions {
+        FileOptions {
+            jpeg_quality: self.jpeg_quality,
+            tiff_tile: self.tiff_tile,
+        }
+    }
+}
+
+fn parse_tiff_tile(text: &str) -> Result<u32, String> {
+    let side = text
+        .parse()
+        .map_err(|_| format!("`{text}` is not a number of pixels"))?;
+    check_tiff_tile(side)?;
+    Ok(side)
 }
 
 impl SpecArgs {
@@ -68,7 +113,8 @@ pub fn default_schedule(text: &str) -> Result<Timesteps, String> {
     Timesteps::default_for(steps).map_err(|error| error.to_string())
 }
 
-fn parse_timesteps(text: &str) -> Result<Timesteps, String> {
+/// A schedule as it is written on the command line.
+pub fn parse_timesteps(text: &str) -> Result<Timesteps, String> {
     if text.trim().is_empty() {
         let problem = "the list is empty: give whole numbers separated by commas";
         return Err(format!("{problem}, such as 250,150,50"));
@@ -171,6 +217,8 @@ mod tests {
             (["--tile", "-1"], "`-1` is not a number of pixels"),
             (["--steps", "six"], "steps must be a whole number"),
             (["--tile", "100"], "multiple of 16"),
+            (["--tiff-tile", "100"], "multiple of 16"),
+            (["--jpeg-quality", "0"], "0 is not in"),
             (["--format", "gif"], "possible values: png, tiff"),
             (["--tile-batch", "0"], "0 is not in"),
         ] {

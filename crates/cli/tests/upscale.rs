@@ -6,6 +6,7 @@ use std::process::{Command, Output};
 
 use imaging::{EncodeOptions, Format, Limits, Pixels};
 use serde_json::Value;
+use sha2::{Digest, Sha256};
 
 /// A working folder with an untrained model in `models/`, where its name finds it.
 fn workplace() -> tempfile::TempDir {
@@ -444,4 +445,49 @@ fn ctrl_c_stops_at_the_next_tile_and_leaves_nothing() {
     );
     assert_eq!(running.wait().unwrap().code(), Some(130));
     assert!(!folder.path().join("o").exists());
+}
+
+#[test]
+fn a_record_lies_beside_a_result_when_that_is_asked_for() {
+    let folder = workplace();
+    let input = picture(folder.path(), "in.png");
+    let digest = |path: &Path| hex::encode(Sha256::digest(fs::read(path).unwrap()));
+    let plain = upscale(folder.path(), &["in.png", "-o", "plain.png"]);
+    assert!(plain.status.success(), "{}", stderr(&plain));
+    let output = folder.path().join("out.png");
+    let record = folder.path().join("out.png.upres.json");
+    let args = ["in.png", "-o", "out.png", "--sidecar", "--seed", "7"];
+    let done = upscale(folder.path(), &args);
+    assert!(done.status.success(), "{}", stderr(&done));
+    assert!(!folder.path().join("plain.png.upres.json").exists());
+
+    let value: Value = serde_json::from_slice(&fs::read(&record).unwrap()).unwrap();
+    assert_eq!(value["input"]["sha256"], digest(&input));
+    assert_eq!(value["output"]["sha256"], digest(&output));
+    assert_eq!(value["output"]["width"], 160);
+    assert_eq!(value["settings"]["seed"], 7);
+    assert_eq!(value["engine"]["device"], "cpu");
+    assert_eq!(value["tiles"]["side_px"], 32);
+    assert!(value.get("job").is_none(), "{value}");
+
+    // A record that is there is a result that is there.
+    fs::remove_file(&output).unwrap();
+    let again = upscale(folder.path(), &args);
+    assert_eq!(again.status.code(), Some(1), "{}", stderr(&again));
+    assert!(!output.exists(), "nothing is made that cannot be recorded");
+}
+
+#[test]
+fn the_result_says_what_was_done_to_it() {
+    let folder = workplace();
+    picture(folder.path(), "in.jpg");
+    for name in ["a.tif", "b.webp"] {
+        let done = upscale(folder.path(), &["in.jpg", "-o", name, "--seed", "7"]);
+        assert!(done.status.success(), "{}", stderr(&done));
+        let file = fs::read(folder.path().join(name)).unwrap();
+        let text = String::from_utf8_lossy(&file);
+        for said in [imaging::COMPOSITE, "<upres:Seed>7<", "<upres:TilePx>32<"] {
+            assert!(text.contains(said), "{said} in {name}");
+        }
+    }
 }

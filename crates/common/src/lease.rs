@@ -11,6 +11,7 @@ use utoipa::ToSchema;
 use crate::job::state::LeaseToken;
 use crate::job::view::Progress;
 use crate::job::{IfExists, JobError, JobId, UpscaleSpec};
+use crate::sidecar::Sidecar;
 
 /// Asks for the leases of jobs that the worker was woken for.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
@@ -157,7 +158,7 @@ pub struct UploadedPart {
 }
 
 /// What a finished attempt made.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Outcome {
     /// The multipart upload that holds the result, invisible until the coordinator completes it.
     pub upload_id: String,
@@ -181,6 +182,10 @@ pub struct Outcome {
     pub timings: BTreeMap<String, u64>,
     /// Done, but worth a word.
     pub warnings: Vec<String>,
+    /// The record that is to lie beside the result; without the result's SHA-256, which the coordinator
+    /// knows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sidecar: Option<Box<Sidecar>>,
 }
 
 /// Asks the coordinator to publish an attempt's result.

@@ -1,7 +1,8 @@
 //! The shared vocabulary of upres, and the shores that both programs touch.
 //!
 //! Owns what the coordinator and the worker must agree on: the [`job`] and its state machine, the
-//! [`lease`] API, the [`broker`]'s topology and messages, the [`objects`] store and [`telemetry`].
+//! [`lease`] API, the [`broker`]'s topology and messages, the [`objects`] store, the
+//! [`sidecar`] of a result and [`telemetry`].
 //! Refuses everything that only one program needs: SQL lives in the coordinator, pixels in `invsr`
 //! and `imaging`.
 
@@ -11,4 +12,5 @@ pub mod config;
 pub mod job;
 pub mod lease;
 pub mod objects;
+pub mod sidecar;
 pub mod telemetry;

@@ -14,9 +14,10 @@ use upres_common::objects::{ObjectError, ObjectStore, ObjectUri};
 
 use crate::dispatch::Bell;
 use crate::price::price;
+use crate::publish;
 use crate::store::jobs::{self, Charge};
 use crate::store::unpriced::{self, Unpriced};
-use crate::store::{StoreError, outbox, within_patience};
+use crate::store::{StoreError, leases, outbox, within_patience};
 
 /// Jobs looked at in one tick, and at once.
 const BATCH: i64 = 512;
@@ -146,11 +147,15 @@ impl Appraiser {
                 tile_batch: None,
             })
             .collect();
+        let ids: Vec<_> = failed.iter().map(|(id, _)| id.0).collect();
+        let left = leases::uploads(&mut tx, &ids).await?;
         jobs::charge(&mut tx, &charges).await?;
         jobs::save(&mut tx, &failed).await?;
-        let ids: Vec<_> = failed.iter().map(|(id, _)| id.0).collect();
         outbox::delete(&mut tx, &ids).await?;
         tx.commit().await?;
+        for (output, upload_id) in &left {
+            publish::abort(&self.objects, output, upload_id).await;
+        }
         metrics::counter!("upres_jobs_total", "outcome" => "failed").increment(ids.len() as u64);
         Ok(())
     }

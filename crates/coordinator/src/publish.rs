@@ -10,6 +10,7 @@
 //!
 //! Steps 1 and 3 are done for many results at once, see `steps`; the store is asked for each alone.
 
+mod sidecar;
 pub mod steps;
 
 use sqlx::PgPool;
@@ -146,6 +147,7 @@ impl Door {
         if sha256.is_none() {
             *sha256 = Some(self.objects.sha256(&publication.output).await?);
         }
+        sidecar::write(&self.objects, &publication).await?;
         Ok(self.record.ask(publication).await?)
     }
 

@@ -1,6 +1,8 @@
 //! Pixels in, a file out: how it is to be written, and in one go.
 
-use crate::{Depth, EncodeError, Finished, Format, Pixels, Writer, samples::Layout};
+use crate::{
+    Depth, EncodeError, Finished, Format, Metadata, Pixels, TiffTile, Writer, samples::Layout,
+};
 
 /// JPEG quality where nobody asked for another.
 pub const DEFAULT_JPEG_QUALITY: u8 = 95;
@@ -20,10 +22,15 @@ pub struct EncodeOptions {
     pub jpeg_quality: u8,
     /// ICC profile to embed; `None` means sRGB.
     pub icc: Option<Vec<u8>>,
+    /// Square tiles in place of strips, for viewers that show a part of a large picture; used for TIFF
+    /// only.
+    pub tiff_tile: Option<TiffTile>,
+    /// What the file says beside its pixels, from [`Metadata::for_result`].
+    pub metadata: Metadata,
 }
 
 impl EncodeOptions {
-    /// Colour of 8 bits without transparency, JPEG quality 95, no ICC profile.
+    /// Colour of 8 bits without transparency, JPEG quality 95, no ICC profile, no metadata.
     #[must_use]
     pub fn new(format: Format) -> Self {
         Self {
@@ -33,6 +40,8 @@ impl EncodeOptions {
             depth: Depth::Eight,
             jpeg_quality: DEFAULT_JPEG_QUALITY,
             icc: None,
+            tiff_tile: None,
+            metadata: Metadata::default(),
         }
     }
 

@@ -6,7 +6,8 @@
 //! What is not handled is refused with a sentence, never damaged silently. Handled are JPEG, PNG,
 //! TIFF (classic and `BigTIFF`), WebP, GIF and BMP with one page: gray, RGB or palette, with or
 //! without transparency, 1 to 16 bits a sample. The engine sees 8 bit sRGB or finer; [`Finish`] brings
-//! its rows back into the colour space, the depth and the channels of the source.
+//! its rows back into the colour space, the depth and the channels of the source. EXIF, XMP, IPTC and the
+//! resolution are mended for the larger picture by [`Metadata::for_result`] and written again.
 //!
 //! [`Reader`] and [`Writer`] work in rows, so that neither file nor picture need fit in memory, and a
 //! half-written file can be continued by another process. [`decode`] and [`encode()`] are the same in
@@ -33,10 +34,12 @@ mod finish;
 mod format;
 mod input_format;
 mod limits;
+mod metadata;
 mod pixels;
 mod samples;
 mod shared_file;
 mod sniff;
+mod tiff_tile;
 mod writer;
 
 pub use decode::{Decoded, Info, Reader, Source, decode, probe};
@@ -46,8 +49,10 @@ pub use finish::Finish;
 pub use format::{Format, UnknownFormat};
 pub use input_format::InputFormat;
 pub use limits::Limits;
+pub use metadata::{COMPOSITE, Carried, Change, Metadata, Provenance, Resolution, Unit};
 pub use pixels::Pixels;
 pub use samples::Depth;
 pub use shared_file::SharedFile;
 pub use sniff::sniff;
+pub use tiff_tile::{NoTiffTile, TiffTile};
 pub use writer::{Checkpoint, Finished, Writer};

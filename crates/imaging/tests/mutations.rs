@@ -14,7 +14,8 @@ const LIMITS: Limits = Limits {
     max_side: 10_000,
 };
 
-/// A valid file of each format, gray and colour, with an ICC profile.
+/// A valid file of each format, gray and colour, as plain as it can be and with all that it can
+/// have, with an ICC profile.
 fn seeds() -> Vec<Vec<u8>> {
     let samples: Vec<u8> = (0..40 * 26 * 3)
         .map(|i: u32| (i * 97 % 253).to_le_bytes()[0])
@@ -36,6 +37,12 @@ fn seeds() -> Vec<Vec<u8>> {
                 ..EncodeOptions::new(format)
             };
             files.push(encode(&pixels, &options).expect("a small picture is written"));
+            let most = EncodeOptions {
+                alpha: format.holds_alpha(),
+                depth: format.max_depth(),
+                ..options
+            };
+            files.push(encode(&pixels, &most).expect("a small picture is written"));
         }
     }
     files

@@ -74,6 +74,12 @@ fn kinds() -> Vec<(&'static str, Vec<u8>)> {
                 ..EncodeOptions::new(format)
             };
             files.push((format.name(), encode(&pixels, &options).unwrap()));
+            let most = EncodeOptions {
+                alpha: format.holds_alpha(),
+                depth: format.max_depth(),
+                ..options
+            };
+            files.push((format.name(), encode(&pixels, &most).unwrap()));
         }
     }
     for planar in [false, true] {

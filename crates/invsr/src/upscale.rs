@@ -187,7 +187,8 @@ impl Options {
     }
 
     /// The overlap in force, in input pixels.
-    pub(crate) fn overlap(&self) -> u32 {
+    #[must_use]
+    pub fn overlap(&self) -> u32 {
         self.overlap_px
             .unwrap_or(DEFAULT_OVERLAP_PX.min(self.tile_px / 2))
     }

@@ -10,7 +10,7 @@ use upres_common::telemetry;
 
 use crate::bench::{self, BenchConfig};
 use crate::config::{Config, EngineConfig};
-use crate::engine::{Engine, Loaded};
+use crate::engine::{Engine, Loaded, MadeBy};
 
 /// Takes jobs through the engine: one process per GPU.
 #[derive(Debug, Parser)]
@@ -103,6 +103,12 @@ fn load(config: EngineConfig) -> impl FnOnce() -> anyhow::Result<Loaded> + Send 
         let version = env!("CARGO_PKG_VERSION");
         Ok(Loaded {
             identity: format!("{version} {weights} {device} {}", config.dtype),
+            made_by: MadeBy {
+                model: info.name.clone(),
+                model_sha256: info.digest.clone(),
+                device: config.device.clone(),
+                dtype: config.dtype.clone(),
+            },
             upscale: Box::new(model),
         })
     }

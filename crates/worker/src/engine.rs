@@ -19,6 +19,21 @@ pub struct Loaded {
     /// Names all that decides over the pixels it makes: model, type of device, precision, version. Only a
     /// worker with the same may go on with a picture that another began.
     pub identity: String,
+    /// What a result says of the engine that made it.
+    pub made_by: MadeBy,
+}
+
+/// An engine, for people and for the record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MadeBy {
+    /// The model's short name.
+    pub model: String,
+    /// SHA-256 of the model's manifest, lower-case hex, where it has one.
+    pub model_sha256: Option<String>,
+    /// `cpu` or `cuda:N`.
+    pub device: String,
+    /// `f32`, `bf16` or `f16`.
+    pub dtype: String,
 }
 
 /// A handle to the engine's thread. Clones share it; the thread ends with the last.
@@ -26,6 +41,7 @@ pub struct Loaded {
 pub struct Engine {
     requests: mpsc::Sender<Request>,
     identity: Arc<str>,
+    made_by: Arc<MadeBy>,
 }
 
 /// One picture, from its rows to rows.
@@ -66,11 +82,12 @@ impl Engine {
             let Loaded {
                 mut upscale,
                 identity,
+                made_by,
             } = match make() {
                 Ok(loaded) => loaded,
                 Err(error) => return drop(ready.send(Err(error))),
             };
-            if ready.send(Ok(identity)).is_err() {
+            if ready.send(Ok((identity, made_by))).is_err() {
                 return;
             }
             while let Some(request) = queue.blocking_recv() {
@@ -80,18 +97,24 @@ impl Engine {
         std::thread::Builder::new()
             .name("engine".to_owned())
             .spawn(serve)?;
-        let identity = made
+        let (identity, made_by) = made
             .await
             .context("the engine's thread panicked while loading")??;
         Ok(Self {
             requests,
             identity: identity.into(),
+            made_by: Arc::new(made_by),
         })
     }
 
     /// See [`Loaded::identity`].
     pub(crate) fn identity(&self) -> &str {
         &self.identity
+    }
+
+    /// See [`Loaded::made_by`].
+    pub(crate) fn made_by(&self) -> &MadeBy {
+        &self.made_by
     }
 
     /// Hands a picture to the thread, whose answer comes through the request's channel.

@@ -13,6 +13,10 @@ use crate::write_back::WriteBackError;
 pub(crate) enum ProcessError {
     #[error("fetch the input")]
     Fetch(#[source] ObjectError),
+    #[error(
+        "the input's SHA-256 is {found}, the job expects {expected}: copy the file again or correct the job"
+    )]
+    OtherInput { found: String, expected: String },
     #[error("decode the input")]
     Decode(#[from] DecodeError),
     #[error("the result does not fit its format")]
@@ -32,6 +36,7 @@ impl ProcessError {
     pub(crate) fn report(&self) -> Option<JobError> {
         let (error_type, detail) = match self {
             Self::Fetch(error) => (fetch_type(error), error.to_string()),
+            Self::OtherInput { .. } => (ErrorType::InputUnreadable, self.to_string()),
             Self::Decode(error) => (decode_type(error), error.to_string()),
             Self::Format(error) => (format_type(error), error.to_string()),
             Self::Upscale(error) => (upscale_type(error)?, with_sources(error)),

@@ -2,6 +2,7 @@
 //!
 //! A job passes through `pull` (woken, lease claimed), `process` (fetch, decode, upscale), `write_back`
 //! (encode, to an upload that nobody can see yet) and `report`; meanwhile `lease` keeps the claim.
+//! `sidecar` is the record of an attempt; `spec` says in the words of engine and files what a job asks for.
 //! `engine` is the one thread that owns the device; `rows` go in and come out of it. `bench` measures the
 //! engine alone.
 
@@ -20,6 +21,8 @@ mod pull;
 mod report;
 mod room;
 mod rows;
+mod sidecar;
+mod spec;
 mod write_back;
 
 pub use pull::run;

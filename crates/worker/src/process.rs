@@ -4,12 +4,11 @@
 use std::fs::File;
 use std::time::Duration;
 
-use imaging::{DecodeError, EncodeOptions, Finish, Format, Limits, Reader, SharedFile, Writer};
-use invsr::{HandOver, Options, Schedule, Spent, Start, UpscaleError};
+use imaging::{DecodeError, EncodeOptions, Finish, Limits, Reader, SharedFile, Writer};
+use invsr::{HandOver, Spent, Start, UpscaleError};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use upres_common::job::UpscaleSpec;
-use upres_common::job::spec::{ColorFix, OutputFormat};
 use upres_common::job::view::Progress;
 use upres_common::lease::{Lease, Outcome};
 use upres_common::objects::{ObjectStore, ObjectUri};
@@ -21,12 +20,12 @@ use crate::hand_over;
 use crate::lease::Held;
 use crate::room::{self, Room};
 use crate::rows::{Bands, FileRows};
+use crate::sidecar;
+use crate::spec::{self, SCALE};
 use crate::write_back::{
     self, Destination, MadeWith, ResumeState, WriteBack, WriteBackError, Written,
 };
 
-/// The engine multiplies each side by this.
-const SCALE: u32 = 4;
 /// Finished bands that wait for the writer before the engine has to.
 const BANDS_WAITING: usize = 4;
 /// How long a drain waits for the tiles under way; then they are given up.
@@ -72,31 +71,45 @@ pub(crate) async fn process(shop: &Workshop, held: &Held) -> Result<Outcome, Pro
 
 async fn upscale_and_upload(shop: &Workshop, held: &Held) -> Result<Outcome, ProcessError> {
     let lease = &held.lease;
+    let began_at = sidecar::now();
     let mut clock = Clock::default();
     let input: ObjectUri = address(&lease.input)?;
     let output: ObjectUri = address(&lease.output)?;
 
-    let format = output_format(lease.upscale.format);
     let fetching = async {
         let fetched = shop.objects.fetch(&input, shop.limits.max_bytes).await;
         let fetched = fetched.map_err(ProcessError::Fetch)?;
         clock.lap("fetch");
-        let opened = open(fetched.file, shop.limits, format).await?;
+        spec::check_input(&lease.upscale, &fetched.sha256)?;
+        let bytes = fetched.file.metadata().map_err(DecodeError::Read)?.len();
+        let opened = open(fetched.file, shop.limits, lease.upscale.clone()).await?;
         clock.lap("decode");
-        Ok::<_, ProcessError>((opened, fetched.sha256))
+        Ok::<_, ProcessError>((opened, fetched.sha256, bytes))
     };
-    let (opened, input_sha256) = tokio::select! {
+    let (opened, input_sha256, input_bytes) = tokio::select! {
         fetched = fetching => fetched?,
         () = stopped(held) => return Err(UpscaleError::Cancelled.into()),
     };
     let made_with = MadeWith {
         engine: shop.engine.identity().to_owned(),
-        input_sha256,
+        input_sha256: input_sha256.clone(),
     };
 
-    let options = opened.encode.clone();
+    let mut options = opened.encode.clone();
     let mut warnings = opened.warnings(&lease.input);
     let (width, height) = opened.enlarged();
+    let made_by = shop.engine.made_by();
+    let carried = spec::carry(
+        &opened.reader,
+        &lease.upscale,
+        made_by,
+        &options,
+        (width, height),
+    );
+    options.metadata = carried.metadata;
+    warnings.extend(carried.warnings);
+    let (input, info) = ((input_sha256, input_bytes), opened.reader.info());
+    let record = sidecar::Begun::new(lease, input, info, &options, began_at);
     let to = Destination {
         objects: &shop.objects,
         held,
@@ -131,18 +144,9 @@ async fn upscale_and_upload(shop: &Workshop, held: &Held) -> Result<Outcome, Pro
     clock.add("encode", uploaded.encoding);
     clock.add("write_back", uploaded.uploading);
 
-    Ok(Outcome {
-        upload_id: uploaded.upload.id,
-        upload_token: uploaded.upload.token,
-        parts: uploaded.parts,
-        sha256: uploaded.sha256,
-        bytes: i64::try_from(uploaded.bytes).unwrap_or(i64::MAX),
-        width: signed(width),
-        height: signed(height),
-        progress,
-        timings: clock.into_laps(),
-        warnings,
-    })
+    let mut outcome = uploaded.outcome((width, height), progress, clock.into_laps(), warnings);
+    outcome.sidecar = record.finished(lease, made_by, &outcome);
+    Ok(outcome)
 }
 
 /// Either when the work is not wanted any more or when somebody else is to do it.
@@ -238,7 +242,7 @@ impl Opened {
 
 /// Opens the input, on a thread for blocking work. Before any time of the device is spent it checks that
 /// the result will fit its format, and reads the file through once: damage may show in its last row.
-async fn open(file: File, limits: Limits, format: Option<Format>) -> Result<Opened, ProcessError> {
+async fn open(file: File, limits: Limits, upscale: UpscaleSpec) -> Result<Opened, ProcessError> {
     let panicked = DecodeError::NotAnImage("it made the decoder panic").into();
     let opened = tokio::task::spawn_blocking(move || {
         let file = SharedFile::new(file);
@@ -249,7 +253,7 @@ async fn open(file: File, limits: Limits, format: Option<Format>) -> Result<Open
             info.width.saturating_mul(SCALE),
             info.height.saturating_mul(SCALE),
         );
-        let options = reader.encode_like(format);
+        let options = spec::encode(&reader, &upscale);
         options.check(width, height).map_err(ProcessError::Format)?;
         reader.verify()?;
         Ok(Opened {
@@ -280,7 +284,7 @@ async fn upscale(
     bands: mpsc::Sender<Vec<u8>>,
     clock: &mut Clock,
 ) -> Result<Upscaled, ProcessError> {
-    let mut options = options(&held.lease.upscale, shop.tile_batch_for(&held.lease))?;
+    let mut options = spec::options(&held.lease.upscale, shop.tile_batch_for(&held.lease))?;
     let beside = room::held_beside_the_engine(&opened.reader, &opened.encode, shop.jobs_in_flight);
     options.memory_limit = shop.room.memory.less(beside).bytes();
     let steps = options.steps_a_tile();
@@ -342,37 +346,6 @@ async fn upscale(
     }
 }
 
-/// The job's settings in the engine's words.
-fn options(spec: &UpscaleSpec, tile_batch: usize) -> Result<Options, ProcessError> {
-    let schedule = Schedule::new(spec.timesteps.as_slice());
-    Ok(Options {
-        schedule: schedule.map_err(|error| ProcessError::Lease(error.to_string()))?,
-        seed: spec.seed,
-        tile_px: spec.tile,
-        overlap_px: Some(spec.overlap_px()),
-        guidance: spec.guidance.scale(),
-        tile_batch,
-        color_fix: match spec.color_fix {
-            ColorFix::None => invsr::ColorFix::None,
-            ColorFix::Wavelet => invsr::ColorFix::Wavelet,
-            ColorFix::Adain => invsr::ColorFix::AdaIn,
-            ColorFix::Ycbcr => invsr::ColorFix::YCbCr,
-        },
-        ..Options::default()
-    })
-}
-
-/// `None`: the input's.
-fn output_format(format: OutputFormat) -> Option<Format> {
-    match format {
-        OutputFormat::Keep => None,
-        OutputFormat::Png => Some(Format::Png),
-        OutputFormat::Tiff => Some(Format::Tiff),
-        OutputFormat::Jpeg => Some(Format::Jpeg),
-        OutputFormat::Webp => Some(Format::WebP),
-    }
-}
-
 fn address(text: &str) -> Result<ObjectUri, ProcessError> {
     text.parse()
         .map_err(|error: upres_common::objects::AddressError| {
@@ -387,8 +360,4 @@ fn progress(done: usize, total: usize, tile_steps: usize) -> Progress {
         tiles_total: count(total),
         tile_steps_total: count(tile_steps),
     }
-}
-
-fn signed(side_px: u32) -> i32 {
-    i32::try_from(side_px).unwrap_or(i32::MAX)
 }

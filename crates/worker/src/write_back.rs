@@ -4,6 +4,7 @@
 //! After each part another worker could go on from there, and the next heartbeat says so. What one attempt
 //! began and another finished neither has seen whole; its SHA-256 is left to the coordinator.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use imaging::{EncodeError, Finished, Format, Writer};
@@ -11,7 +12,8 @@ use invsr::HandOver;
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 use upres_common::job::state::LeaseToken;
-use upres_common::lease::{HandedOver, ResumePoint, UploadedPart};
+use upres_common::job::view::Progress;
+use upres_common::lease::{HandedOver, Outcome, ResumePoint, UploadedPart};
 use upres_common::objects::{ObjectError, ObjectStore, ObjectUri, Ownership, sha256_hex};
 
 use crate::digest::FileDigest;
@@ -48,6 +50,34 @@ pub(crate) struct Uploaded {
     pub(crate) encoding: Duration,
     /// Time spent uploading.
     pub(crate) uploading: Duration,
+}
+
+impl Uploaded {
+    /// What the coordinator is told, but for the record.
+    ///
+    /// - `width`, `height`: of the result, in pixels.
+    pub(crate) fn outcome(
+        self,
+        (width, height): (u32, u32),
+        progress: Progress,
+        timings: BTreeMap<String, u64>,
+        warnings: Vec<String>,
+    ) -> Outcome {
+        let side = |pixels| i32::try_from(pixels).unwrap_or(i32::MAX);
+        Outcome {
+            upload_id: self.upload.id,
+            upload_token: self.upload.token,
+            parts: self.parts,
+            sha256: self.sha256,
+            bytes: i64::try_from(self.bytes).unwrap_or(i64::MAX),
+            width: side(width),
+            height: side(height),
+            progress,
+            timings,
+            warnings,
+            sidecar: None,
+        }
+    }
 }
 
 /// How writing ended.

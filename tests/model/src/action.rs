@@ -29,6 +29,8 @@ pub enum Action {
     Release(usize),
     /// A coordinator expires it.
     Expire(usize),
+    /// A coordinator sees that its output is there already.
+    Refuse(usize),
     /// A coordinator has its wake-up sent again, because the broker holds too few.
     Sweep(usize),
     /// A coordinator's janitor looks at its uploads.
@@ -164,6 +166,8 @@ impl Protocol {
             Action::Release(job),
         );
         when(row.overdue && row.waits(), Action::Expire(job));
+        let taken = !free && !self.setting.overwrite;
+        when(taken && row.waits(), Action::Refuse(job));
         let resumable = self.setting.parts > 1;
         let any = !world.jobs[job].uploads.is_empty();
         when(resumable && any, Action::SweepUploads(job));

@@ -232,6 +232,21 @@ impl Protocol {
         }
     }
 
+    /// The job's output is there already: it cannot succeed, and no worker is to try. The upload that is kept
+    /// for it is given up.
+    pub fn refuse(&self, job: &mut Job) {
+        let upload = job.row.as_ref().and_then(|row| row.upload);
+        if !transition(job, &JobEvent::Refused) {
+            return;
+        }
+        if let Some(row) = &mut job.row
+            && !self.lacks(Flaw::RefusalKeepsOutbox)
+        {
+            row.outbox = None;
+        }
+        job.abort(upload);
+    }
+
     /// Gives up what nobody will complete. An attempt that holds its lease is younger than what the
     /// janitor looks at.
     pub fn sweep_uploads(&self, world: &mut World, at: usize) {

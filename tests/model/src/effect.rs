@@ -71,6 +71,7 @@ impl Protocol {
             Action::Lose(job) => world.jobs[job].wake_ups -= 1,
             Action::Release(job) => _ = transition(&mut world.jobs[job], &JobEvent::Released),
             Action::Expire(job) => self.expire(&mut world.jobs[job]),
+            Action::Refuse(job) => self.refuse(&mut world.jobs[job]),
             Action::SweepUploads(job) => self.sweep_uploads(world, job),
             Action::ComeDue(job)
             | Action::PassDeadline(job)

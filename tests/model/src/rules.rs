@@ -111,6 +111,8 @@ pub enum Flaw {
     CancelForgetsTheKept,
     /// The same, of a job that expires.
     ExpireForgetsTheKept,
+    /// A job that is refused beforehand stays in the outbox.
+    RefusalKeepsOutbox,
     /// The store completes an upload whatever has become of its parts.
     TagsUnchecked,
     /// Work goes on whatever engine and input it was begun with.

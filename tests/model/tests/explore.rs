@@ -194,6 +194,11 @@ fn every_rule_is_needed() {
     for (flaw, promise) in table {
         breaks(&Setting::default(), &[flaw], promise);
     }
+    let setting = Setting {
+        outsider: true,
+        ..small()
+    };
+    breaks(&setting, &[F::RefusalKeepsOutbox], WAITS_IN_OUTBOX);
 }
 
 /// One job whose result is made of several parts, and that may outlive a worker.

@@ -13,7 +13,7 @@ use invsr::{
 use upres_common::telemetry::{self, LogArgs};
 use upres_worker::Room;
 use upres_worker::config::ServiceConfig;
-use upres_worker::engine::{Engine, Loaded};
+use upres_worker::engine::{Engine, Loaded, MadeBy};
 
 #[derive(Debug, Parser)]
 struct Args {
@@ -192,6 +192,12 @@ async fn main() -> anyhow::Result<ExitCode> {
                 fail_when: args.fail_when,
             }),
             false => Box::new(fake),
+        },
+        made_by: MadeBy {
+            model: args.called.clone(),
+            model_sha256: None,
+            device: "cpu".to_owned(),
+            dtype: "f32".to_owned(),
         },
         identity: args.called,
     };

@@ -6,6 +6,7 @@ use anyhow::bail;
 use reqwest::Method;
 use upres_common::batch::view::BatchPrice;
 use upres_common::batch::{BatchRequest, BatchView};
+use upres_common::job::file_options::FileOptions;
 use upres_common::job::request::UpscaleRequest;
 use upres_common::job::{Class, IfExists};
 
@@ -116,6 +117,8 @@ fn request(args: &CreateArgs) -> BatchRequest {
         overlap: spec.overlap(),
         guidance: Some(spec.guidance),
         format: spec.format,
+        strip_gps: spec.strip_gps.then_some(true),
+        file: Some(spec.file.options()).filter(|file| *file != FileOptions::default()),
         ..UpscaleRequest::default()
     };
     BatchRequest {

@@ -11,6 +11,7 @@ use anyhow::bail;
 use indicatif::{ProgressBar, ProgressStyle};
 use reqwest::Method;
 use serde::Deserialize;
+use sha2::{Digest, Sha256};
 use upres_common::job::Class;
 use upres_common::job::view::JobView;
 
@@ -40,6 +41,12 @@ pub struct SubmitArgs {
     wait: bool,
     #[command(flatten)]
     spec: SpecArgs,
+    /// Write no record of what was done beside the result.
+    #[arg(long)]
+    no_sidecar: bool,
+    /// SHA-256 that the input must have, in hexadecimal [default: that of the file, if it is one].
+    #[arg(long, value_name = "HEX")]
+    input_sha256: Option<String>,
     /// interactive or bulk.
     #[arg(long, value_parser = word::<Class>, default_value = "interactive")]
     class: Class,
@@ -90,19 +97,22 @@ async fn submit(
     taken: &OnceCell<String>,
 ) -> anyhow::Result<ExitCode> {
     let Prepared { input, format } = prepared;
+    let mut sha256 = None;
     let (input, output) = match input {
         Input::Object(uri) => (uri, NOT_UPLOADED[1].to_owned()),
         Input::File { name, bytes } => {
+            sha256 = Some(hex::encode(Sha256::digest(&bytes)));
             let upload = upload(api, &name, bytes).await?;
             (upload.input, named_like(upload.output, format))
         }
     };
-    let request = request(
+    let mut request = request(
         args,
         format,
         &input,
         args.output.as_deref().unwrap_or(&output),
     );
+    request.upscale.input_sha256 = args.input_sha256.clone().or(sha256);
     let job: JobView = api
         .send(api.request(Method::POST, "jobs").json(&request))
         .await?;

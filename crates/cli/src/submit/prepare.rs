@@ -6,6 +6,7 @@ use std::path::Path;
 
 use anyhow::{Context, anyhow, bail};
 use imaging::{Format, InputFormat};
+use upres_common::job::file_options::FileOptions;
 use upres_common::job::request::UpscaleRequest;
 use upres_common::job::spec::OutputFormat;
 use upres_common::job::{IfExists, JobRequest};
@@ -130,6 +131,10 @@ pub fn request(
         steps: None,
         seed: Some(args.spec.seed),
         color_fix: Some(args.spec.color_fix),
+        strip_gps: args.spec.strip_gps.then_some(true),
+        file: Some(args.spec.file.options()).filter(|file| *file != FileOptions::default()),
+        sidecar: args.no_sidecar.then_some(false),
+        input_sha256: args.input_sha256.clone(),
         tile: Some(args.spec.tile),
         overlap: args.spec.overlap(),
         guidance: Some(args.spec.guidance),

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use imaging::Provenance;
 use invsr::{
     ColorFix, InjectedNoise, InvSr, MemoryLimit, NpyDump, Observer, Options, Schedule, Spent,
     Start, Tensor, TensorError, Timings, Upscale as _, UpscaleError,
@@ -16,6 +17,7 @@ use super::failure::Failure;
 use super::report::{Progress, Reporter};
 use super::rows::{FileRows, FileSink, decode_failure};
 use crate::interrupt::Interrupt;
+use crate::spec::SpecArgs;
 
 /// A loaded model with the options of the command line.
 pub struct Engine {
@@ -95,6 +97,33 @@ impl Engine {
                 .unwrap_or_else(MemoryLimit::of_this_machine),
             dump,
         })
+    }
+
+    /// What the result's file says of how it was made; the queue's workers write the same.
+    pub fn provenance(&self, spec: &SpecArgs) -> Provenance {
+        let info = self.model.info();
+        let digest = info.digest.as_ref();
+        Provenance {
+            software: concat!("upres ", env!("CARGO_PKG_VERSION")).to_owned(),
+            model: info.name.clone(),
+            model_digest: digest.map(|digest| format!("sha256:{digest}")),
+            timesteps: spec.schedule().as_slice().to_vec(),
+            seed: spec.seed,
+            color_fix: spec.color_fix.name().to_owned(),
+            tile: spec.tile,
+            overlap: self.options.overlap(),
+            guidance: self.options.guidance,
+        }
+    }
+
+    /// SHA-256 of the model's manifest, where it has one.
+    pub fn model_sha256(&self) -> Option<String> {
+        self.model.info().digest.clone()
+    }
+
+    /// How often a tile goes through the large network.
+    pub fn steps_a_tile(&self) -> usize {
+        self.options.steps_a_tile()
     }
 
     /// Upscales four times in each direction; stops at the next tile after Ctrl-C.

@@ -6,11 +6,12 @@
 
 mod draft;
 mod engine;
-mod failure;
+pub mod failure;
 mod picture;
 pub mod plan;
 mod report;
 mod rows;
+mod sidecar;
 pub mod write;
 
 use std::path::{Path, PathBuf};
@@ -24,6 +25,7 @@ use crate::model_dir::Roots;
 use crate::spec::SpecArgs;
 use engine::Engine;
 use picture::Outcome;
+pub use picture::SCALE;
 use plan::{Item, Plan, Request, Target};
 use report::Reporter;
 
@@ -59,6 +61,9 @@ pub struct UpscaleArgs {
     /// Replace results that are there already
     #[arg(long)]
     pub overwrite: bool,
+    /// Write what was done beside each result, into a file named like it with .upres.json behind
+    #[arg(long)]
+    pub sidecar: bool,
     /// Replay this noise instead of the seed's; one picture only
     #[arg(long, value_name = "FILE.safetensors")]
     pub noise: Option<PathBuf>,
@@ -133,7 +138,7 @@ fn upscale_all(
     let mut failed = 0;
     for Item { input, target } in &plan.items {
         let prepared = match target {
-            Ok(Target { output, format }) => picture::read(input, output, *format, args.overwrite),
+            Ok(Target { output, format }) => picture::read(input, output, *format, args),
             Err(failure) => Err(failure.clone()),
         };
         let prepared = match prepared {
@@ -157,7 +162,7 @@ fn upscale_all(
         let outcome = if interrupt.pressed() {
             Outcome::Interrupted
         } else {
-            picture::upscale(prepared, &mut engine, reporter, interrupt)
+            picture::upscale(prepared, &mut engine, args, reporter, interrupt)
         };
         loaded = Some(engine);
         match outcome {

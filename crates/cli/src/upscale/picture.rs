@@ -6,18 +6,18 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use imaging::{EncodeOptions, Finish, Format, Limits, Reader, SharedFile, Writer};
+use imaging::{Change, EncodeOptions, Finish, Format, Limits, Reader, SharedFile, Writer};
 
 use super::draft::{Draft, Written};
 use super::engine::{Engine, EngineError, Upscaled};
 use super::failure::Failure;
 use super::report::{Done, Reporter, Timings};
 use super::rows::{FileRows, FileSink};
-use super::write;
+use super::{UpscaleArgs, sidecar, write};
 use crate::interrupt::Interrupt;
 
 /// Output pixels for each input pixel, in each direction.
-const SCALE: u32 = 4;
+pub const SCALE: u32 = 4;
 
 /// Held of any picture beside the engine, in bytes: rows that are read, bands that are written.
 const ROWS_AND_BANDS: u64 = 32 << 20;
@@ -26,7 +26,7 @@ const ROWS_AND_BANDS: u64 = 32 << 20;
 pub struct Picture {
     input: PathBuf,
     output: PathBuf,
-    overwrite: bool,
+    record: Option<sidecar::Begun>,
     reader: Reader<'static>,
     finish: Finish<'static>,
     encode: EncodeOptions,
@@ -50,15 +50,19 @@ pub fn read(
     input: &Path,
     output: &Path,
     format: Format,
-    overwrite: bool,
+    args: &UpscaleArgs,
 ) -> Result<Picture, Failure> {
-    write::check(output, overwrite)?;
+    let began_at = sidecar::now();
+    write::check(output, args.overwrite)?;
+    if args.sidecar {
+        write::check(&sidecar::path(output), args.overwrite)?;
+    }
     let mut timings = Timings::default();
     let file = File::open(input).map_err(|error| Failure::reading(&error))?;
     let file = SharedFile::new(file);
     let (reader, encode) = timings.time("decode", || {
         let reader = open(&file)?;
-        let encode = reader.encode_like(Some(format));
+        let encode = args.spec.file.encode(reader.encode_like(Some(format)));
         let info = reader.info();
         let (width, height) = (
             info.width.saturating_mul(SCALE),
@@ -73,10 +77,13 @@ pub fn read(
 
     let mut warnings = reader.warnings_in(Some(format));
     warnings.extend(reader.misnamed(&input.to_string_lossy()));
+    let record = args
+        .sidecar
+        .then(|| sidecar::Begun::new(input, file.clone(), reader.info(), began_at));
     Ok(Picture {
         input: input.to_owned(),
         output: output.to_owned(),
-        overwrite,
+        record: record.transpose()?,
         finish: Finish::new(open(&file)?, &encode),
         encode,
         reader,
@@ -94,10 +101,11 @@ fn open(file: &SharedFile) -> Result<Reader<'static>, Failure> {
 pub fn upscale(
     picture: Picture,
     engine: &mut Engine,
+    args: &UpscaleArgs,
     reporter: Reporter,
     interrupt: &Interrupt,
 ) -> Outcome {
-    match upscale_and_write(picture, engine, reporter, interrupt) {
+    match upscale_and_write(picture, engine, args, (reporter, interrupt)) {
         Ok(()) => Outcome::Done,
         Err(EngineError::Interrupted) => Outcome::Interrupted,
         Err(EngineError::Failed(failure)) => Outcome::Failed(failure),
@@ -107,21 +115,31 @@ pub fn upscale(
 fn upscale_and_write(
     picture: Picture,
     engine: &mut Engine,
-    reporter: Reporter,
-    interrupt: &Interrupt,
+    args: &UpscaleArgs,
+    (reporter, interrupt): (Reporter, &Interrupt),
 ) -> Result<(), EngineError> {
     let Picture {
         input,
         output,
-        overwrite,
+        record,
         reader,
         finish,
-        encode,
+        mut encode,
         mut warnings,
         mut timings,
     } = picture;
     let info = reader.info();
     let (width, height) = (SCALE * info.width, SCALE * info.height);
+    let carried = reader.metadata().for_result(&Change {
+        format: encode.format,
+        width,
+        height,
+        scale: SCALE,
+        strip_gps: args.spec.strip_gps,
+        provenance: Some(&engine.provenance(&args.spec)),
+    });
+    encode.metadata = carried.metadata;
+    warnings.extend(carried.warnings);
     let held = ROWS_AND_BANDS + reader.held_bytes(&encode);
     let writer = Writer::new(&encode, width, height).map_err(|error| Failure::encoding(&error))?;
     let mut sink = FileSink::new(finish, writer, Draft::begin(&output, encode.format)?);
@@ -143,10 +161,10 @@ fn upscale_and_write(
     let ends = ends.map_err(|error| Failure::encoding(&error))?;
     timings.add("encode", sink.encoding + started.elapsed());
     let started = Instant::now();
-    let Written { bytes, sha256 } = sink.draft.finish(&ends, overwrite)?;
+    let Written { bytes, sha256 } = sink.draft.finish(&ends, args.overwrite)?;
     timings.add("write", sink.writing + started.elapsed());
     warnings.extend(warning);
-    reporter.done(&Done {
+    let done = Done {
         input: &input,
         output: &output,
         format: encode.format.to_string(),
@@ -157,6 +175,12 @@ fn upscale_and_write(
         tiles,
         timings_ms: timings,
         warnings,
-    });
+    };
+    // After the result: there is no record without its image.
+    if let Some(record) = record {
+        let record = record.finished(&done, engine, args).to_bytes();
+        write::write(&sidecar::path(&output), &record, args.overwrite)?;
+    }
+    reporter.done(&done);
     Ok(())
 }

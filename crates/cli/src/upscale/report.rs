@@ -1,5 +1,6 @@
 //! What a person sees on stderr and a script reads from stdout.
 
+use std::collections::BTreeMap;
 use std::io::{self, IsTerminal, Write};
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -40,6 +41,15 @@ impl Timings {
         let result = work();
         self.add(stage, start.elapsed());
         result
+    }
+
+    /// Whole milliseconds by stage.
+    pub fn whole_milliseconds(&self) -> BTreeMap<String, u64> {
+        let whole = |took: &Duration| u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+        let stages = self.0.iter();
+        stages
+            .map(|(stage, took)| ((*stage).to_owned(), whole(took)))
+            .collect()
     }
 
     /// Adds to a stage's time, which may come in parts.

@@ -5,6 +5,7 @@
 
 mod cost;
 pub mod error;
+pub mod file_options;
 mod id;
 pub mod request;
 pub mod spec;

@@ -271,7 +271,7 @@ mod tests {
     fn every_problem_is_named_at_once() {
         let request = serde_json::json!({
             "input": "http://masters/1.tif", "output": "s3://x", "max_attempts": 0, "priority": 101,
-            "upscale": {"timesteps": [50, 250], "tile": 100, "model": "other"},
+            "upscale": {"timesteps": [50, 250], "tile": 100, "model": "other", "input_sha256": "0f"},
             "labels": {"a/b": "x".repeat(65)}, "webhook": "ftp://example.org",
         });
         assert_eq!(
@@ -286,6 +286,7 @@ mod tests {
                 "/upscale/timesteps",
                 "/upscale/tile",
                 "/upscale/model",
+                "/upscale/input_sha256",
             ]
         );
     }

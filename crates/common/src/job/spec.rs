@@ -6,6 +6,8 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::file_options::FileOptions;
+
 /// The timesteps a noise predictor was trained to start from.
 const TRAINED_STARTS: [u32; 4] = [250, 200, 150, 100];
 /// The noise table's length; timesteps are 1-based indices into it.
@@ -158,6 +160,19 @@ pub enum ColorFix {
     Ycbcr,
 }
 
+impl ColorFix {
+    /// Its name in flags and JSON.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Wavelet => "wavelet",
+            Self::Adain => "adain",
+            Self::Ycbcr => "ycbcr",
+        }
+    }
+}
+
 /// The file format of the result.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
@@ -197,6 +212,18 @@ pub struct UpscaleSpec {
     pub model: String,
     /// The result's file format.
     pub format: OutputFormat,
+    /// The result does not say where the picture was taken.
+    #[serde(default)]
+    pub strip_gps: bool,
+    /// A record lies beside the result, under its address with `.upres.json` behind it.
+    #[serde(default)]
+    pub sidecar: bool,
+    /// What the input's SHA-256 must be, lower-case hex.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub input_sha256: Option<String>,
+    /// How the file is written.
+    #[serde(default)]
+    pub file: FileOptions,
 }
 
 impl Default for UpscaleSpec {
@@ -210,6 +237,10 @@ impl Default for UpscaleSpec {
             guidance: Guidance::default(),
             model: "default".to_owned(),
             format: OutputFormat::default(),
+            strip_gps: false,
+            sidecar: true,
+            input_sha256: None,
+            file: FileOptions::default(),
         }
     }
 }

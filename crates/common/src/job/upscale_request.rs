@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::file_options::FileOptions;
 use super::request::FieldError;
 use super::spec::{
     ColorFix, Guidance, OutputFormat, Timesteps, UpscaleSpec, check_overlap, check_tile,
@@ -43,6 +44,19 @@ pub struct UpscaleRequest {
     /// `keep` unless given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub format: Option<OutputFormat>,
+    /// Leave out of the result where the picture was taken; kept unless given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub strip_gps: Option<bool>,
+    /// Write a record of what was done beside the result, `<output>.upres.json`; written unless this is
+    /// false.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sidecar: Option<bool>,
+    /// SHA-256 that the input must have, in hexadecimal; any will do unless given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub input_sha256: Option<String>,
+    /// How the file is written, beside its format.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file: Option<FileOptions>,
 }
 
 impl UpscaleRequest {
@@ -86,6 +100,14 @@ impl UpscaleRequest {
                 "unknown model: this deployment serves `default`",
             ));
         }
+        let file = self.file.unwrap_or_default();
+        file.check(errors);
+        if !self.input_sha256.as_deref().is_none_or(is_sha256) {
+            errors.push(FieldError::new(
+                "/upscale/input_sha256",
+                "must be a SHA-256: 64 hexadecimal digits, as `sha256sum` prints them",
+            ));
+        }
         if errors.len() > before {
             return None;
         }
@@ -98,8 +120,16 @@ impl UpscaleRequest {
             guidance: guidance?,
             model,
             format: self.format.unwrap_or(defaults.format),
+            strip_gps: self.strip_gps.unwrap_or(defaults.strip_gps),
+            sidecar: self.sidecar.unwrap_or(defaults.sidecar),
+            file,
+            input_sha256: self.input_sha256.map(|digest| digest.to_ascii_lowercase()),
         })
     }
+}
+
+fn is_sha256(text: &str) -> bool {
+    text.len() == 64 && text.bytes().all(|digit| digit.is_ascii_hexdigit())
 }
 
 #[cfg(test)]

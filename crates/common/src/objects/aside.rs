@@ -7,7 +7,7 @@ use futures_util::pin_mut;
 use futures_util::stream::{Stream, StreamExt};
 
 use super::client::{Completion, ObjectStore, classify};
-use super::{ObjectError, ObjectUri, UriPrefix};
+use super::{ObjectError, ObjectUri, Ownership, UriPrefix};
 use crate::lease::UploadedPart;
 
 /// Parts of what is written piece by piece; above what stores ask for.
@@ -139,6 +139,26 @@ impl ObjectStore {
                 reason: format!("the upload could not be completed: {other:?}"),
             })),
         }
+    }
+
+    /// Writes an object that bears the job it belongs to, in place of what was there.
+    ///
+    /// # Errors
+    /// [`ObjectError::Forbidden`] or [`ObjectError::Unavailable`].
+    pub async fn put_owned(
+        &self,
+        uri: &ObjectUri,
+        bytes: Vec<u8>,
+        media_type: &str,
+        ownership: &Ownership,
+    ) -> Result<(), ObjectError> {
+        let request = self.client.put_object().bucket(uri.bucket()).key(uri.key());
+        let request = request
+            .content_type(media_type)
+            .set_metadata(Some(ownership.to_metadata()));
+        let sent = request.body(ByteStream::from(bytes)).send().await;
+        sent.map_err(|error| classify(uri, &error))?;
+        Ok(())
     }
 
     /// Removes an object; one that is gone already is no error.

@@ -114,7 +114,7 @@ pub struct Ownership {
 }
 
 impl Ownership {
-    fn to_metadata(&self) -> HashMap<String, String> {
+    pub(super) fn to_metadata(&self) -> HashMap<String, String> {
         HashMap::from([
             (JOB_ID_KEY.to_owned(), self.job_id.to_string()),
             (ATTEMPT_KEY.to_owned(), self.attempt.to_string()),

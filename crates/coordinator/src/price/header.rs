@@ -50,6 +50,8 @@ pub(super) fn size(file: &Pieces) -> Result<(u32, u32), Unread> {
         [0xFF, 0xD8, 0xFF, _] => jpeg(file),
         [0x89, b'P', b'N', b'G'] => png(file),
         [b'R', b'I', b'F', b'F'] if file.at(8)? == *b"WEBP" => webp(file),
+        [b'G', b'I', b'F', b'8'] => gif(file),
+        [b'B', b'M', ..] if file.at(6)? == [0; 4] => bmp(file),
         [b'I', b'I', b'*' | b'+', 0] | [b'M', b'M', 0, b'*' | b'+'] => tiff(file),
         _ => Err(Unknown),
     }
@@ -78,6 +80,22 @@ fn webp(file: &Pieces) -> Result<(u32, u32), Unread> {
         }
         _ => Err(Unknown),
     }
+}
+
+fn gif(file: &Pieces) -> Result<(u32, u32), Unread> {
+    let side = |bytes| u32::from(u16::from_le_bytes(bytes));
+    Ok((side(file.at(6)?), side(file.at(8)?)))
+}
+
+fn bmp(file: &Pieces) -> Result<(u32, u32), Unread> {
+    // The oldest kind of header has sides of two bytes.
+    if u32::from_le_bytes(file.at(14)?) == 12 {
+        let side = |bytes| u32::from(u16::from_le_bytes(bytes));
+        return Ok((side(file.at(18)?), side(file.at(20)?)));
+    }
+    // Rows from the top downwards have a negative number.
+    let side = |bytes| i32::from_le_bytes(bytes).unsigned_abs();
+    Ok((side(file.at(18)?), side(file.at(22)?)))
 }
 
 /// Goes from marker to marker until a frame header.
@@ -227,6 +245,15 @@ mod tests {
         assert_eq!(look(b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"), Err(Missing(16)));
         // A segment of 0x1234 bytes, behind which the file goes on.
         assert_eq!(look(b"\xFF\xD8\xFF\xE1\x12\x34"), Err(Missing(4 + 0x1234)));
+    }
+
+    #[test]
+    fn stills_of_other_formats_have_their_size_at_the_beginning() {
+        assert_eq!(look(b"GIF89a\x2C\x01\x05\0\0\0"), Ok((300, 5)));
+        let mut bitmap = b"BM\0\0\0\0\0\0\0\0\x36\0\0\0\x28\0\0\0".to_vec();
+        bitmap.extend(640_i32.to_le_bytes());
+        bitmap.extend((-480_i32).to_le_bytes());
+        assert_eq!(look(&bitmap), Ok((640, 480)));
     }
 
     #[test]

@@ -82,10 +82,15 @@ fn stays(icc: Option<Vec<u8>>, warning: Option<&str>) -> Managed {
 
 fn of_icc(icc: Vec<u8>, gray: bool) -> Managed {
     // ICC.1: the colour space of the data is at byte 16, the signature `acsp` at byte 36.
-    let space = icc.get(16..20).filter(|_| icc.get(36..40) == Some(b"acsp"));
+    let signed = icc.get(36..40) == Some(b"acsp");
+    let space = icc
+        .get(16..20)
+        .and_then(<[u8]>::first_chunk::<4>)
+        .filter(|_| signed);
+    let space = space.copied();
     let fits = match space {
-        Some(b"RGB ") => true,
-        Some(b"GRAY") => gray,
+        Some([b'R', b'G', b'B', b' ']) => true,
+        Some([b'G', b'R', b'A', b'Y']) => gray,
         _ => false,
     };
     if !fits || icc.len() < 128 {
@@ -99,6 +104,18 @@ fn of_icc(icc: Vec<u8>, gray: bool) -> Managed {
             "the icc profile cannot be read: it is kept, and the colours are taken for sRGB";
         return stays(Some(icc), Some(warning));
     };
+    if gray && space == Some(*b"RGB ") {
+        // It gives the curve, but a gray file may not carry it.
+        let changes = !source.is_srgb();
+        let warning =
+            "the icc profile is for RGB, the picture is gray: converted to the curve of sRGB";
+        return Managed {
+            source,
+            returns: false,
+            icc: None,
+            warning: changes.then(|| warning.to_owned()),
+        };
+    }
     let one_way = matches!(source, Colour::Tables(_));
     let warning = "the icc profile works one way only: the colours were converted to sRGB";
     Managed {
@@ -224,6 +241,17 @@ mod tests {
         let managed = manage(Declared::Icc(minimal(b"RGB ")), false);
         assert_eq!(managed.icc, Some(minimal(b"RGB ")));
         assert!(managed.warning.unwrap().contains("cannot be read"));
+    }
+
+    #[test]
+    fn gray_takes_the_curve_of_a_profile_for_rgb_and_leaves_the_profile() {
+        let adobe = ColorProfile::new_adobe_rgb().encode().unwrap();
+        let managed = manage(Declared::Icc(adobe), true);
+        assert!(matches!(managed.source, Colour::Gray(_)) && !managed.returns);
+        assert!(managed.icc.is_none() && managed.warning.is_some());
+        let srgb = ColorProfile::new_srgb().encode().unwrap();
+        let managed = manage(Declared::Icc(srgb), true);
+        assert!(managed.source.is_srgb() && managed.icc.is_none() && managed.warning.is_none());
     }
 
     #[test]

@@ -37,7 +37,6 @@ pub(super) fn header(input: &mut Input<'_>, limits: &Limits) -> Result<Header, D
         },
         orientation: Orientation::NoTransforms,
         colour: icc.map_or(Declared::Srgb, Declared::Icc),
-        left_behind: Vec::new(),
         warnings: Vec::new(),
     })
 }

@@ -33,7 +33,7 @@ pub(super) fn header(input: &mut Input<'_>, limits: &Limits) -> Result<Header, D
         return Err(DecodeError::corrupt(FORMAT, "the picture has no pixels"));
     }
     let icc = decoder.icc_profile().map(<[u8]>::to_vec);
-    let xmp = decoder.xmp_metadata().map(|_| "XMP");
+    let xmp = decoder.xmp_metadata().is_some();
     let Some(frame) = decoder.next_frame_info().map_err(refused)? else {
         return Err(DecodeError::corrupt(FORMAT, "there is no picture in it"));
     };
@@ -53,8 +53,10 @@ pub(super) fn header(input: &mut Input<'_>, limits: &Limits) -> Result<Header, D
         },
         orientation: Orientation::NoTransforms,
         colour: icc.map_or(Declared::Srgb, Declared::Icc),
-        left_behind: xmp.into_iter().collect(),
-        warnings: Vec::new(),
+        warnings: xmp
+            .then(|| "not carried to the result: XMP".to_owned())
+            .into_iter()
+            .collect(),
     })
 }
 

@@ -50,7 +50,6 @@ pub(super) fn header(input: &mut Input<'_>, limits: &Limits) -> Result<Header, D
             .and_then(|exif| Orientation::from_exif_chunk(exif))
             .unwrap_or(Orientation::NoTransforms),
         colour: decoder.icc_profile().map_or(Declared::Srgb, Declared::Icc),
-        left_behind: markers.metadata,
         warnings,
     })
 }

@@ -10,8 +10,6 @@ pub(super) struct Markers {
     pub frame: Option<Frame>,
     /// Byte after the end-of-image marker; `None` when the stream is cut off.
     pub end: Option<usize>,
-    /// Names of the metadata segments found.
-    pub metadata: Vec<&'static str>,
     /// Number of scans; one that is not the last of several ends at a marker.
     pub scans: usize,
     /// More than one frame header: not one picture.
@@ -99,27 +97,7 @@ fn note(found: &mut Markers, marker: u8, payload: &[u8]) {
             found.several_frames |= found.frame.is_some();
             found.frame = frame(marker - 0xC0, payload);
         }
-        0xE0 if payload.starts_with(b"JFIF\0") => {
-            let unit = payload.get(7).copied().unwrap_or(0);
-            let density = payload
-                .get(8..10)
-                .map_or(0, |d| u16::from_be_bytes([d[0], d[1]]));
-            // 72 dpi is what programs write when they know nothing.
-            if unit != 0 && !(unit == 1 && density == 72) {
-                add(found, "resolution");
-            }
-        }
-        0xE1 if payload.starts_with(b"Exif\0") => add(found, "EXIF"),
-        0xE1 if payload.starts_with(b"http://ns.adobe.com/x") => add(found, "XMP"),
-        0xED if payload.starts_with(b"Photoshop") => add(found, "IPTC"),
-        0xFE => add(found, "comment"),
         _ => {}
-    }
-}
-
-fn add(found: &mut Markers, name: &'static str) {
-    if !found.metadata.contains(&name) {
-        found.metadata.push(name);
     }
 }
 

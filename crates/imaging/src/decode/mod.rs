@@ -32,8 +32,8 @@ pub use reader::Reader;
 pub(crate) use reader::{alphas, colours};
 
 use crate::{
-    DecodeError, Depth, EncodeOptions, Format, InputFormat, Limits, Pixels, colour::Declared,
-    samples::Layout,
+    DecodeError, Depth, EncodeOptions, Format, InputFormat, Limits, Metadata, Pixels,
+    colour::Declared, metadata::Turned, samples::Layout,
 };
 
 /// What a file declares about itself.
@@ -62,14 +62,17 @@ pub struct Decoded {
     pub pixels: Pixels,
     /// The file's ICC profile, if it is one of sRGB; others were applied.
     pub icc: Option<Vec<u8>>,
-    /// What a careful person should know, as sentences: metadata left behind, bytes after the end.
+    /// What the file says beside its pixels; as it was read, so to be mended for a result.
+    pub metadata: Metadata,
+    /// What a careful person should know, as sentences: a profile left behind, bytes after the end.
     pub warnings: Vec<String>,
 }
 
 impl Decoded {
     /// The options that write these pixels, in `format` or else in the file's own. What they do not
     /// have any more (16 bits, transparency, another colour space) is not written: for that take a
-    /// [`Reader`] and [`Finish`](crate::Finish).
+    /// [`Reader`] and [`Finish`](crate::Finish). Nor are the metadata, which are not those of a result:
+    /// see [`Metadata::for_result`].
     #[must_use]
     pub fn encode_like(&self, format: Option<Format>) -> EncodeOptions {
         EncodeOptions {
@@ -88,8 +91,6 @@ struct Header {
     layout: Layout,
     orientation: Orientation,
     colour: Declared,
-    /// Names of metadata blocks that the result will not carry.
-    left_behind: Vec<&'static str>,
     warnings: Vec<String>,
 }
 
@@ -123,11 +124,13 @@ pub fn decode(bytes: &[u8], limits: &Limits) -> Result<Decoded, DecodeError> {
     let info = reader.info().clone();
     let icc = reader.icc().filter(|_| reader.managed().source.is_srgb());
     let icc = icc.map(<[u8]>::to_vec);
+    let metadata = reader.metadata().clone();
     let warnings = reader.warnings().to_vec();
     Ok(Decoded {
         info,
         pixels: reader.into_pixels()?,
         icc,
+        metadata,
         warnings,
     })
 }
@@ -145,6 +148,13 @@ fn info_of(format: InputFormat, header: &Header) -> Info {
         gray: header.layout.gray,
         alpha: header.layout.alpha,
         depth: header.layout.depth,
+    }
+}
+
+fn turned(orientation: Orientation) -> Turned {
+    Turned {
+        at_all: orientation != Orientation::NoTransforms,
+        sideways: swaps_sides(orientation),
     }
 }
 

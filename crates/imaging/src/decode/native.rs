@@ -7,13 +7,15 @@ use super::{
     input::{Failure, Input},
     rows::StoredRows,
     stage::{DISAGREES, Stage, header},
+    turned,
 };
-use crate::{DecodeError, InputFormat, Limits, samples::Layout};
+use crate::{DecodeError, InputFormat, Limits, Metadata, samples::Layout};
 
 /// Reads rows from the top downwards; samples as [`Header::layout`] says.
 pub(crate) struct Native<'a> {
     info: Info,
     header: Header,
+    metadata: Metadata,
     limits: Limits,
     file_bytes: u64,
     failure: Failure,
@@ -41,7 +43,12 @@ impl<'a> Native<'a> {
         let failure = input.failure();
         let (format, header) = header(&mut input, limits)
             .map_err(|error| failure.take().map_or(error, DecodeError::Read))?;
+        let metadata = Metadata::read(format, turned(header.orientation), &mut input);
+        if let Some(error) = failure.take() {
+            return Err(DecodeError::Read(error));
+        }
         Ok(Self {
+            metadata,
             info: info_of(format, &header),
             header,
             limits: *limits,
@@ -56,6 +63,10 @@ impl<'a> Native<'a> {
 
     pub(crate) fn info(&self) -> &Info {
         &self.info
+    }
+
+    pub(super) fn metadata(&self) -> &Metadata {
+        &self.metadata
     }
 
     pub(super) fn header(&mut self) -> &mut Header {

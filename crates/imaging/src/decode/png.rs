@@ -24,7 +24,6 @@ const FORMAT: InputFormat = InputFormat::Png;
 const SRGB_GAMMA: u32 = 45_455;
 
 pub(super) fn header(input: &mut Input<'_>, limits: &Limits) -> Result<Header, DecodeError> {
-    let left_behind = metadata(input);
     input.rewind().map_err(DecodeError::Read)?;
     let mut decoder = decoder(input);
     let early = decoder.read_header_info().map_err(refused)?;
@@ -46,7 +45,6 @@ pub(super) fn header(input: &mut Input<'_>, limits: &Limits) -> Result<Header, D
             .and_then(Orientation::from_exif_chunk)
             .unwrap_or(Orientation::NoTransforms),
         colour: colour(info),
-        left_behind,
         warnings,
     })
 }
@@ -212,25 +210,6 @@ fn srgb_primaries(found: SourceChromaticities) -> bool {
     found.iter().zip(srgb).all(|(&(x, y), (srgb_x, srgb_y))| {
         x.into_scaled().abs_diff(srgb_x) <= 1_000 && y.into_scaled().abs_diff(srgb_y) <= 1_000
     })
-}
-
-/// Names of the metadata chunks, from the chunk headers alone: their content may be a bomb.
-fn metadata(input: &mut Input<'_>) -> Vec<&'static str> {
-    let mut names = Vec::new();
-    let mut at = 8;
-    let mut head = [0; 8];
-    while input.read_at(at, &mut head).is_ok() {
-        let [l3, l2, l1, l0, chunk @ ..] = head;
-        let name = match &chunk {
-            b"eXIf" => Some("EXIF"),
-            b"iTXt" | b"tEXt" | b"zTXt" => Some("text"),
-            b"pHYs" => Some("resolution"),
-            _ => None,
-        };
-        names.extend(name.filter(|name| !names.contains(name)));
-        at += u64::from(u32::from_be_bytes([l3, l2, l1, l0])) + 12;
-    }
-    names
 }
 
 fn refused(error: DecodingError) -> DecodeError {

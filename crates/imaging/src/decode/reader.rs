@@ -2,7 +2,7 @@
 
 use super::{Info, Source, fill::Fill, native::Native};
 use crate::{
-    DecodeError, Depth, EncodeOptions, Format, InputFormat, Limits, Pixels,
+    DecodeError, Depth, EncodeOptions, Format, InputFormat, Limits, Metadata, Pixels,
     colour::{Managed, manage},
     samples::{push_unit, unit_at},
 };
@@ -64,12 +64,6 @@ impl<'a> Reader<'a> {
         let mut warnings = std::mem::take(&mut header.warnings);
         let mut colours = manage(std::mem::take(&mut header.colour), header.layout.gray);
         warnings.extend(colours.warning.take());
-        if !header.left_behind.is_empty() {
-            warnings.push(format!(
-                "not carried to the result: {}",
-                header.left_behind.join(", ")
-            ));
-        }
         Self {
             fill: native.layout().alpha.then(Fill::default),
             native,
@@ -91,7 +85,13 @@ impl<'a> Reader<'a> {
         self.colours.icc.as_deref()
     }
 
-    /// What a careful person should know, as sentences: metadata left behind, bytes after the end.
+    /// What the file says beside its pixels; as it was read, so to be mended for a result.
+    #[must_use]
+    pub fn metadata(&self) -> &Metadata {
+        self.native.metadata()
+    }
+
+    /// What a careful person should know, as sentences: a profile left behind, bytes after the end.
     #[must_use]
     pub fn warnings(&self) -> &[String] {
         &self.warnings
@@ -123,7 +123,8 @@ impl<'a> Reader<'a> {
     }
 
     /// The options that write a result like this file, in `format` or else in the same format (GIF and
-    /// BMP: PNG). With fewer bits where the format holds no more.
+    /// BMP: PNG). With fewer bits where the format holds no more. Without metadata, which are not those
+    /// of a result: see [`Metadata::for_result`].
     #[must_use]
     pub fn encode_like(&self, format: Option<Format>) -> EncodeOptions {
         let info = self.info();

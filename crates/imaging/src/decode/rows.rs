@@ -124,7 +124,6 @@ mod tests {
                 layout: Layout::GRAY8,
                 orientation: Orientation::from_exif(tag).unwrap(),
                 colour: Declared::Srgb,
-                left_behind: Vec::new(),
                 warnings: Vec::new(),
             };
             let found = upright(&mut Whole(b"abcdef".to_vec()), &header)

@@ -23,6 +23,9 @@ use crate::{DecodeError, InputFormat, Limits, colour::Declared};
 
 pub(super) const FORMAT: InputFormat = InputFormat::Tiff;
 
+/// Largest value of a tag, in bytes: a profile, or the places of a million strips in `BigTIFF`.
+const VALUE_BYTES: usize = 16 << 20;
+
 /// Largest strip or tile, compressed, that is held at once, in bytes.
 pub(super) const BUFFER_BYTES: usize = 256 << 20;
 
@@ -58,7 +61,6 @@ pub(super) fn header(input: &mut Input<'_>, limits: &Limits) -> Result<Header, D
         colour: icc
             .filter(|_| kind.keeps_profile())
             .map_or(Declared::Srgb, Declared::Icc),
-        left_behind: metadata(&mut reader),
         warnings,
     })
 }
@@ -92,6 +94,7 @@ fn open<R: Read + Seek>(mut input: R, page: Page) -> Result<Decoder<Patched<R>>,
     let mut buffers = DecoderLimits::default();
     // What is decoded goes into buffers of ours, which `Limits` has judged.
     buffers.intermediate_buffer_size = BUFFER_BYTES;
+    buffers.ifd_value_size = VALUE_BYTES;
     let mut reader = Decoder::new(input).map_err(refused)?.with_limits(buffers);
     if page.index > 0 {
         reader.seek_to_image(page.index).map_err(refused)?;
@@ -143,28 +146,6 @@ pub(super) fn places<R: Read + Seek>(
     let offsets = reader.get_tag_u64_vec(offset_tag).map_err(refused)?;
     let sizes = reader.get_tag_u64_vec(size_tag).map_err(refused)?;
     Ok((offsets, sizes))
-}
-
-fn metadata(reader: &mut Reader<'_, '_>) -> Vec<&'static str> {
-    let blocks = [
-        (Tag::ExifDirectory, "EXIF"),
-        (Tag::Unknown(700), "XMP"),
-        (Tag::Unknown(33_723), "IPTC"),
-        (Tag::ImageDescription, "description"),
-    ];
-    let ifd = reader.image_ifd();
-    let found = blocks
-        .into_iter()
-        .filter(|(tag, _)| ifd.directory().contains(*tag));
-    let mut names: Vec<&str> = found.map(|(_, name)| name).collect();
-    // Unit 1 is "no unit": an aspect ratio, which every TIFF must have.
-    let unit = reader
-        .find_tag_unsigned::<u16>(Tag::ResolutionUnit)
-        .unwrap_or(None);
-    if unit != Some(1) && reader.image_ifd().directory().contains(Tag::XResolution) {
-        names.push("resolution");
-    }
-    names
 }
 
 pub(super) fn refused(error: TiffError) -> DecodeError {

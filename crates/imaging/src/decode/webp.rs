@@ -29,10 +29,6 @@ pub(super) fn header(input: &mut Input<'_>, limits: &Limits) -> Result<Header, D
     decoder.set_memory_limit(bytes.len());
     let icc = decoder.icc_profile().map_err(refused)?;
     let exif = decoder.exif_metadata().map_err(refused)?;
-    let xmp = decoder.xmp_metadata().map_err(refused)?;
-    let mut left_behind = Vec::new();
-    left_behind.extend(exif.as_ref().map(|_| "EXIF"));
-    left_behind.extend(xmp.map(|_| "XMP"));
     Ok(Header {
         width,
         height,
@@ -44,7 +40,6 @@ pub(super) fn header(input: &mut Input<'_>, limits: &Limits) -> Result<Header, D
             .and_then(|exif| Orientation::from_exif_chunk(&exif))
             .unwrap_or(Orientation::NoTransforms),
         colour: icc.map_or(Declared::Srgb, Declared::Icc),
-        left_behind,
         warnings: Vec::new(),
     })
 }

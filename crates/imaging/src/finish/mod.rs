@@ -25,6 +25,9 @@ use crate::{
     samples::{Layout, push_unit},
 };
 
+/// Rows that are worked on together, in parallel. What the engine has not seen of them is in memory.
+const ROWS_AT_ONCE: usize = 8;
+
 /// Brings rows of the engine back.
 ///
 /// ```
@@ -79,25 +82,31 @@ impl<'a> Finish<'a> {
     /// [`DecodeError`] if the source cannot be read.
     pub fn rows(&mut self, first_row: u32, unit: &[f32]) -> Result<Vec<u8>, DecodeError> {
         let row_bytes = self.row_values / 3 * self.target.layout.pixel_bytes();
-        let rows = unit.len() / self.row_values;
-        let mut unseen = Vec::new();
-        if let Some(source) = &mut self.unseen {
-            for y in (first_row..).take(rows) {
-                unseen.push(source.row(y)?);
-            }
+        let mut samples = vec![0; unit.len() / self.row_values * row_bytes];
+        let pieces = unit.chunks(ROWS_AT_ONCE * self.row_values);
+        let places = samples.chunks_mut(ROWS_AT_ONCE * row_bytes);
+        for (first, (rows, samples)) in (first_row..).step_by(ROWS_AT_ONCE).zip(pieces.zip(places))
+        {
+            let unseen = self.unseen_rows(first, rows.len() / self.row_values)?;
+            let target = &self.target;
+            // Curves are powers, and the engine waits.
+            samples
+                .par_chunks_exact_mut(row_bytes)
+                .zip(rows.par_chunks_exact(self.row_values))
+                .enumerate()
+                .for_each(|(index, (samples, row))| {
+                    let unseen = unseen.get(index).map(Vec::as_slice);
+                    samples.copy_from_slice(&target.finished(row, unseen));
+                });
         }
-        let mut samples = vec![0; rows * row_bytes];
-        let target = &self.target;
-        // Curves are powers, and the engine waits.
-        samples
-            .par_chunks_exact_mut(row_bytes)
-            .zip(unit.par_chunks_exact(self.row_values))
-            .enumerate()
-            .for_each(|(index, (samples, row))| {
-                let unseen = unseen.get(index).map(Vec::as_slice);
-                samples.copy_from_slice(&target.finished(row, unseen));
-            });
         Ok(samples)
+    }
+
+    fn unseen_rows(&mut self, first: u32, rows: usize) -> Result<Vec<Vec<f32>>, DecodeError> {
+        match &mut self.unseen {
+            Some(source) => (first..).take(rows).map(|y| source.row(y)).collect(),
+            None => Ok(Vec::new()),
+        }
     }
 }
 

@@ -5,6 +5,7 @@ use super::{
     checkpoint::State,
     jpeg,
     png::{self, Position},
+    png_head,
     tiff::Strips,
     webp,
 };
@@ -24,11 +25,11 @@ pub(super) enum Bands {
 }
 
 impl Bands {
-    pub(super) fn new(format: Format) -> Self {
+    pub(super) fn new(format: Format, shape: &Shape) -> Self {
         match format {
             Format::Jpeg => Self::Jpeg,
             Format::Png => Self::Png { adler: 1 },
-            Format::Tiff => Self::Tiff(Strips::default()),
+            Format::Tiff => Self::Tiff(Strips::new(shape)),
             Format::WebP => Self::WebP,
         }
     }
@@ -36,6 +37,7 @@ impl Bands {
     /// Goes on from `state`; appends to `ready` those of the `held` bytes that can be taken.
     pub(super) fn resume(
         state: &State,
+        shape: &Shape,
         held: &[u8],
         ready: &mut Vec<u8>,
     ) -> Result<Self, EncodeError> {
@@ -49,7 +51,7 @@ impl Bands {
                 Self::Png { adler: *adler }
             }
             State::Tiff { strips } => {
-                let mut strips = Strips::resume(strips.clone(), held)
+                let mut strips = Strips::resume(shape, strips.clone(), held)
                     .ok_or(EncodeError::Checkpoint("its strips have other sizes"))?;
                 strips.release(ready);
                 Self::Tiff(strips)
@@ -67,11 +69,10 @@ impl Bands {
         samples: &[u8],
         out: &mut Vec<u8>,
     ) -> Result<(), EncodeError> {
-        let icc = options.icc.as_deref();
         match self {
             Self::Jpeg => {
                 let index = row / shape.band_rows;
-                jpeg::append_band(shape, samples, index, options.jpeg_quality, icc, out)?;
+                jpeg::append_band(shape, samples, index, options, out)?;
             }
             Self::Png { adler } => {
                 let position = Position {
@@ -79,12 +80,12 @@ impl Bands {
                     last: row + shape.rows_of_band(row) == shape.height,
                 };
                 if position.first {
-                    png::append_header(shape, icc, out);
+                    png_head::append(shape, options, out);
                 }
                 png::append_band(shape, samples, position, adler, out);
             }
             Self::Tiff(strips) => strips.push(shape, samples, out),
-            Self::WebP => webp::append_file(shape, samples, icc, out)?,
+            Self::WebP => webp::append_file(shape, samples, options, out)?,
         }
         Ok(())
     }
@@ -109,11 +110,11 @@ impl Bands {
             return (row, self.state());
         };
         let released = strips.released();
-        let rows = u32::try_from(released).unwrap_or(u32::MAX);
+        let bands = u32::try_from(released).unwrap_or(u32::MAX) / shape.across();
         let state = State::Tiff {
             strips: strips.sizes[..released].to_vec(),
         };
-        (rows.saturating_mul(shape.band_rows).min(row), state)
+        (bands.saturating_mul(shape.band_rows).min(row), state)
     }
 
     /// Appends the bytes of finished bands that were kept back.
@@ -126,9 +127,13 @@ impl Bands {
     }
 
     /// The beginning of the file, if that is known only at its end.
-    pub(super) fn head(self, shape: &Shape, icc: Option<&[u8]>) -> Result<Vec<u8>, EncodeError> {
+    pub(super) fn head(
+        self,
+        shape: &Shape,
+        options: &EncodeOptions,
+    ) -> Result<Vec<u8>, EncodeError> {
         match self {
-            Self::Tiff(strips) => strips.head(shape, icc),
+            Self::Tiff(strips) => strips.head(shape, options),
             Self::Jpeg | Self::Png { .. } | Self::WebP => Ok(Vec::new()),
         }
     }

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::Shape;
-use crate::{Depth, EncodeError, EncodeOptions, Format};
+use crate::{Depth, EncodeError, EncodeOptions, Format, TiffTile};
 
 /// Changes whenever the bytes of a file would: what an older version began is then begun again.
 const LAYOUT: u32 = 2;
@@ -20,7 +20,9 @@ pub struct Checkpoint {
     alpha: bool,
     depth: Depth,
     jpeg_quality: u8,
+    tiff_tile: Option<TiffTile>,
     icc: Digest,
+    metadata: Digest,
     /// The first row that the writer that goes on needs.
     pub next_row: u32,
     /// Rows above that one whose samples are held: those of a band that is not full.
@@ -61,7 +63,9 @@ impl Checkpoint {
             alpha: shape.layout.alpha,
             depth: shape.layout.depth,
             jpeg_quality: options.jpeg_quality,
+            tiff_tile: options.tiff_tile,
             icc: Digest::of(options.icc.as_deref().unwrap_or_default()),
+            metadata: Digest::of(&options.metadata.fingerprint()),
             next_row: 0,
             rows_in_hand: 0,
             bytes: 0,
@@ -123,7 +127,9 @@ impl Checkpoint {
         let bands = band_row.div_ceil(shape.band_rows);
         let at_a_band = band_row.is_multiple_of(shape.band_rows) || band_row == shape.height;
         let strips_fit = match &self.state {
-            State::Tiff { strips } => u32::try_from(strips.len()) == Ok(bands),
+            State::Tiff { strips } => {
+                strips.len() as u64 == u64::from(bands) * u64::from(shape.across())
+            }
             State::Jpeg | State::Png { .. } | State::WebP => true,
         };
         if self.next_row > shape.height || !at_a_band || !strips_fit {

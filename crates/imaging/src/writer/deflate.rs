@@ -31,7 +31,7 @@ pub(super) fn append_blocks(data: &[u8], out: &mut Vec<u8>) {
 }
 
 /// A whole zlib stream of `data`.
-pub(super) fn zlib_stream(data: &[u8]) -> Vec<u8> {
+pub(crate) fn zlib_stream(data: &[u8]) -> Vec<u8> {
     let mut stream = Vec::with_capacity(data.len() / 2 + 64);
     stream.extend(ZLIB_HEADER);
     append_blocks(data, &mut stream);

@@ -7,8 +7,11 @@
 
 use image::{ExtendedColorType, ImageEncoder, codecs::jpeg::JpegEncoder};
 
-use super::Shape;
-use crate::{EncodeError, Format};
+use super::{
+    Shape,
+    jpeg_head::{self, JFIF_END, is_jfif},
+};
+use crate::{EncodeError, EncodeOptions, Format};
 
 /// Rows of the blocks that are coded together.
 pub(super) const BLOCK_ROWS: u32 = 8;
@@ -35,23 +38,25 @@ pub(super) fn append_band(
     shape: &Shape,
     samples: &[u8],
     index: u32,
-    quality: u8,
-    icc: Option<&[u8]>,
+    options: &EncodeOptions,
     out: &mut Vec<u8>,
 ) -> Result<(), EncodeError> {
     let rows = u32::try_from(samples.len() / shape.row_bytes()).unwrap_or(u32::MAX);
-    let icc = icc.filter(|_| index == 0);
-    let file = alone(shape, samples, rows, quality, icc)?;
+    let icc = options.icc.as_deref().filter(|_| index == 0);
+    let file = alone(shape, samples, rows, options.jpeg_quality, icc)?;
     let unexpected = || EncodeError::encoder(Format::Jpeg, "the encoder wrote another layout");
     let Places {
         height,
         scan,
         rows: coded,
-    } = places(&file).ok_or_else(unexpected)?;
+    } = places(&file)
+        .filter(|_| is_jfif(&file))
+        .ok_or_else(unexpected)?;
 
     if index == 0 {
         let side = |pixels| u16::try_from(pixels).unwrap_or(u16::MAX);
-        out.extend_from_slice(&file[..height]);
+        jpeg_head::append(&file, &options.metadata, out);
+        out.extend_from_slice(&file[JFIF_END..height]);
         out.extend(side(shape.height).to_be_bytes());
         out.extend_from_slice(&file[height + 2..scan]);
         if shape.height > shape.band_rows {

@@ -12,15 +12,22 @@ mod checkpoint;
 mod deflate;
 mod filter;
 mod jpeg;
+mod jpeg_head;
 mod png;
+mod png_head;
 mod shape;
 mod tiff;
+mod tiff_chunks;
 mod tiff_directory;
+mod tiff_entries;
+mod tiff_metadata;
 mod webp;
 
 use bands::Bands;
 pub use checkpoint::Checkpoint;
 use checkpoint::State;
+#[cfg(test)]
+pub(crate) use deflate::zlib_stream;
 use shape::Shape;
 
 use crate::{Depth, EncodeError, EncodeOptions, pixels::luma_of, samples::Layout};
@@ -85,7 +92,7 @@ impl Writer {
     pub fn new(options: &EncodeOptions, width: u32, height: u32) -> Result<Self, EncodeError> {
         options.check(width, height)?;
         let shape = Shape::new(options, width, height);
-        let bands = Bands::new(options.format);
+        let bands = Bands::new(options.format, &shape);
         Ok(Self {
             mark: Some((0, bands.state())),
             start: Checkpoint::new(options, &shape, bands.state()),
@@ -125,7 +132,7 @@ impl Writer {
         let samples = rows_in_hand as usize * writer.shape.row_bytes();
         let (held, samples) = held.split_at(held.len() - samples);
         writer.samples = samples.to_vec();
-        writer.bands = Bands::resume(&checkpoint.state, held, &mut writer.ready)?;
+        writer.bands = Bands::resume(&checkpoint.state, &writer.shape, held, &mut writer.ready)?;
         writer.mark = held
             .is_empty()
             .then_some((checkpoint.band_row(), checkpoint.state));
@@ -252,7 +259,7 @@ impl Writer {
             return Err(self.wrong_length(0, self.shape.row_bytes()));
         }
         Ok(Finished {
-            head: self.bands.head(&self.shape, self.options.icc.as_deref())?,
+            head: self.bands.head(&self.shape, &self.options)?,
             tail: self.ready,
         })
     }

@@ -6,27 +6,6 @@ use super::{
     filter,
 };
 
-const SIGNATURE: [u8; 8] = *b"\x89PNG\r\n\x1a\n";
-
-/// Appends everything in front of the pixels: signature, size, ICC profile.
-pub(super) fn append_header(shape: &Shape, icc: Option<&[u8]>, out: &mut Vec<u8>) {
-    out.extend(SIGNATURE);
-    let mut header = Vec::with_capacity(13);
-    header.extend(shape.width.to_be_bytes());
-    header.extend(shape.height.to_be_bytes());
-    // Bits a sample; colour type 0 is gray and 2 RGB, with 4 more for alpha; deflate, adaptive filters,
-    // no interlace.
-    let color = if shape.gray() { 0 } else { 2 } + if shape.layout.alpha { 4 } else { 0 };
-    header.extend([shape.layout.depth.bits(), color, 0, 0, 0]);
-    append_chunk(*b"IHDR", &header, out);
-    if let Some(icc) = icc {
-        // A name, its end, and compression method 0.
-        let mut profile = b"ICC profile\0\0".to_vec();
-        profile.extend(deflate::zlib_stream(icc));
-        append_chunk(*b"iCCP", &profile, out);
-    }
-}
-
 /// Appends a band, with the end of the file if it is the last one.
 ///
 /// - `adler`: of all filtered rows before; of all filtered rows so far, afterwards.
@@ -79,7 +58,7 @@ pub(super) struct Position {
     pub last: bool,
 }
 
-fn append_chunk(name: [u8; 4], data: &[u8], out: &mut Vec<u8>) {
+pub(super) fn append_chunk(name: [u8; 4], data: &[u8], out: &mut Vec<u8>) {
     let length = u32::try_from(data.len()).expect("bands and profiles are far below 4 GiB");
     out.extend(length.to_be_bytes());
     let start = out.len();

@@ -1,7 +1,7 @@
 //! The size of a picture, and how it is cut into bands.
 
 use super::jpeg;
-use crate::{Depth, EncodeOptions, Format, samples::Layout};
+use crate::{Depth, EncodeOptions, Format, TiffTile, samples::Layout};
 
 /// Samples in a band, in bytes: enough that what each band costs on top does not count.
 const BAND_BYTES: usize = 2 << 20;
@@ -14,6 +14,8 @@ pub(super) struct Shape {
     pub layout: Layout,
     /// Rows in every band but the last, which may have fewer.
     pub band_rows: u32,
+    /// Side of the tiles of a TIFF that has some, in pixels.
+    pub tile: Option<u32>,
 }
 
 impl Shape {
@@ -23,10 +25,15 @@ impl Shape {
             height,
             layout: options.layout(),
             band_rows: height,
+            tile: None,
         };
         let fitting = u32::try_from(BAND_BYTES / shape.row_bytes()).unwrap_or(u32::MAX);
         shape.band_rows = match options.format {
-            Format::Png | Format::Tiff => fitting.max(1),
+            Format::Png => fitting.max(1),
+            Format::Tiff => {
+                shape.tile = options.tiff_tile.map(TiffTile::side);
+                shape.tile.unwrap_or(fitting.max(1))
+            }
             Format::Jpeg => {
                 let rows = fitting.min(jpeg::max_band_rows(width));
                 (rows / jpeg::BLOCK_ROWS).max(1) * jpeg::BLOCK_ROWS
@@ -62,6 +69,11 @@ impl Shape {
         usize::try_from(self.width)
             .unwrap_or(usize::MAX)
             .saturating_mul(3)
+    }
+
+    /// Chunks beside each other in a band of TIFF.
+    pub(super) fn across(&self) -> u32 {
+        self.tile.map_or(1, |side| self.width.div_ceil(side))
     }
 
     /// Rows in the band that begins at `row`.

@@ -1,4 +1,4 @@
-//! TIFF in bands: one strip a band, and the directory in front of them.
+//! TIFF in bands: one strip or one row of tiles a band, and the directory in front of them.
 //!
 //! The directory holds the place of every strip, which is known only at the end, and must itself be
 //! found from the first bytes of the file. Object stores cannot change bytes that they have, and
@@ -14,61 +14,64 @@
 
 use std::collections::VecDeque;
 
-use super::{Shape, deflate, filter, tiff_directory};
-use crate::EncodeError;
+use super::{Shape, tiff_chunks, tiff_directory};
+use crate::{EncodeError, EncodeOptions};
 
 /// Bytes of strips that are kept back for the head, if there are so many: the least that an object
 /// store takes as a part.
 pub(super) const HEAD_BYTES: usize = 5 << 20;
 
-/// The strips of a TIFF file: those released into the body, and the last ones.
-#[derive(Debug, Default)]
+/// The strips of a TIFF file, or its tiles: those released into the body, and the last ones.
+#[derive(Debug)]
 pub(super) struct Strips {
-    /// Compressed size of every strip so far, in bytes, without padding.
+    /// Strips or tiles in a band.
+    across: usize,
+    /// Compressed size of every strip or tile so far, in bytes, without padding.
     pub sizes: Vec<u32>,
-    /// The strips that are not released, each padded to an even length.
+    /// The bands that are not released; each strip or tile in them is padded to an even length.
     held: VecDeque<Vec<u8>>,
     held_bytes: usize,
 }
 
 impl Strips {
-    /// Goes on with strips of which the first ones are in the body and the others in `rest`, one
-    /// behind the other; `None` if `rest` does not end where a strip does.
-    pub(super) fn resume(sizes: Vec<u32>, mut rest: &[u8]) -> Option<Self> {
-        let mut strips = Self::default();
-        for &size in sizes.iter().rev() {
+    pub(super) fn new(shape: &Shape) -> Self {
+        Self {
+            across: usize::try_from(shape.across()).unwrap_or(usize::MAX),
+            sizes: Vec::new(),
+            held: VecDeque::new(),
+            held_bytes: 0,
+        }
+    }
+
+    /// Goes on with bands of which the first ones are in the body and the others in `rest`, one
+    /// behind the other; `None` if `rest` does not end where a band does.
+    pub(super) fn resume(shape: &Shape, sizes: Vec<u32>, mut rest: &[u8]) -> Option<Self> {
+        let mut strips = Self::new(shape);
+        for sizes in sizes.rchunks(strips.across) {
             if rest.is_empty() {
                 break;
             }
-            let at = rest.len().checked_sub(padded(size))?;
-            let (before, strip) = rest.split_at(at);
-            strips.held_bytes += strip.len();
-            strips.held.push_front(strip.to_vec());
+            let band_bytes = sizes.iter().map(|size| padded(*size)).sum();
+            let at = rest.len().checked_sub(band_bytes)?;
+            let (before, band) = rest.split_at(at);
+            strips.held_bytes += band.len();
+            strips.held.push_front(band.to_vec());
             rest = before;
         }
         strips.sizes = sizes;
         rest.is_empty().then_some(strips)
     }
 
-    /// Compresses a band into a strip and releases into `body` what the head does not need.
+    /// Compresses a band and releases into `body` what the head does not need.
     pub(super) fn push(&mut self, shape: &Shape, samples: &[u8], body: &mut Vec<u8>) {
-        let (row_bytes, channels) = (shape.row_bytes(), shape.channels());
-        let differences = if shape.is_deep() {
-            filter::tiff_deep_rows(samples, row_bytes, channels)
-        } else {
-            filter::tiff_rows(samples, row_bytes, channels)
-        };
-        let mut strip = deflate::zlib_stream(&differences);
-        let size = u32::try_from(strip.len()).expect("a band is far below 4 GiB");
-        self.sizes.push(size);
-        // Readers may want strips and the directory at even offsets.
-        strip.resize(padded(size), 0);
-        self.held_bytes += strip.len();
-        self.held.push_back(strip);
+        let (band, sizes) = tiff_chunks::of_band(shape, samples);
+        self.sizes.extend(sizes);
+        self.held_bytes += band.len();
+        self.held.push_back(band);
         self.release(body);
     }
 
-    /// Moves into `body` the strips that the head does not need.
+    /// Moves into `body` the bands that the head does not need.
     pub(super) fn release(&mut self, body: &mut Vec<u8>) {
         while let Some(oldest) = self.held.front()
             && self.held_bytes - oldest.len() >= HEAD_BYTES
@@ -79,12 +82,12 @@ impl Strips {
         }
     }
 
-    /// Number of strips in the body.
+    /// Number of strips or tiles in the body.
     pub(super) fn released(&self) -> usize {
-        self.sizes.len() - self.held.len()
+        self.sizes.len() - self.held.len() * self.across
     }
 
-    /// The strips that are not released, one behind the other.
+    /// The bands that are not released, one behind the other.
     pub(super) fn held(&self) -> impl Iterator<Item = &Vec<u8>> {
         self.held.iter()
     }
@@ -94,9 +97,13 @@ impl Strips {
     /// # Errors
     /// [`EncodeError::Encoder`] if an offset does not fit classic TIFF, which the choice of
     /// `BigTIFF` by the size of the samples prevents.
-    pub(super) fn head(self, shape: &Shape, icc: Option<&[u8]>) -> Result<Vec<u8>, EncodeError> {
+    pub(super) fn head(
+        self,
+        shape: &Shape,
+        options: &EncodeOptions,
+    ) -> Result<Vec<u8>, EncodeError> {
         let released = self.released();
-        let mut head = tiff_directory::write(shape, icc, &self.sizes, |data_at| {
+        let mut head = tiff_directory::write(shape, options, &self.sizes, |data_at| {
             let mut offsets = Vec::with_capacity(self.sizes.len());
             let body_at = data_at + u64::try_from(self.held_bytes).unwrap_or(u64::MAX);
             let mut at = body_at;

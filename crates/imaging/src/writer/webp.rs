@@ -3,7 +3,7 @@
 use image_webp::{ColorType, WebPEncoder};
 
 use super::Shape;
-use crate::{EncodeError, Format};
+use crate::{EncodeError, EncodeOptions, Format};
 
 /// Appends the file.
 ///
@@ -12,12 +12,19 @@ use crate::{EncodeError, Format};
 pub(super) fn append_file(
     shape: &Shape,
     samples: &[u8],
-    icc: Option<&[u8]>,
+    options: &EncodeOptions,
     out: &mut Vec<u8>,
 ) -> Result<(), EncodeError> {
     let mut encoder = WebPEncoder::new(out);
-    if let Some(icc) = icc {
-        encoder.set_icc_profile(icc.to_vec());
+    if let Some(icc) = &options.icc {
+        encoder.set_icc_profile(icc.clone());
+    }
+    let metadata = &options.metadata;
+    if let Some(exif) = &metadata.exif {
+        encoder.set_exif_metadata(exif.to_block(metadata.resolution));
+    }
+    if let Some(xmp) = &metadata.xmp {
+        encoder.set_xmp_metadata(xmp.clone());
     }
     let color = match (shape.layout.gray, shape.layout.alpha) {
         (true, false) => ColorType::L8,

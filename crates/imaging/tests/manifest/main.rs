@@ -284,16 +284,31 @@ fn every_row_is_as_expected() {
     assert_eq!((accepted, refused), (62, 23));
 }
 
+fn seen(file: &[u8]) -> Vec<f32> {
+    let mut reader = Reader::from_bytes(file, &Limits::default()).unwrap();
+    let mut unit = vec![0.0; reader.row_bytes() * reader.info().height as usize];
+    reader.read_unit_rows(&mut unit).unwrap();
+    unit
+}
+
+/// Fax pages are stored either way.
+#[test]
+fn a_fax_page_whose_white_is_zero_is_turned_around() {
+    let Some(folder) = data() else { return };
+    let mut file = fs::read(folder.join("edge/bilevel_g4.tif")).unwrap();
+    let before = seen(&file);
+    // The entry of tag 262, of type 3, once.
+    let entry = [0x06, 0x01, 3, 0, 1, 0, 0, 0];
+    let at = file.windows(8).position(|bytes| bytes == entry).unwrap() + 8;
+    file[at] ^= 1;
+    let after = seen(&file);
+    assert!(before.iter().zip(after).all(|(a, b)| a + b == 1.0));
+}
+
 #[test]
 fn the_same_picture_stored_otherwise_is_the_same() {
     let Some(folder) = data() else { return };
-    let read = |name: &str| {
-        let file = fs::read(folder.join("edge").join(name)).unwrap();
-        let mut reader = Reader::from_bytes(&file, &Limits::default()).unwrap();
-        let mut unit = vec![0.0; reader.row_bytes() * reader.info().height as usize];
-        reader.read_unit_rows(&mut unit).unwrap();
-        unit
-    };
+    let read = |name: &str| seen(&fs::read(folder.join("edge").join(name)).unwrap());
     assert!(read("gray16.tif") == read("gray16_bigendian.tif"));
     assert!(read("rgb8_planar.tif") == read("rgb8_bigtiff.tif"));
     let hidden = read("alpha_hidden_colour.png");

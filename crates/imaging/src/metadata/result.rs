@@ -1,0 +1,171 @@
+//! From what a source says to what its result says.
+
+use super::{
+    Exif, Field, Metadata, Provenance,
+    exif::Mend,
+    provenance::Before,
+    tags,
+    xmp::{self, Addition},
+};
+use crate::Format;
+
+/// What became of a picture.
+#[derive(Debug, Clone, Copy)]
+pub struct Change<'a> {
+    /// Of the result.
+    pub format: Format,
+    /// Of the result, in pixels.
+    pub width: u32,
+    /// Of the result, in pixels.
+    pub height: u32,
+    /// Result pixels for each of the source, in each direction.
+    pub scale: u32,
+    /// Leave out where the picture was taken.
+    pub strip_gps: bool,
+    /// What is recorded in the file; `None` records nothing and labels nothing.
+    pub provenance: Option<&'a Provenance>,
+}
+
+/// What a result says, and what it cannot say.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Carried {
+    /// For [`EncodeOptions::metadata`](crate::EncodeOptions::metadata).
+    pub metadata: Metadata,
+    /// Sentences about what was left out.
+    pub warnings: Vec<String>,
+}
+
+/// The longest block in a JPEG segment, behind the two bytes of its length.
+const SEGMENT_BYTES: usize = 65_533;
+
+impl Metadata {
+    /// The metadata of a result: mended where its pixels differ from the source's, and labelled.
+    #[must_use]
+    pub fn for_result(&self, change: &Change<'_>) -> Carried {
+        let mut left_behind = self.left_behind.clone();
+        let mut result = Self {
+            exif: self.exif.clone(),
+            resolution: self
+                .resolution()
+                .and_then(|resolution| resolution.times(change.scale)),
+            iptc: self.iptc.clone(),
+            comment: self.comment.clone(),
+            texts: self.texts.clone(),
+            ..Self::default()
+        };
+        result.xmp = self.mended_xmp(change, &mut left_behind);
+        if let Some(exif) = &mut result.exif {
+            exif.mend(&Mend {
+                width: change.width,
+                height: change.height,
+                scale: change.scale,
+                turned: self.turned.at_all,
+                strip_gps: change.strip_gps,
+                software: change
+                    .provenance
+                    .map(|provenance| provenance.software.as_str()),
+            });
+        }
+        result.fit(change.format, &mut left_behind);
+        let warnings = if left_behind.is_empty() {
+            Vec::new()
+        } else {
+            vec![format!(
+                "not carried to the result: {}",
+                left_behind.join(", ")
+            )]
+        };
+        Carried {
+            metadata: result,
+            warnings,
+        }
+    }
+
+    fn mended_xmp(
+        &self,
+        change: &Change<'_>,
+        left_behind: &mut Vec<&'static str>,
+    ) -> Option<Vec<u8>> {
+        let addition = Addition {
+            provenance: change.provenance,
+            scale: change.scale,
+            strip_gps: change.strip_gps,
+        };
+        let mut before = Before {
+            software: self
+                .exif
+                .as_ref()
+                .and_then(|exif| exif.text(tags::SOFTWARE)),
+            resolution: self.resolution(),
+            source_type: None,
+        };
+        if let Some(packet) = &self.xmp {
+            match xmp::mend(packet, &addition, &mut before) {
+                Ok(packet) if packet.len() <= most_xmp(change.format) => return Some(packet),
+                Ok(_) => left_behind.push("XMP, which is too long for the format"),
+                Err(xmp::Unreadable) => left_behind.push("a damaged XMP packet"),
+            }
+        }
+        change.provenance.map(|_| xmp::fresh(&addition, &before))
+    }
+
+    /// Leaves out what `format` cannot hold.
+    fn fit(&mut self, format: Format, left_behind: &mut Vec<&'static str>) {
+        if format != Format::Png && !std::mem::take(&mut self.texts).is_empty() {
+            left_behind.push("texts");
+        }
+        if format != Format::Jpeg && self.comment.take().is_some() {
+            left_behind.push("the comment");
+        }
+        match format {
+            Format::Jpeg => self.fit_jpeg(left_behind),
+            Format::WebP => {
+                if self.iptc.take().is_some() {
+                    left_behind.push("IPTC");
+                }
+                // It has no other place for the resolution.
+                if self.resolution.is_some() {
+                    self.exif.get_or_insert_with(upright);
+                }
+            }
+            Format::Png | Format::Tiff => {}
+        }
+    }
+
+    fn fit_jpeg(&mut self, left_behind: &mut Vec<&'static str>) {
+        let block_bytes = |exif: &Exif| exif.to_block(self.resolution).len();
+        let most = SEGMENT_BYTES - super::read_jpeg::EXIF_PREFIX.len();
+        if self
+            .exif
+            .as_ref()
+            .is_some_and(|exif| block_bytes(exif) > most)
+        {
+            self.exif = None;
+            left_behind.push("EXIF, which is too long for jpeg");
+        }
+        let most = SEGMENT_BYTES - super::read_jpeg::PHOTOSHOP_PREFIX.len() - 16;
+        if self.iptc.as_ref().is_some_and(|iptc| iptc.len() > most) {
+            self.iptc = None;
+            left_behind.push("IPTC, which is too long for jpeg");
+        }
+    }
+}
+
+fn most_xmp(format: Format) -> usize {
+    match format {
+        Format::Jpeg => SEGMENT_BYTES - super::read_jpeg::XMP_PREFIX.len(),
+        Format::Png | Format::Tiff | Format::WebP => usize::MAX,
+    }
+}
+
+/// EXIF of a result whose source had none.
+fn upright() -> Exif {
+    let mut exif = Exif::default();
+    let data = exif.short(1);
+    exif.image.push(Field {
+        tag: tags::ORIENTATION,
+        kind: tags::SHORT,
+        data,
+    });
+    exif
+}
