@@ -11,7 +11,7 @@ readonly OUT=$TARGET/bench PROGRAMS=$TARGET/release
 
 usage() {
     cat <<'END'
-usage: deploy/bench/run.sh [engine|queue|load|batch|soak|parity]...      engine and queue without an argument
+usage: deploy/bench/run.sh [engine|queue|polls|load|batch|soak|parity]...      engine, queue and polls without an argument
 
 Prints tables and writes OUT/*.json, with OUT the folder bench/ of the build's. Variables:
   UPRES_BENCH_SIZE=full      the engine also with the shapes of the release: 4 GB, minutes
@@ -159,6 +159,13 @@ queue() {
     "$LOCAL/with-services.sh" "$PROGRAMS/upres-bench" queue --out "$OUT/queue.json" "${GRAPHILE[@]}" "${CELERY[@]}"
 }
 
+polls() {
+    need_services
+    # Ten thousand connections.
+    ulimit -n "$(ulimit -Hn)"
+    "$LOCAL/with-services.sh" "$PROGRAMS/upres-bench" polls --out "$OUT/polls.json"
+}
+
 load() {
     need_services
     "$LOCAL/with-services.sh" "$PROGRAMS/upres-bench" load --out "$OUT/load.json" \
@@ -177,7 +184,7 @@ soak() {
 
 for part in "$@"; do
     case $part in
-        engine | queue | load | batch | soak | parity) ;;
+        engine | queue | polls | load | batch | soak | parity) ;;
         -h | --help) usage; exit 0 ;;
         *) usage >&2; exit 2 ;;
     esac
@@ -186,6 +193,6 @@ need_cargo
 mkdir -p -- "$OUT"
 warn_if_busy
 [[ $* == parity ]] || build_all
-(($#)) || set -- engine queue
+(($#)) || set -- engine queue polls
 for part in "$@"; do "$part"; done
 [[ $* == parity ]] || say "the numbers: $OUT/*.json"

@@ -56,15 +56,7 @@ async fn people_find_their_jobs_and_batches_in_the_console() -> anyhow::Result<(
     drop(worker);
     let waiting = world.submit_photo("waiting").await?;
     let held_back = world.submit_photo("held-back").await?;
-    let mut database = world.database().await?;
-    // What two deaths of a worker would leave behind.
-    sqlx::raw_sql(sqlx::AssertSqlSafe(format!(
-        "update jobs set error = '{{\"type\": \"quarantine/deaths\", \"detail\": \"two workers died\"}}',
-            state = 'failed', finished_at = now(), version = version + 1 where job_id = '{held_back}';
-        delete from outbox where job_id = '{held_back}'"
-    )))
-    .execute(&mut database)
-    .await?;
+    hold_back(&world, &held_back).await?;
 
     let output = Command::new(node)
         .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/browser/console.mjs"))
@@ -86,5 +78,21 @@ async fn people_find_their_jobs_and_batches_in_the_console() -> anyhow::Result<(
     assert!(output.status.success(), "{said}\n{errors}");
     assert_eq!(world.job(&waiting).await?["state"], "cancelled");
     assert_eq!(world.job(&held_back).await?["state"], "queued");
+    Ok(())
+}
+
+/// Leaves a job as two deaths of a worker would.
+async fn hold_back(world: &World, id: &str) -> anyhow::Result<()> {
+    let mut database = world.database().await?;
+    let error = json!({"type": "quarantine/deaths", "detail": "two workers died"});
+    sqlx::query(
+        "with waiting as (delete from outbox where job_id = $1::uuid)
+        update jobs set error = $2, state = 'failed', finished_at = now(), version = version + 1
+        where job_id = $1::uuid",
+    )
+    .bind(id)
+    .bind(error)
+    .execute(&mut database)
+    .await?;
     Ok(())
 }

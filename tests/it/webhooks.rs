@@ -200,7 +200,7 @@ async fn a_batch_is_one_message_and_a_stream_that_ends_with_it() -> anyhow::Resu
         item("in/a.png", "out/1.png"),
         item("in/a.png", "out/2.png"),
         item("in/broken.png", "out/3.png"),
-        item("in/a.png", "no address"),
+        item("in/../a.png", "out/4.png"),
     ];
     let batch = json!({"items": items, "webhook": receiver.url("/batches")});
     let batch = world

@@ -63,13 +63,7 @@ pub(crate) async fn serve(config: Config) -> anyhow::Result<()> {
         retry: config.retry,
     };
     tasks.spawn(reaper.run(config.lease.reap_interval, stop.clone()));
-    tasks.spawn(janitor::run(
-        pool.clone(),
-        objects.clone(),
-        config.place.prefix(),
-        config.janitor.clone(),
-        stop.clone(),
-    ));
+    start_janitor(&tasks, &pool, &objects, &config, &stop);
     start_batches(&tasks, &pool, &objects, &bell, &stop);
     start_webhooks(&tasks, &pool, &config.webhook, &stop)?;
     let app = App {
@@ -147,6 +141,22 @@ fn start_batches(
     tasks.spawn(expander.run(stop.clone()));
     tasks.spawn(appraiser.run(stop.clone()));
     tasks.spawn(steward.run(stop.clone()));
+}
+
+fn start_janitor(
+    tasks: &TaskTracker,
+    pool: &PgPool,
+    objects: &ObjectStore,
+    config: &Config,
+    stop: &CancellationToken,
+) {
+    tasks.spawn(janitor::run(
+        pool.clone(),
+        objects.clone(),
+        config.place.prefix(),
+        config.janitor.clone(),
+        stop.clone(),
+    ));
 }
 
 fn start_webhooks(

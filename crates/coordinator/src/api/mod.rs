@@ -169,7 +169,7 @@ pub fn router(app: App) -> Router {
         .route("/", get(pages::console))
         .fallback(error::no_such_page)
         .method_not_allowed_fallback(error::no_such_method)
-        .layer(from_fn_with_state(app.clone(), pages::guard))
+        .layer(from_fn_with_state(app.content_policy.clone(), pages::guard))
         .layer(CatchPanicLayer::custom(error::panicked))
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
         .layer(TimeoutLayer::with_status_code(
