@@ -24,7 +24,7 @@ RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --locked
 optional_tool deny check
 optional_tool machete
 if command -v shellcheck >/dev/null; then
-    shellcheck -x deploy/local/*.sh deploy/local/lib/*.sh deploy/bench/*.sh deploy/chaos/*.sh .ci/run
+    shellcheck -x deploy/local/*.sh deploy/local/lib/*.sh deploy/bench/*.sh deploy/chaos/*.sh deploy/gpu/*.sh .ci/run
 else
     say "skipped: shellcheck (to have it: apt-get install shellcheck)"
 fi

@@ -23,6 +23,7 @@
 mod bands;
 mod blend;
 mod color_fix;
+mod compare;
 mod config;
 mod device;
 mod error;
@@ -56,6 +57,7 @@ mod weights;
 
 pub use candle_core::{Error as TensorError, Tensor};
 pub use color_fix::{ColorFix, ParseColorFixError};
+pub use compare::{StageDistance, compare_stages};
 pub use device::{DeviceSpec, Dtype, ParseDeviceError, ParseDtypeError};
 pub use error::{Fault, LoadError, UpscaleError};
 pub use hand_over::HandOver;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use invsr::{InvSr, ModelInfo, Options, RgbImage, Schedule, Upscale, Upscaled};
+use invsr::{DeviceSpec, InvSr, ModelInfo, Options, RgbImage, Schedule, Upscale, Upscaled};
 use serde::Serialize;
 
 use crate::config::EngineConfig;
@@ -28,6 +28,10 @@ pub struct BenchConfig {
     /// Measured rounds; one more goes before them, unmeasured.
     #[arg(long, default_value_t = 5, value_name = "N")]
     pub rounds: usize,
+    /// Measures no time, but how far each stage is from what this device (`cpu`, `cuda:1`) makes of the
+    /// same input in f32; ends with status 1 if one is too far.
+    #[arg(long, value_name = "DEVICE")]
+    pub against: Option<String>,
     /// One JSON object on standard output.
     #[arg(long)]
     pub json: bool,
@@ -40,6 +44,9 @@ impl BenchConfig {
         let mut problems = self.engine.problems();
         if let Err(error) = Schedule::new(&self.timesteps) {
             problems.push(format!("--timesteps: {error}"));
+        }
+        if let Some(Err(error)) = self.against.as_ref().map(|name| name.parse::<DeviceSpec>()) {
+            problems.push(format!("--against: {error}"));
         }
         if self.rounds == 0 {
             problems.push("--rounds must be at least 1".to_owned());

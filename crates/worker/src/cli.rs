@@ -9,6 +9,7 @@ use upres_common::config::Refused;
 use upres_common::telemetry;
 
 use crate::bench::{self, BenchConfig};
+use crate::compare;
 use crate::config::{Config, EngineConfig};
 use crate::engine::{Engine, Loaded, MadeBy};
 
@@ -63,7 +64,16 @@ fn measure(config: &BenchConfig) -> anyhow::Result<ExitCode> {
     if any_printed(&config.problems()) {
         return Ok(ExitCode::from(2));
     }
-    bench::run(open(&config.engine)?, config)?;
+    let model = open(&config.engine)?;
+    if let Some(against) = &config.against {
+        let near = compare::run(&model, config, against)?;
+        return Ok(if near {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::FAILURE
+        });
+    }
+    bench::run(model, config)?;
     Ok(ExitCode::SUCCESS)
 }
 

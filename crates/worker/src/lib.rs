@@ -9,6 +9,7 @@
 pub mod bench;
 pub mod cli;
 mod clock;
+mod compare;
 pub mod config;
 mod coordinator;
 mod digest;

@@ -23,7 +23,7 @@ use crate::rows::{Bands, FileRows};
 use crate::sidecar;
 use crate::spec::{self, SCALE};
 use crate::write_back::{
-    self, Destination, MadeWith, ResumeState, WriteBack, WriteBackError, Written,
+    self, Destination, MadeWith, ResumeState, Uploaded, WriteBack, WriteBackError, Written,
 };
 
 /// Finished bands that wait for the writer before the engine has to.
@@ -122,22 +122,8 @@ async fn upscale_and_upload(shop: &Workshop, held: &Held) -> Result<Outcome, Pro
     let (bands, rows) = mpsc::channel(BANDS_WAITING);
     let upscaling = upscale(shop, held, opened, begun.start, bands, &mut clock);
     let writing = async { Ok::<_, ProcessError>(begun.writing.run(begun.writer, rows).await?) };
-    let (spent, progress, uploaded) = match tokio::try_join!(upscaling, writing)? {
-        (Upscaled::Whole { spent, progress }, Written::Whole(uploaded)) => {
-            tracing::info!(
-                computed = spent.tiles,
-                of = progress.tiles_total,
-                "tiles done"
-            );
-            (spent, progress, uploaded)
-        }
-        (Upscaled::Suspended(engine), Written::Cut(writing, writer)) => {
-            writing.leave(writer, &engine).await?;
-            return Err(UpscaleError::Cancelled.into());
-        }
-        // The engine gave all rows, and then did not say so; or the other way round.
-        _ => return Err(EngineStopped.into()),
-    };
+    let (upscaled, written) = tokio::try_join!(upscaling, writing)?;
+    let (spent, progress, uploaded) = whole(upscaled, written).await?;
     clock.lap("upscale");
     clock.add_stages(&spent.timings);
     warnings.extend(spent.widened.map(|widened| widened.to_string()));
@@ -147,6 +133,29 @@ async fn upscale_and_upload(shop: &Workshop, held: &Held) -> Result<Outcome, Pro
     let mut outcome = uploaded.outcome((width, height), progress, clock.into_laps(), warnings);
     outcome.sidecar = record.finished(lease, made_by, &outcome);
     Ok(outcome)
+}
+
+/// What was made, if all of it was; what a suspended engine left goes to where another finds it.
+async fn whole(
+    upscaled: Upscaled,
+    written: Written<'_>,
+) -> Result<(Spent, Progress, Uploaded), ProcessError> {
+    match (upscaled, written) {
+        (Upscaled::Whole { spent, progress }, Written::Whole(uploaded)) => {
+            tracing::info!(
+                computed = spent.tiles,
+                of = progress.tiles_total,
+                "tiles done"
+            );
+            Ok((spent, progress, uploaded))
+        }
+        (Upscaled::Suspended(engine), Written::Cut(writing, writer)) => {
+            writing.leave(writer, &engine).await?;
+            Err(UpscaleError::Cancelled.into())
+        }
+        // The engine gave all rows, and then did not say so; or the other way round.
+        _ => Err(EngineStopped.into()),
+    }
 }
 
 /// Either when the work is not wanted any more or when somebody else is to do it.

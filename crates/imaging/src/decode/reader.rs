@@ -151,13 +151,14 @@ impl<'a> Reader<'a> {
             4 * u64::from(self.info().width),
             4 * u64::from(self.info().height),
         );
-        // Samples of the result, and the file that they become.
-        let result = if options.format.streams() {
-            0
-        } else {
-            let pixel_bytes = options.layout().pixel_bytes() as u64;
-            2 * pixel_bytes * width * height
+        let pixel_bytes = options.layout().pixel_bytes() as u64;
+        // Samples of the result, and the file that they become; or of a row of tiles.
+        let rows = match (options.format, options.tiff_tile) {
+            (format, _) if !format.streams() => height,
+            (Format::Tiff, Some(tile)) => u64::from(tile.side()),
+            _ => 0,
         };
+        let result = 2 * pixel_bytes * width * rows;
         readers * whole + result
     }
 

@@ -11,7 +11,7 @@ mod way;
 
 use std::{collections::HashMap, fs, path::PathBuf};
 
-use imaging::{DecodeError, Depth, InputFormat, Limits, Reader};
+use imaging::{Change, DecodeError, Depth, Info, InputFormat, Limits, Reader};
 use way::{Picture, upscale};
 
 /// A line of the manifest.
@@ -19,6 +19,7 @@ struct Row {
     name: String,
     width: u32,
     height: u32,
+    dpi: Option<f64>,
     expected: String,
 }
 
@@ -75,6 +76,7 @@ fn rows(manifest: &str) -> Vec<Row> {
     let row = |found: Vec<String>| Row {
         width: number(&found[4]),
         height: number(&found[5]),
+        dpi: found[7].parse().ok(),
         expected: found[9].clone(),
         name: found[0].clone(),
     };
@@ -179,6 +181,24 @@ fn check_warnings(row: &Row, reader: &Reader<'_>) {
     );
 }
 
+/// Pixels an inch are four times as many, and no block is lost.
+fn check_metadata(row: &Row, source: &Reader<'_>, result: &Reader<'_>) {
+    let name = &row.name;
+    if let Some(dpi) = row.dpi {
+        let resolution = result.metadata().resolution();
+        let found = resolution.map(|resolution| resolution.per_inch().0);
+        let near = found.is_some_and(|found| (found - 4.0 * dpi).abs() < 0.5);
+        assert!(near, "{name}: {found:?} for {dpi} dpi");
+    }
+    let kept = result.metadata().blocks();
+    for block in source.metadata().blocks() {
+        assert!(
+            kept.contains(&block),
+            "{name}: {block} is lost, {kept:?} are kept"
+        );
+    }
+}
+
 fn check_accepted(row: &Row, file: &[u8], reading: &Reading) {
     let name = &row.name;
     let reader = Reader::from_bytes(file, &Limits::default()).unwrap_or_else(|error| {
@@ -217,7 +237,16 @@ fn check_accepted(row: &Row, file: &[u8], reading: &Reading) {
     let (picture, lossy) = if pixels > WHOLE_WAY_PIXELS && reader.icc().is_none() {
         (Picture::read(reader), true)
     } else {
-        let options = reader.encode_like(None);
+        let mut options = reader.encode_like(None);
+        let change = Change {
+            format: options.format,
+            width: 4 * info.width,
+            height: 4 * info.height,
+            scale: 4,
+            strip_gps: false,
+            provenance: None,
+        };
+        options.metadata = reader.metadata().for_result(&change).metadata;
         let icc = reader.icc().map(<[u8]>::to_vec);
         let result = upscale(file, &options);
         let found = Reader::from_bytes(&result, &Limits::default()).unwrap();
@@ -231,11 +260,17 @@ fn check_accepted(row: &Row, file: &[u8], reading: &Reading) {
         assert_eq!(kind, (gray, alpha, depth), "{name}");
         assert_eq!(found_info.format, info.format.kept().into(), "{name}");
         assert_eq!(found.icc(), icc.as_deref(), "{name}");
+        check_metadata(row, &reader, &found);
         (
             Picture::decode(&result, 4),
             info.format == InputFormat::Jpeg,
         )
     };
+    check_means(name, &picture, &info, lossy, reading);
+}
+
+/// - `lossy`: the result is.
+fn check_means(name: &str, picture: &Picture, info: &Info, lossy: bool, reading: &Reading) {
     let means = picture.cells(info.gray, info.alpha);
     assert_eq!(means.len(), reading.means.len(), "{name}");
     // Decoders of lossy formats differ by a level, and lossy results by another.
@@ -244,7 +279,7 @@ fn check_accepted(row: &Row, file: &[u8], reading: &Reading) {
     let tolerance = match () {
         () if name.contains("cielab") => 3.0,
         // Transparency is enlarged smoothly, and clipped where that overshoots.
-        () if from_lossy || alpha => 2.0,
+        () if from_lossy || info.alpha => 2.0,
         () => 0.75,
     };
     for (index, (found, expected)) in means.iter().zip(&reading.means).enumerate() {

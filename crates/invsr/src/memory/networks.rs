@@ -6,7 +6,7 @@
 use crate::config::{PredictorConfig, SCALE, UnetConfig, VaeConfig};
 use crate::error::LoadError;
 use crate::networks::Configs;
-use crate::nn::{attention_scores, patch_values};
+use crate::nn::patch_values;
 use crate::noise_predictor::NoisePredictor;
 use crate::unet::Unet;
 use crate::vae::Vae;
@@ -14,7 +14,7 @@ use crate::weights::Weights;
 
 use super::VALUE;
 
-/// A core's own buffers in a matrix product, in bytes.
+/// A core's own buffers in a matrix product, and its block of scores, in bytes.
 const PRODUCT_BUFFERS: u64 = 4 << 20;
 
 /// What the networks hold beside their weights at the worst moment, in bytes.
@@ -108,16 +108,16 @@ impl Most {
         self.beside(2 * outputs * px, |most| most.conv(outputs, outputs, px));
     }
 
-    /// Attention of all pixels to each other: tokens, queries, keys and values twice over, and the
-    /// scores of a chunk.
-    fn attention(&mut self, width: usize, px: usize, heads: usize) {
-        self.see(9 * width * px + heads * attention_scores(px, px));
+    /// Attention of all pixels to each other: tokens, queries, keys and values twice over. Scores are
+    /// a core's own.
+    fn attention(&mut self, width: usize, px: usize) {
+        self.see(9 * width * px);
     }
 
     /// Attention, and a gated layer of eight times the width, whose product is copied once.
-    fn transformer(&mut self, width: usize, px: usize, heads: usize) {
+    fn transformer(&mut self, width: usize, px: usize) {
         self.see(22 * width * px);
-        self.beside(2 * width * px, |most| most.attention(width, px, heads));
+        self.beside(2 * width * px, |most| most.attention(width, px));
     }
 }
 
@@ -174,7 +174,7 @@ fn vae_middle(vae: &VaeConfig, px: usize, most: &mut Most) {
     most.beside(2 * width * px, |most| {
         most.resnet(width, width, px);
         if vae.mid_block_add_attention {
-            most.attention(width, px, 1);
+            most.attention(width, px);
         }
     });
 }
@@ -189,7 +189,7 @@ fn predictor(config: &PredictorConfig, tile_px: usize, most: &mut Most) {
             most.resnet(inputs.max(width), width, px);
             if config.down_block_types[level] == "AttnDownBlock2D" || config.mid_block_add_attention
             {
-                most.attention(width, px, width / config.attention_head_dim);
+                most.attention(width, px);
             }
         });
         if level + 1 < widths.len() {
@@ -211,7 +211,7 @@ fn unet(config: &UnetConfig, latent_px: usize, most: &mut Most) {
         let joined = width.max(below) + width;
         most.beside(skips + 2 * joined * px, |most| {
             most.resnet(joined, width, px);
-            most.transformer(width, px, config.heads(level));
+            most.transformer(width, px);
             if level > 0 {
                 most.beside(width * 4 * px, |most| most.conv(width, width, 4 * px));
             }

@@ -13,10 +13,11 @@ pub(crate) mod host;
 mod linear;
 mod math;
 mod norm;
+mod product;
 mod time;
 
 pub(crate) use add::add_into;
-pub(crate) use attention::{attention, attention_scores, merge_heads, split_heads};
+pub(crate) use attention::{attention, merge_heads, split_heads};
 pub(crate) use blocks::{ImageAttention, Resnet, ResnetShape};
 pub(crate) use conv::{Conv2d, Window, patch_values, upsample_nearest};
 pub(crate) use linear::{Linear, geglu};

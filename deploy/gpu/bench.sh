@@ -1,0 +1,126 @@
+#!/usr/bin/env bash
+# Is this card right, and how fast is it? Lies beside the programs that build.sh made; needs nothing else of the
+# repository. Makes random weights in the shapes of the release here, holds every stage on the card against the
+# CPU, then times the stages beside PyTorch.
+set -euo pipefail
+
+HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P)
+readonly HERE
+
+usage() {
+    cat <<'END'
+usage: bench.sh [OUT]      everything goes to OUT (default: ./upres-gpu), tables to the terminal
+
+Needs NVIDIA's driver for CUDA 13 and its libraries (cublas, curand, cudnn, cudart): those of a PyTorch that is
+installed are found. Variables:
+  UPRES_MODEL        a model folder (default: random weights of full size, 4 GB, made in OUT)
+  UPRES_PYTHON       a Python with PyTorch and diffusers (default: python3)
+  UPRES_ORACLE       folder of the PyTorch reference, oracle.py; without it there is no comparison
+  DEVICE             default cuda:0
+  BATCHES, STEPS     default "1 4 8 16" and "1 3 5"
+  DTYPES             of our timing, default "bf16 f32"
+END
+}
+
+say() { printf '%s\n' "$*" >&2; }
+
+# find_libraries: where PyTorch brought NVIDIA's.
+find_libraries() {
+    local found
+    found=$("$PYTHON" - 2>/dev/null <<'END' || true
+import glob, site, sysconfig
+roots = {*site.getsitepackages(), site.getusersitepackages(), sysconfig.get_paths()["purelib"]}
+print(":".join(sorted(d for root in roots for d in glob.glob(f"{root}/nvidia/*/lib"))))
+END
+    )
+    export LD_LIBRARY_PATH=$found${found:+:}${LD_LIBRARY_PATH:-}
+    local missing
+    missing=$(ldd "$HERE/upres-worker" | awk '/not found/ { print $1 }')
+    [[ -z $missing ]] || { say "error: not found: $missing. Put their folders on LD_LIBRARY_PATH"; exit 2; }
+}
+
+schedule() {
+    case $1 in
+        1) echo 200 ;;
+        2) echo 200,100 ;;
+        3) echo 200,100,50 ;;
+        4) echo 200,150,100,50 ;;
+        5) echo 250,200,150,100,50 ;;
+        *) say "error: STEPS are 1 to 5, not $1"; exit 2 ;;
+    esac
+}
+
+worker() { "$HERE/upres-worker" bench --model-dir "$MODEL" --device "$DEVICE" "$@"; }
+
+# compare: every stage against the CPU; goes on when one is too far, and remembers.
+compare() {
+    local dtype
+    for dtype in f32 bf16; do
+        worker --dtype "$dtype" --against cpu --timesteps "$(schedule 3)" | tee "$OUT/against-cpu-$dtype.txt" ||
+            FAILED+=("$dtype against the CPU")
+    done
+}
+
+ours() {
+    local dtype batch steps
+    : >"$OUT/upres.jsonl"
+    for dtype in $DTYPES; do
+        for batch in $BATCHES; do
+            for steps in $STEPS; do
+                worker --dtype "$dtype" --tile-batch "$batch" --timesteps "$(schedule "$steps")" --json \
+                    >>"$OUT/upres.jsonl" 2>>"$OUT/upres.log" ||
+                    say "upres, $dtype, $batch tiles, $steps steps: failed, see $OUT/upres.log"
+            done
+        done
+    done
+}
+
+pytorch() {
+    : >"$OUT/pytorch.jsonl"
+    if [[ ! -f ${UPRES_ORACLE:-}/oracle.py ]] || ! "$PYTHON" -c 'import torch, diffusers' 2>/dev/null; then
+        say "skipped: PyTorch beside us; it needs UPRES_ORACLE, and $PYTHON with PyTorch and diffusers"
+        return
+    fi
+    local mode
+    for mode in eager compiled; do
+        UPRES_ORACLE=$UPRES_ORACLE "$PYTHON" "$HERE/pytorch_gpu.py" --model "$MODEL" --mode "$mode" --dtype f16 \
+            --batches "${BATCHES// /,}" --steps "${STEPS// /,}" \
+            >>"$OUT/pytorch.jsonl" 2>>"$OUT/pytorch.log" || say "PyTorch, $mode: failed, see $OUT/pytorch.log"
+    done
+}
+
+table() {
+    "$PYTHON" - "$OUT/upres.jsonl" "$OUT/pytorch.jsonl" <<'END'
+import json, sys
+stages = ["predictor", "vae_encode", "unet", "vae_decode", "total"]
+print(f"{'':24}{'tiles':>6}{'steps':>6}" + "".join(f"{s:>12}" for s in stages) + f"{'tiles/s':>10}   ms a tile")
+for path, name in zip(sys.argv[1:], ("upres", "PyTorch")):
+    for line in open(path):
+        row = json.loads(line)
+        label = " ".join(filter(None, (name, row.get("mode"), row.get("dtype"))))
+        head = f"{label:24}{row['tile_batch']:6}{len(row['timesteps']):6}"
+        if "error" in row:
+            print(head, row["error"])
+            continue
+        ms = row["median_ms"]
+        print(head + "".join(f"{ms[s]:12.2f}" for s in stages) + f"{1e3 / ms['total']:10.2f}")
+END
+}
+
+case ${1:-} in
+    -h | --help) usage; exit 0 ;;
+    -*) usage >&2; exit 2 ;;
+esac
+OUT=${1:-upres-gpu}
+PYTHON=${UPRES_PYTHON:-python3} DEVICE=${DEVICE:-cuda:0} MODEL=${UPRES_MODEL:-$OUT/model}
+BATCHES=${BATCHES:-1 4 8 16} STEPS=${STEPS:-1 3 5} DTYPES=${DTYPES:-bf16 f32}
+FAILED=()
+mkdir -p -- "$OUT"
+find_libraries
+nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader | tee "$OUT/card.txt" || true
+[[ -f $MODEL/upres-model.json ]] || "$HERE/upres" models random --size full -o "$MODEL"
+compare
+ours
+pytorch
+table | tee "$OUT/table.txt"
+((${#FAILED[@]} == 0)) || { say "error: too far: ${FAILED[*]}"; exit 1; }
