@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::TimeDelta;
 use sqlx::PgConnection;
 use upres_common::batch::view::{Eta, Phase, Work};
 use upres_common::batch::{BatchId, BatchView};
@@ -85,7 +85,6 @@ pub async fn view(
     let id = BatchId(row.batch_id);
     let seen = figures.of(conn, id, &row).await?;
     let pace = pace(&seen, &row);
-    let now = Utc::now();
     Ok(BatchView {
         id,
         phase: phase(&row, &seen),
@@ -106,7 +105,7 @@ pub async fn view(
             left: seen.left,
             pace: pace.as_ref().map(|pace| pace.mean),
         },
-        eta: pace.and_then(|pace| eta(&seen, &pace, now)),
+        eta: pace.and_then(|pace| eta(&seen, &pace)),
         errors: seen.errors,
         source: row.source,
         failure: row.failure,
@@ -155,13 +154,13 @@ fn pace(seen: &Statistics, row: &BatchRow) -> Option<Pace> {
     (mean > 0.0).then_some(Pace { mean, by_minute })
 }
 
-fn eta(seen: &Statistics, pace: &Pace, now: DateTime<Utc>) -> Option<Eta> {
+fn eta(seen: &Statistics, pace: &Pace) -> Option<Eta> {
     let at = |rate: f64| {
         #[expect(clippy::cast_precision_loss, reason = "an estimate need not be exact")]
         let seconds = seen.left as f64 / rate;
         #[expect(clippy::cast_possible_truncation, reason = "bounded before")]
         let delta = TimeDelta::try_seconds(seconds.min(1e10) as i64)?;
-        now.checked_add_signed(delta).filter(|_| rate > 0.0)
+        seen.at.checked_add_signed(delta).filter(|_| rate > 0.0)
     };
     let minutes = &pace.by_minute;
     if minutes.len() < MINUTES_FOR_P90 {
@@ -198,8 +197,7 @@ mod tests {
             mean: 1.9,
             by_minute,
         };
-        let now = DateTime::UNIX_EPOCH;
-        let eta = eta(&seen, &pace, now).unwrap();
+        let eta = eta(&seen, &pace).unwrap();
         assert_eq!(eta.p50.timestamp(), 3600);
         assert_eq!(eta.p90.unwrap().timestamp(), 7200);
     }

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 use upres_common::batch::BatchId;
 use upres_common::batch::view::Counts;
 
-use super::super::StoreError;
+use super::super::{StoreError, in_seconds};
 
 /// Minutes that the pace is measured over.
 pub const PACE_MINUTES: i32 = 30;
@@ -27,6 +28,8 @@ pub struct Statistics {
     /// Tile-steps that workers finished in each of the last minutes, the latest first; index 0 is the minute
     /// that goes on.
     pub by_minute: BTreeMap<i32, i64>,
+    /// When they were counted, by the database's clock.
+    pub at: DateTime<Utc>,
 }
 
 /// Reads all jobs of the batch, whatever their number: some tenths of a second for hundreds of thousands.
@@ -53,7 +56,10 @@ pub async fn statistics(conn: &mut PgConnection, id: BatchId) -> Result<Statisti
         id.0,
         PACE_MINUTES,
     );
-    let mut statistics = Statistics::default();
+    let mut statistics = Statistics {
+        at: in_seconds(conn, 0.0).await?,
+        ..Statistics::default()
+    };
     for row in rows.fetch_all(conn).await? {
         let counts = &mut statistics.counts;
         let (count, ended) = match row.state.as_str() {
