@@ -24,6 +24,9 @@ page.on('request', request => foreign.push(new URL(request.url()).hostname));
 const shoot = name => page.screenshot({path: `${PICTURES}/${name}.png`, fullPage: true});
 const heading = name => page.getByRole('heading', {name, level: 1}).waitFor();
 const link = name => page.getByRole('link', {name});
+// What a page shows is drawn anew from time to time: waited for, not looked at once.
+const rows = number =>
+  page.waitForFunction(number => document.querySelectorAll('tr').length === number, number);
 const go = async hash => {
   await page.goto(`${address}/${hash}`);
   await page.getByRole('main').locator('h1').waitFor();
@@ -53,14 +56,14 @@ try {
   await link('failed').click();
   await heading('Jobs');
   await link('broken.png').waitFor();
-  assert.equal(await page.getByRole('row').count(), 2);
+  await rows(2);
 
   // Search by label; what a label holds is shown and not obeyed.
   await link('Jobs').click();
   await page.getByLabel('Labels').fill('box=12');
   await page.keyboard.press('Enter');
   await link('shown.png').waitFor();
-  assert.equal(await page.getByRole('row').count(), 2);
+  await rows(2);
   await shoot('jobs');
   await link('shown.png').click();
   await heading('shown.png');

@@ -4,6 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
+use upres_common::sidecar::SUFFIX as SIDECAR;
+
 /// A call, as the caller saw it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Call {
@@ -324,11 +326,12 @@ impl Check<'_> {
         }
     }
 
-    /// Each visible object belongs to one success.
+    /// Each visible object belongs to one success, and each record beside one, too.
     fn objects(&mut self) {
         for key in self.aftermath.objects.keys() {
+            let output = key.strip_suffix(SIDECAR).unwrap_or(key);
             let jobs = self.aftermath.jobs.iter();
-            let owners: Vec<_> = jobs.filter(|(_, job)| job.output == *key).collect();
+            let owners: Vec<_> = jobs.filter(|(_, job)| job.output == output).collect();
             let successes = owners.iter().filter(|(_, job)| job.state == "succeeded");
             match (owners.first(), successes.count()) {
                 (None, _) => self.find(Kind::Orphan, format!("{key} belongs to no job")),
