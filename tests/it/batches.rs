@@ -243,35 +243,11 @@ async fn a_wait_is_explained_and_another_tenant_is_not_kept_waiting() -> anyhow:
         .map(|n| json!({"input": world.store.uri("in/a.png"), "output": world.store.uri(&format!("out/{n}.png"))}))
         .collect();
     let id = create(&world, &json!({"items": items})).await?;
-    let explain = async |job: &str| -> anyhow::Result<Value> {
-        let path = format!("/v1/jobs/{job}/explain");
-        Ok(world
-            .request(Method::GET, &path)
-            .send()
-            .await?
-            .json()
-            .await?)
-    };
-    let mut reasons = BTreeMap::new();
+    let expected = [("no_worker", 2), ("turn", 38)].map(|(word, jobs)| (word.to_owned(), jobs));
     until(
         "two jobs are released and the others wait for their turn",
         DEADLINE,
-        async || {
-            let path = format!("/v1/jobs?batch={id}&limit=100");
-            let page: Value = world
-                .request(Method::GET, &path)
-                .send()
-                .await?
-                .json()
-                .await?;
-            reasons.clear();
-            for job in page["jobs"].as_array().into_iter().flatten() {
-                let why = explain(job["id"].as_str().unwrap_or_default()).await?;
-                *reasons.entry(why["reason"].to_string()).or_insert(0) += 1;
-            }
-            Ok(reasons
-                == BTreeMap::from([("\"no_worker\"".to_owned(), 2), ("\"turn\"".to_owned(), 38)]))
-        },
+        async || Ok(reasons(&world, &id).await? == BTreeMap::from(expected.clone())),
     )
     .await?;
     // Another tenant's only job of the class stands behind forty, and is among the first three that run.
@@ -303,6 +279,23 @@ async fn a_wait_is_explained_and_another_tenant_is_not_kept_waiting() -> anyhow:
     let open = read(&world, &id).await?["counts"].clone();
     assert!(open["queued"].as_i64().unwrap_or_default() > 20, "{open}");
     Ok(())
+}
+
+/// Why the jobs of a batch are not running, and how many for each reason.
+async fn reasons(world: &World, id: &str) -> anyhow::Result<BTreeMap<String, i32>> {
+    let get = async |path: String| -> anyhow::Result<Value> {
+        let answer = world.request(Method::GET, &path).send().await?;
+        Ok(answer.json().await?)
+    };
+    let page = get(format!("/v1/jobs?batch={id}&limit=100")).await?;
+    let mut reasons = BTreeMap::new();
+    for job in page["jobs"].as_array().into_iter().flatten() {
+        let id = job["id"].as_str().unwrap_or_default();
+        let why = get(format!("/v1/jobs/{id}/explain")).await?;
+        let reason = why["reason"].as_str().unwrap_or_default().to_owned();
+        *reasons.entry(reason).or_insert(0) += 1;
+    }
+    Ok(reasons)
 }
 
 /// What the shared folder's manifest expects of a file: whether it must, or must not, succeed.

@@ -244,6 +244,10 @@ async fn a_key_with_an_end_ends() -> anyhow::Result<()> {
     .await
 }
 
+#[expect(
+    clippy::too_many_lines,
+    reason = "one story, told from beginning to end"
+)]
 #[tokio::test(flavor = "multi_thread")]
 async fn keys_are_rotated_and_all_of_it_is_noted() -> anyhow::Result<()> {
     let world = World::plain("rotation").await?;

@@ -131,15 +131,21 @@ pub async fn take(
     limit: i64,
     allowance: Allowance,
 ) -> Result<Taken, StoreError> {
+    let Allowance {
+        jobs,
+        tile_steps,
+        jobs_at_least,
+        of_a_tenant,
+    } = allowance;
     let rows = sqlx::query_file!(
         "src/store/sql/take.sql",
         class.as_str(),
         limit,
         TAKEN_SECS,
-        allowance.jobs,
-        allowance.tile_steps,
-        allowance.jobs_at_least,
-        allowance.of_a_tenant,
+        jobs,
+        tile_steps,
+        jobs_at_least,
+        of_a_tenant,
     )
     .fetch_all(conn)
     .await?;

@@ -1,5 +1,7 @@
 //! Batches: from items to jobs, and what their owners ask for.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::sync::Arc;
 
 use sqlx::{PgConnection, PgPool};

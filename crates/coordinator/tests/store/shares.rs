@@ -1,5 +1,7 @@
 //! Whose turn it is.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::collections::BTreeMap;
 
 use sqlx::{PgConnection, PgPool};

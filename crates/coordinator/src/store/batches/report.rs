@@ -54,15 +54,9 @@ pub async fn lines(
     for job in jobs {
         let job_id = job.job_id;
         let upscale: UpscaleSpec = from_json(job_id, "upscale", job.upscale)?;
-        let result: Option<ResultView> = job
-            .result
-            .map(|value| from_json(job_id, "result", value))
-            .transpose()?;
-        let error: Option<JobError> = job
-            .error
-            .filter(|_| job.state == "failed")
-            .map(|value| from_json(job_id, "error", value))
-            .transpose()?;
+        let result: Option<ResultView> = perhaps(job_id, "result", job.result)?;
+        let error = job.error.filter(|_| job.state == "failed");
+        let error: Option<JobError> = perhaps(job_id, "error", error)?;
         lines.push(ReportLine {
             line: job.line,
             status: job.state,
@@ -83,14 +77,36 @@ pub async fn lines(
             warnings: from_json(job_id, "warnings", job.warnings)?,
         });
     }
-    lines.extend(refused.into_iter().map(|item| ReportLine {
-        line: item.line,
+    let refused = refused
+        .into_iter()
+        .map(|item| of_refused(item.line, item.input, item.detail));
+    lines.extend(refused);
+    lines.sort_by_key(|line| line.line);
+    // A page that is full of refusals says nothing about the jobs behind it.
+    lines.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
+    Ok(lines)
+}
+
+fn perhaps<T: serde::de::DeserializeOwned>(
+    job_id: uuid::Uuid,
+    column: &'static str,
+    value: Option<serde_json::Value>,
+) -> Result<Option<T>, StoreError> {
+    value
+        .map(|value| from_json(job_id, column, value))
+        .transpose()
+}
+
+/// The line of an item that did not become a job.
+fn of_refused(line: i64, input: String, detail: String) -> ReportLine {
+    ReportLine {
+        line,
         status: "refused".to_owned(),
-        input: item.input,
+        input,
         output: None,
         job_id: None,
         error_type: None,
-        reason: Some(item.detail),
+        reason: Some(detail),
         input_sha256: None,
         output_sha256: None,
         bytes: None,
@@ -101,11 +117,7 @@ pub async fn lines(
         attempts: 0,
         seconds: None,
         warnings: Vec::new(),
-    }));
-    lines.sort_by_key(|line| line.line);
-    // A page that is full of refusals says nothing about the jobs behind it.
-    lines.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
-    Ok(lines)
+    }
 }
 
 fn seconds(from: Option<DateTime<Utc>>, to: Option<DateTime<Utc>>) -> Option<f64> {
