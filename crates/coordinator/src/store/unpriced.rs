@@ -60,7 +60,7 @@ pub async fn price(conn: &mut PgConnection, priced: &[(JobId, u32)]) -> Result<(
         r#"
         with found as (
             update jobs
-            set cost = new.cost, version = version + 1
+            set cost = new.cost
             from unnest($1::uuid[], $2::bigint[]) as new (job_id, cost)
             where jobs.job_id = new.job_id
             returning jobs.job_id, jobs.cost, coalesce(not_before, created_at) as since

@@ -145,7 +145,7 @@ pub async fn reclass(conn: &mut PgConnection, limit: i64) -> Result<u64, StoreEr
             where outbox.job_id = moving.job_id
         )
         update jobs
-        set class = moving.class, version = version + 1
+        set class = moving.class
         from moving
         where jobs.job_id = moving.job_id"#,
         limit,
