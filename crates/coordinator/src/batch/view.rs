@@ -18,6 +18,9 @@ use crate::store::batches::statistics::{Statistics, statistics};
 /// the database counts the jobs of a large batch for a tenth of its time.
 const FRESH: Duration = Duration::from_millis(500);
 const COUNTING_SHARE: u32 = 10;
+/// A batch that is over changes no more, unless it is reopened, which its row tells. Only retention, in days,
+/// takes jobs away.
+const SETTLED: Duration = Duration::from_secs(3600);
 /// Batches whose figures are remembered.
 const REMEMBERED: usize = 1000;
 /// So many whole minutes have to be measured before a bad one is told from a good one.
@@ -54,7 +57,10 @@ impl Figures {
         }
         let begun = Instant::now();
         let statistics = statistics(conn, id).await?;
-        let keep = FRESH.max(begun.elapsed() * COUNTING_SHARE);
+        let keep = match row.finished_at {
+            Some(_) => SETTLED,
+            None => FRESH.max(begun.elapsed() * COUNTING_SHARE),
+        };
         let counted = Counted {
             statistics: statistics.clone(),
             of,
