@@ -114,6 +114,10 @@ async fn a_prefix_becomes_a_report_that_balances() -> anyhow::Result<()> {
         let stored = world.store.sha256(key).await?;
         assert_eq!(line["output_sha256"].as_str(), stored.as_deref());
         assert_eq!(line["timesteps"], json!([200, 100, 50]));
+        let input = line["input"].as_str().unwrap_or_default();
+        let key = input.strip_prefix(&world.store.uri("")).unwrap_or_default();
+        let read = world.store.sha256(key).await?;
+        assert_eq!(line["input_sha256"].as_str(), read.as_deref());
     }
     let written = world
         .store

@@ -22,7 +22,7 @@ pub async fn lines(
     let jobs = sqlx::query!(
         r#"
         select line as "line!", job_id, state, input, output, upscale, cost, attempt, result, error,
-            warnings, started_at, finished_at, publication ->> 'input_sha256' as input_sha256
+            warnings, started_at, finished_at, publication #>> '{sidecar,input,sha256}' as input_sha256
         from jobs
         where batch_id = $1 and line > $2
         order by line
