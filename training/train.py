@@ -206,7 +206,7 @@ def detail(model, pictures, loop_for, adversarial=0.03, texture=1.0):
         wanted = (1 - share) * texture_of(plain) + share * texture_of(target)
         pixels, fine = charbonnier(out, target), (texture_of(out) - wanted).abs().mean()
         moved, disputed = changed(lr), 0.0
-        loss = 0.7 * pixels + low + tint + 2 * texture * fine + 20 * moved
+        loss = 0.7 * pixels + low + tint + 2 * texture * fine + 100 * moved
         if adversarial:
             disputed, verdict = dispute(target, out)
             loss = loss + adversarial * share * min(1.0, loop.step / 100) * verdict
