@@ -9,7 +9,7 @@ use journey_tests::{DEADLINE, FakeWorker, World, WorldOptions, photo, until};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-async fn create(world: &World, batch: &Value) -> anyhow::Result<String> {
+pub(crate) async fn create(world: &World, batch: &Value) -> anyhow::Result<String> {
     let answer = world
         .request(Method::POST, "/v1/batches")
         .json(batch)
@@ -20,7 +20,7 @@ async fn create(world: &World, batch: &Value) -> anyhow::Result<String> {
     Ok(created["id"].as_str().unwrap_or_default().to_owned())
 }
 
-async fn read(world: &World, id: &str) -> anyhow::Result<Value> {
+pub(crate) async fn read(world: &World, id: &str) -> anyhow::Result<Value> {
     let path = format!("/v1/batches/{id}");
     Ok(world
         .request(Method::GET, &path)
@@ -30,7 +30,7 @@ async fn read(world: &World, id: &str) -> anyhow::Result<Value> {
         .await?)
 }
 
-async fn finished(world: &World, id: &str) -> anyhow::Result<Value> {
+pub(crate) async fn finished(world: &World, id: &str) -> anyhow::Result<Value> {
     until("the batch is finished", DEADLINE, async || {
         Ok(read(world, id).await?["phase"] == "finished")
     })
@@ -38,7 +38,7 @@ async fn finished(world: &World, id: &str) -> anyhow::Result<Value> {
     read(world, id).await
 }
 
-async fn report(world: &World, id: &str) -> anyhow::Result<Vec<Value>> {
+pub(crate) async fn report(world: &World, id: &str) -> anyhow::Result<Vec<Value>> {
     let path = format!("/v1/batches/{id}/report");
     let text = world
         .request(Method::GET, &path)

@@ -61,6 +61,27 @@ impl Store {
         Ok(())
     }
 
+    /// Removes an object.
+    ///
+    /// # Errors
+    /// When the store refuses.
+    pub async fn delete(&self, key: &str) -> anyhow::Result<()> {
+        let delete = self.client.delete_object().bucket(&self.bucket).key(key);
+        delete.send().await?;
+        Ok(())
+    }
+
+    /// The first thousand keys with this beginning.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn keys(&self, prefix: &str) -> anyhow::Result<Vec<String>> {
+        let list = self.client.list_objects_v2().bucket(&self.bucket);
+        let listed = list.prefix(prefix).send().await?;
+        let keys = listed.contents().iter().filter_map(|object| object.key());
+        Ok(keys.map(str::to_owned).collect())
+    }
+
     /// Reads an object; `None` when there is none.
     ///
     /// # Errors

@@ -157,9 +157,24 @@ pub struct UploadedPart {
     pub sha256: String,
 }
 
+/// The input as an attempt read it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct InputRead {
+    /// Of its bytes, lower-case hex.
+    pub sha256: String,
+    /// Its size.
+    pub bytes: u64,
+    /// The store's own mark of these bytes, by which a later batch sees at a glance that they are the same.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub etag: Option<String>,
+}
+
 /// What a finished attempt made.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Outcome {
+    /// What it was made of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub input: Option<InputRead>,
     /// The multipart upload that holds the result, invisible until the coordinator completes it.
     pub upload_id: String,
     /// The lease under which that upload was begun: this attempt's, or that of the one it went on from.

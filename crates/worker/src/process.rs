@@ -80,19 +80,18 @@ async fn upscale_and_upload(shop: &Workshop, held: &Held) -> Result<Outcome, Pro
         let fetched = shop.objects.fetch(&input, shop.limits.max_bytes).await;
         let fetched = fetched.map_err(ProcessError::Fetch)?;
         clock.lap("fetch");
-        spec::check_input(&lease.upscale, &fetched.sha256)?;
-        let bytes = fetched.file.metadata().map_err(DecodeError::Read)?.len();
+        spec::check_input(&lease.upscale, &fetched.read.sha256)?;
         let opened = open(fetched.file, shop.limits, lease.upscale.clone()).await?;
         clock.lap("decode");
-        Ok::<_, ProcessError>((opened, fetched.sha256, bytes))
+        Ok::<_, ProcessError>((opened, fetched.read))
     };
-    let (opened, input_sha256, input_bytes) = tokio::select! {
+    let (opened, read) = tokio::select! {
         fetched = fetching => fetched?,
         () = stopped(held) => return Err(UpscaleError::Cancelled.into()),
     };
     let made_with = MadeWith {
         engine: shop.engine.identity().to_owned(),
-        input_sha256: input_sha256.clone(),
+        input_sha256: read.sha256.clone(),
     };
 
     let mut options = opened.encode.clone();
@@ -108,8 +107,7 @@ async fn upscale_and_upload(shop: &Workshop, held: &Held) -> Result<Outcome, Pro
     );
     options.metadata = carried.metadata;
     warnings.extend(carried.warnings);
-    let (input, info) = ((input_sha256, input_bytes), opened.reader.info());
-    let record = sidecar::Begun::new(lease, input, info, &options, began_at);
+    let record = sidecar::Begun::new(lease, &read, opened.reader.info(), &options, began_at);
     let to = Destination {
         objects: &shop.objects,
         held,
@@ -131,6 +129,7 @@ async fn upscale_and_upload(shop: &Workshop, held: &Held) -> Result<Outcome, Pro
     clock.add("write_back", uploaded.uploading);
 
     let mut outcome = uploaded.outcome((width, height), progress, clock.into_laps(), warnings);
+    outcome.input = Some(read);
     outcome.sidecar = record.finished(lease, made_by, &outcome);
     Ok(outcome)
 }

@@ -4,7 +4,7 @@ use std::time::SystemTime;
 
 use chrono::{DateTime, Utc};
 use imaging::{EncodeOptions, Info};
-use upres_common::lease::{Lease, Outcome};
+use upres_common::lease::{InputRead, Lease, Outcome};
 use upres_common::sidecar::{
     EngineRecord, FileRecord, JobRecord, LAYOUT, Settings, Sidecar, TilePlan,
 };
@@ -27,7 +27,7 @@ pub(crate) fn now() -> DateTime<Utc> {
 impl Begun {
     pub(crate) fn new(
         lease: &Lease,
-        (sha256, bytes): (String, u64),
+        read: &InputRead,
         info: &Info,
         options: &EncodeOptions,
         at: DateTime<Utc>,
@@ -36,8 +36,8 @@ impl Begun {
             input: FileRecord {
                 uri: lease.input.clone(),
                 format: info.format.to_string(),
-                sha256: Some(sha256),
-                bytes,
+                sha256: Some(read.sha256.clone()),
+                bytes: read.bytes,
                 width: info.width,
                 height: info.height,
             },

@@ -65,6 +65,7 @@ impl Uploaded {
     ) -> Outcome {
         let side = |pixels| i32::try_from(pixels).unwrap_or(i32::MAX);
         Outcome {
+            input: None,
             upload_id: self.upload.id,
             upload_token: self.upload.token,
             parts: self.parts,

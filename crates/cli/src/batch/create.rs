@@ -1,9 +1,11 @@
-//! `upres batch create`.
+//! `upres batch create` and `upres batch rerun`.
 
 use std::process::ExitCode;
 
 use anyhow::bail;
 use reqwest::Method;
+use serde::Serialize;
+use serde_json::json;
 use upres_common::batch::view::BatchPrice;
 use upres_common::batch::{BatchRequest, BatchView};
 use upres_common::job::file_options::FileOptions;
@@ -42,12 +44,11 @@ pub struct CreateArgs {
     /// Write the report into this folder at the end, as report.jsonl and report.csv.
     #[arg(long, value_name = "s3://…")]
     report: Option<String>,
-    /// Say what the batch would be, from the sources and a sample of the images, and submit nothing.
-    #[arg(long, conflicts_with = "watch")]
-    dry_run: bool,
-    /// Follow it to its end; exit status 1 unless every input succeeded.
-    #[arg(long)]
-    watch: bool,
+    /// Make that folder a bag (BagIt): complete if results go to data/ below it.
+    #[arg(long, requires = "report")]
+    bagit: bool,
+    #[command(flatten)]
+    how: How,
     #[command(flatten)]
     spec: SpecArgs,
     /// interactive or bulk.
@@ -62,6 +63,32 @@ pub struct CreateArgs {
     /// Address to be told when it is finished, by a signed message.
     #[arg(long, value_name = "URL")]
     webhook: Option<String>,
+}
+
+/// A batch whose sources are run again, as flags.
+#[derive(Debug, clap::Args)]
+pub struct RerunArgs {
+    /// The batch's id; it must be over.
+    id: String,
+    /// Write the report into this folder at the end, as report.jsonl and report.csv.
+    #[arg(long, value_name = "s3://…")]
+    report: Option<String>,
+    /// Make that folder a bag (BagIt).
+    #[arg(long, requires = "report")]
+    bagit: bool,
+    #[command(flatten)]
+    how: How,
+}
+
+/// What is done with the request, and how the answer is shown.
+#[derive(Debug, clap::Args)]
+struct How {
+    /// Say what the batch would be, from the sources and a sample of the images, and submit nothing.
+    #[arg(long, conflicts_with = "watch")]
+    dry_run: bool,
+    /// Follow it to its end; exit status 1 unless every input succeeded.
+    #[arg(long)]
+    watch: bool,
     /// Print JSON.
     #[arg(long)]
     json: bool,
@@ -81,10 +108,28 @@ pub fn run(args: CreateArgs) -> anyhow::Result<Option<ExitCode>> {
         bail!(Usage(problem));
     }
     let request = request(&args);
-    let api = Api::new(args.api)?;
-    let (dry_run, follow, json) = (args.dry_run, args.watch, args.json);
+    submit(args.how, &request)
+}
+
+pub fn rerun(args: RerunArgs) -> anyhow::Result<Option<ExitCode>> {
+    let mut request = json!({ "parent": args.id });
+    if let Some(report) = args.report {
+        request["report"] = json!(report);
+        request["bagit"] = json!(args.bagit);
+    }
+    submit(args.how, &request)
+}
+
+fn submit(how: How, request: &impl Serialize) -> anyhow::Result<Option<ExitCode>> {
+    let How {
+        dry_run,
+        watch: follow,
+        json,
+        api,
+    } = how;
+    let api = Api::new(api)?;
     block_on(async {
-        let post = api.request(Method::POST, "batches").json(&request);
+        let post = api.request(Method::POST, "batches").json(request);
         if dry_run {
             let price = api.ask_at_leisure(post.query(&[("validate_only", "true")]));
             print_price(&price.await?.json().await?, json)?;
@@ -138,6 +183,7 @@ fn request(args: &CreateArgs) -> BatchRequest {
         labels: args.labels.iter().cloned().collect(),
         atomic: args.atomic,
         report: args.report.clone(),
+        bagit: args.bagit,
         webhook: args.webhook.clone(),
         ..BatchRequest::default()
     }
@@ -157,6 +203,9 @@ fn print_price(price: &BatchPrice, json: bool) -> anyhow::Result<()> {
         "{} files{beginning}, {} skipped, {} refused",
         price.files, price.skipped, price.refused
     );
+    if price.unchanged > 0 {
+        println!("{} unchanged, not to be made again", price.unchanged);
+    }
     if let Some(bytes) = price.bytes {
         println!("{bytes} bytes of inputs");
     }

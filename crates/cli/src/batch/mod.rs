@@ -15,7 +15,7 @@ use upres_common::job::Class;
 use upres_common::job::view::Explanation;
 
 use crate::api::{Api, ApiArgs, block_on};
-use create::CreateArgs;
+use create::{CreateArgs, RerunArgs};
 
 /// Submit many images at once, follow and steer them.
 #[derive(Debug, clap::Args)]
@@ -28,6 +28,8 @@ pub struct BatchArgs {
 enum BatchCommand {
     /// Submit a batch: everything under a prefix, or what a manifest lists.
     Create(Box<CreateArgs>),
+    /// Run the sources of a batch again: what did not succeed, and what has changed since.
+    Rerun(RerunArgs),
     /// List batches, newest first.
     List {
         /// Show at most this many.
@@ -110,6 +112,7 @@ pub struct ExplainArgs {
 pub fn run(args: BatchArgs) -> anyhow::Result<ExitCode> {
     let done = match args.command {
         BatchCommand::Create(args) => create::run(*args)?,
+        BatchCommand::Rerun(args) => create::rerun(args)?,
         BatchCommand::List { limit, common } => with_api(common, async |api, json| {
             let query = [("limit", limit.to_string())];
             let page: BatchPage = api
@@ -228,6 +231,9 @@ fn show(batch: &BatchView, json: bool) -> anyhow::Result<()> {
         "  items      {} read, {} skipped, {} refused",
         batch.listed, batch.skipped, batch.refused
     );
+    if let Some(parent) = batch.parent {
+        println!("  unchanged  {} since {parent}", batch.unchanged);
+    }
     println!("  jobs       {}", counts(batch));
     let work = &batch.work;
     println!(

@@ -6,12 +6,18 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::BatchId;
 use crate::job::request::{Class, IfExists, UpscaleRequest};
 
-/// Many jobs at once: exactly one of `prefix`, `manifest` and `items` says which.
+/// Many jobs at once: exactly one of `prefix`, `manifest` and `items` says which, or `parent`.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct BatchRequest {
+    /// Runs the sources of this batch again, which must be over: what it did not finish, and what has another
+    /// input, other settings or no result any more. Settings that are not given are the parent's, but for
+    /// `report`, `bagit`, `not_before` and `finish_by`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<BatchId>,
     /// Every object under this address.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(example = "s3://masters/box-12/")]
@@ -68,6 +74,10 @@ pub struct BatchRequest {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(example = "s3://derivatives/reports/box-12/")]
     pub report: Option<String>,
+    /// Makes the report's folder a bag (BagIt, RFC 8493): manifests with the SHA-256 of every result and record.
+    /// Complete if results go to `data/` below that folder; others are named in `fetch.txt`.
+    #[serde(default)]
+    pub bagit: bool,
     /// Where to tell that the batch is finished: one message for all its jobs, signed and delivered like
     /// those of single jobs.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -30,12 +30,16 @@ pub struct BatchView {
     pub priority: i32,
     /// For finding it again.
     pub labels: BTreeMap<String, String>,
-    /// Items read so far: jobs, refused and skipped ones together.
+    /// Items read so far: jobs, refused, unchanged and skipped ones together.
     pub listed: i64,
     /// Items that the patterns left out.
     pub skipped: i64,
     /// Items that did not become jobs; the report says why.
     pub refused: i64,
+    /// Items that the parent had done and nobody has touched since: no jobs.
+    pub unchanged: i64,
+    /// The batch whose sources it runs again.
+    pub parent: Option<BatchId>,
     /// Jobs by state, counted from the jobs themselves.
     pub counts: Counts,
     /// Work in tile-steps.
@@ -133,11 +137,12 @@ pub struct BatchPage {
 }
 
 /// One line of the report: what became of one input.
-#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
 pub struct ReportLine {
     /// The item's place in its source, from 1.
     pub line: i64,
-    /// The job's state, or `refused` for an item that did not become a job.
+    /// The job's state; `refused` for an item that did not become a job, `unchanged` for one that the
+    /// parent's job had done.
     pub status: String,
     /// Where the image is.
     pub input: String,
@@ -171,6 +176,19 @@ pub struct ReportLine {
     pub warnings: Vec<String>,
 }
 
+impl ReportLine {
+    /// A line that tells no more than what became of an input.
+    #[must_use]
+    pub fn of(line: i64, status: &str, input: String) -> Self {
+        Self {
+            line,
+            status: status.to_owned(),
+            input,
+            ..Self::default()
+        }
+    }
+}
+
 /// What a batch would be, without making it.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct BatchPrice {
@@ -178,6 +196,8 @@ pub struct BatchPrice {
     pub files: i64,
     /// Items that the patterns leave out.
     pub skipped: i64,
+    /// Items that the parent has done.
+    pub unchanged: i64,
     /// Items that would be refused.
     pub refused: i64,
     /// The first of those, as sentences.

@@ -25,7 +25,7 @@ use tokio::io::{AsyncSeekExt, AsyncWriteExt};
 use super::ObjectUri;
 use crate::job::JobId;
 use crate::job::state::LeaseToken;
-use crate::lease::UploadedPart;
+use crate::lease::{InputRead, UploadedPart};
 
 /// A store that accepts no connection in this time is down.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -136,6 +136,8 @@ impl Ownership {
 pub struct ObjectInfo {
     /// Size.
     pub bytes: u64,
+    /// The store's own mark of the bytes.
+    pub etag: Option<String>,
     /// Present when upres wrote the object.
     pub ownership: Option<Ownership>,
 }
@@ -169,8 +171,8 @@ pub enum Completion {
 pub struct Fetched {
     /// At its beginning.
     pub file: std::fs::File,
-    /// Lower-case hex.
-    pub sha256: String,
+    /// Of its bytes.
+    pub read: InputRead,
 }
 
 /// A client of the store.
@@ -237,6 +239,7 @@ impl ObjectStore {
         };
         let disk = |error: std::io::Error| broken(format!("cannot keep it on disk: {error}"));
         let mut file = tokio::fs::File::from_std(tempfile::tempfile().map_err(disk)?);
+        let etag = object.e_tag().map(str::to_owned);
         let (mut sha256, mut bytes, mut body) = (Sha256::new(), 0, object.body);
         while let Some(piece) = body.next().await {
             let piece = piece.map_err(|error| broken(error.to_string()))?;
@@ -253,7 +256,11 @@ impl ObjectStore {
         file.rewind().await.map_err(disk)?;
         Ok(Fetched {
             file: file.into_std().await,
-            sha256: hex::encode(sha256.finalize()),
+            read: InputRead {
+                sha256: hex::encode(sha256.finalize()),
+                bytes,
+                etag,
+            },
         })
     }
 
@@ -294,6 +301,7 @@ impl ObjectStore {
                     .content_length()
                     .and_then(|b| u64::try_from(b).ok())
                     .unwrap_or(0),
+                etag: head.e_tag().map(str::to_owned),
                 ownership: head.metadata().and_then(Ownership::from_metadata),
             })),
             Err(ObjectError::NotFound(_)) => Ok(None),

@@ -15,12 +15,12 @@ use upres_common::job::view::JobPage;
 use utoipa::ToSchema;
 
 use super::caller::require;
-use super::error::{ApiError, Body, Problem};
+use super::error::{self, ApiError, Body, Problem};
 use super::extract::{Id, Parameters};
 use super::{App, webhooks};
 use crate::auth::{Caller, Scope};
 use crate::batch::report::{Form, pieces};
-use crate::batch::{self, estimate::estimate, view::view};
+use crate::batch::{self, estimate::estimate, parent, view::view};
 use crate::store::batches::{self, BatchRow};
 use crate::store::{StoreError, within_patience};
 
@@ -41,9 +41,10 @@ pub async fn submit(
     State(app): State<App>,
     caller: Caller,
     Query(query): Query<BTreeMap<String, String>>,
-    Body(request): Body<BatchRequest>,
+    Body(body): Body<serde_json::Value>,
 ) -> Result<Response, ApiError> {
     require(&caller, Scope::Submit)?;
+    let request: BatchRequest = error::read(parent::inherit(&app.pool, &caller, body).await?)?;
     match query.get("validate_only").map(String::as_str) {
         None | Some("false") => {}
         Some("true") => {

@@ -284,10 +284,17 @@ impl<S: Send + Sync, T: serde::de::DeserializeOwned> FromRequest<S> for Body<T> 
             let error = FieldError::new("", "the body must be a JSON object");
             return Err(ApiError::Malformed(vec![error], String::new()));
         }
-        serde_path_to_error::deserialize(body)
-            .map(Self)
-            .map_err(|error| unreadable_field(error.path(), &error.inner().to_string()))
+        read(body).map(Self)
     }
+}
+
+/// What a body says.
+///
+/// # Errors
+/// [`ApiError::Malformed`], which names the field.
+pub fn read<T: serde::de::DeserializeOwned>(body: serde_json::Value) -> Result<T, ApiError> {
+    serde_path_to_error::deserialize(body)
+        .map_err(|error| unreadable_field(error.path(), &error.inner().to_string()))
 }
 
 fn unreadable_field(path: &serde_path_to_error::Path, detail: &str) -> ApiError {

@@ -13,7 +13,8 @@ use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
 use upres_common::objects::ObjectStore;
 
-use super::report;
+use super::report::ReportError;
+use super::{bag, report};
 use crate::dispatch::Bell;
 use crate::store::batches::promised::{self, Ended};
 use crate::store::{StoreError, webhooks, within, within_patience};
@@ -111,10 +112,17 @@ impl Steward {
         Ok(())
     }
 
+    async fn write(&self, batch: &Ended, folder: &str) -> Result<(), ReportError> {
+        let reports = report::write(&self.pool, &self.objects, batch.id, folder).await?;
+        if batch.bagit {
+            bag::write(&self.pool, &self.objects, batch.id, folder, reports).await?;
+        }
+        Ok(())
+    }
+
     async fn end(&self, batch: &Ended) -> Result<(), StoreError> {
         if let Some(folder) = &batch.report {
-            let written =
-                Box::pin(report::write(&self.pool, &self.objects, batch.id, folder)).await;
+            let written = Box::pin(self.write(batch, folder)).await;
             if let Err(error) = written {
                 tracing::warn!(batch.id = %batch.id, error = &error as &dyn std::error::Error, "report is not written yet");
                 if !error.is_final() {

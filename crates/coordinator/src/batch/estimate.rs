@@ -6,13 +6,14 @@ use std::time::Duration;
 use futures_util::stream::{self, StreamExt};
 use sqlx::PgPool;
 use tokio::time::Instant;
-use upres_common::batch::BatchRequest;
 use upres_common::batch::view::BatchPrice;
+use upres_common::batch::{BatchId, BatchRequest};
 use upres_common::job::request::ValidJob;
 use upres_common::objects::{ObjectError, ObjectStore};
 
 use super::check;
 use super::items::Mould;
+use super::parent::{self, SiftError, State};
 use super::source::{Position, Source, SourceError};
 use crate::auth::Caller;
 use crate::price::{estimated_cost, price};
@@ -48,9 +49,21 @@ pub async fn estimate(
     loop {
         let chunk = source.next(CHUNK).await.map_err(of_source)?;
         counted.skipped += i64::try_from(chunk.skipped).unwrap_or(i64::MAX);
-        for read in chunk.reads {
-            let job = read.item.and_then(|item| mould.cast(item, read.line));
-            counted.add(read.line, read.bytes, job);
+        let jobs: Vec<_> = chunk
+            .reads
+            .into_iter()
+            .map(|read| {
+                let job = read.item.and_then(|item| mould.cast(item, read.line));
+                (read.line, read.bytes, job)
+            })
+            .collect();
+        let unchanged = unchanged(pool, objects, new.request.parent, &jobs).await?;
+        for (line, bytes, job) in jobs {
+            if unchanged.contains(&line) {
+                counted.unchanged += 1;
+            } else {
+                counted.add(line, bytes, job);
+            }
         }
         if chunk.end {
             break;
@@ -61,6 +74,32 @@ pub async fn estimate(
         }
     }
     counted.price(pool, objects).await
+}
+
+/// Lines that the parent has done.
+async fn unchanged(
+    pool: &PgPool,
+    objects: &ObjectStore,
+    parent: Option<BatchId>,
+    jobs: &[(u64, Option<u64>, Result<ValidJob, String>)],
+) -> Result<HashSet<u64>, SubmitError> {
+    let Some(parent) = parent else {
+        return Ok(HashSet::new());
+    };
+    let sound = jobs
+        .iter()
+        .filter_map(|(line, _, job)| Some((*line, job.as_ref().ok()?)));
+    let (lines, sound): (Vec<_>, Vec<_>) = sound.unzip();
+    let states = parent::states(pool, objects, parent, &sound).await;
+    let states = states.map_err(|error| match error {
+        SiftError::Store(error) => error.into(),
+        SiftError::Objects(error) => SubmitError::Objects(error),
+    })?;
+    let done = lines.into_iter().zip(states);
+    Ok(done
+        .filter(|(_, state)| matches!(state, State::Unchanged(_)))
+        .map(|(line, _)| line)
+        .collect())
 }
 
 fn unreadable(problem: &str) -> SubmitError {
@@ -84,6 +123,7 @@ fn of_source(error: SourceError) -> SubmitError {
 struct Counted {
     files: i64,
     skipped: i64,
+    unchanged: i64,
     refused: i64,
     problems: Vec<String>,
     bytes: Option<i64>,
@@ -173,6 +213,7 @@ impl Counted {
         Ok(BatchPrice {
             files: self.files,
             skipped: self.skipped,
+            unchanged: self.unchanged,
             refused: self.refused,
             problems: self.problems,
             bytes: self.bytes,

@@ -8,14 +8,17 @@ use std::time::Duration;
 
 use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
-use upres_common::job::JobId;
+use upres_common::batch::BatchId;
+use upres_common::job::{IfExists, JobId};
 use upres_common::objects::ObjectStore;
 
 use super::items::Mould;
+use super::parent::{self, SiftError, State};
 use super::source::{Chunk, Position, Source, SourceError};
 use crate::dispatch::Bell;
 use crate::price::estimated_cost;
 use crate::store::batches::expansion::{self, Expansion, NewItem, RefusedItem, Step};
+use crate::store::batches::parents;
 use crate::store::{StoreError, submissions, within_patience};
 
 /// Items in one transaction.
@@ -49,6 +52,15 @@ enum Stopped {
     Overtaken,
     #[error(transparent)]
     Source(SourceError),
+}
+
+impl From<SiftError> for Stopped {
+    fn from(error: SiftError) -> Self {
+        match error {
+            SiftError::Store(error) => Self::Store(error),
+            SiftError::Objects(error) => Self::Source(SourceError::Objects(error)),
+        }
+    }
 }
 
 impl From<sqlx::Error> for Stopped {
@@ -124,7 +136,7 @@ impl Expander {
                 Err(error) => return self.give_up(batch, from, error).await,
             };
             let end = chunk.end;
-            from = within_patience(self.accept(batch, &mould, from, chunk)).await?;
+            from = self.accept(batch, &mould, from, chunk).await?;
             self.bell.work.notify_one();
             if end {
                 tracing::info!(batch.id = %batch.id, "batch expanded");
@@ -159,6 +171,7 @@ impl Expander {
             from,
             listed: 0,
             skipped: 0,
+            unchanged: 0,
             end: true,
             failure: Some(failure),
         };
@@ -174,7 +187,7 @@ impl Expander {
         .await
     }
 
-    /// One piece: jobs, refusals and the new position in one transaction. Returns the position.
+    /// One piece of the source, to its position, which is returned.
     async fn accept(
         &self,
         batch: &Expansion,
@@ -182,18 +195,46 @@ impl Expander {
         from: serde_json::Value,
         chunk: Chunk,
     ) -> Result<serde_json::Value, Stopped> {
+        let (items, refused) = sort(mould, &chunk);
+        let mut sorted = Sorted {
+            items,
+            refused,
+            unchanged: Vec::new(),
+        };
+        if let Some(parent) = batch.request.parent {
+            let jobs: Vec<_> = sorted.items.iter().map(|item| &item.job).collect();
+            let states = parent::states(&self.pool, &self.objects, parent, &jobs).await?;
+            sorted.leave_out(&states);
+        }
+        within_patience(self.write_down(batch, from, &chunk, sorted)).await
+    }
+
+    /// Jobs, refusals and the new position in one transaction.
+    async fn write_down(
+        &self,
+        batch: &Expansion,
+        from: serde_json::Value,
+        chunk: &Chunk,
+        sorted: Sorted,
+    ) -> Result<serde_json::Value, Stopped> {
+        let Sorted {
+            items,
+            mut refused,
+            unchanged,
+        } = sorted;
         let (read, skipped) = (chunk.reads.len() as u64, chunk.skipped);
-        let (items, mut refused) = sort(mould, &chunk);
         let to = serde_json::to_value(&chunk.position).expect("a position is plain data");
         let mut tx = self.pool.begin().await?;
+        let (items, unchanged) =
+            without_twins(&mut tx, batch.id, items, unchanged, &mut refused).await?;
         let items = without_masters(&mut tx, items, &mut refused).await?;
         let inserted = expansion::insert_items(&mut tx, batch, &items).await?;
         for item in items.iter().filter(|item| !inserted.contains(&item.id)) {
-            let detail = format!(
-                "output: an earlier item of this batch goes to {}, too",
-                item.job.output
-            );
-            refused.push(refusal(item.line, item.job.input.to_string(), detail));
+            refused.push(twin(
+                item.line,
+                item.job.input.to_string(),
+                &item.job.output.to_string(),
+            ));
         }
         expansion::insert_refused(&mut tx, batch.id, &refused).await?;
         let count = i64::try_from(refused.len()).unwrap_or(i64::MAX);
@@ -213,6 +254,7 @@ impl Expander {
             to: to.clone(),
             listed: i64::try_from(read + skipped).unwrap_or(i64::MAX),
             skipped: i64::try_from(skipped).unwrap_or(i64::MAX),
+            unchanged,
             end: chunk.end,
             failure,
         };
@@ -222,6 +264,74 @@ impl Expander {
         tx.commit().await?;
         Ok(to)
     }
+}
+
+/// What a piece of the source holds.
+struct Sorted {
+    items: Vec<NewItem>,
+    refused: Vec<RefusedItem>,
+    unchanged: Vec<parents::Unchanged>,
+}
+
+impl Sorted {
+    /// What is unchanged is no job; what is stale is written anew.
+    ///
+    /// - `states`: of the items, in order.
+    fn leave_out(&mut self, states: &[State]) {
+        for (mut item, state) in std::mem::take(&mut self.items).into_iter().zip(states) {
+            match *state {
+                State::New => self.items.push(item),
+                State::Stale => {
+                    item.job.if_exists = IfExists::Overwrite;
+                    self.items.push(item);
+                }
+                State::Unchanged(job_id) => self.unchanged.push(parents::Unchanged {
+                    line: item.line,
+                    input: item.job.input.to_string(),
+                    output: item.job.output.to_string(),
+                    job_id,
+                }),
+            }
+        }
+    }
+}
+
+/// Writes down what is unchanged, and says how many. Of items that go where an earlier one is, none is left.
+async fn without_twins(
+    conn: &mut sqlx::PgConnection,
+    id: BatchId,
+    items: Vec<NewItem>,
+    unchanged: Vec<parents::Unchanged>,
+    refused: &mut Vec<RefusedItem>,
+) -> Result<(Vec<NewItem>, i64), StoreError> {
+    let written = parents::insert_unchanged(conn, id, &unchanged).await?;
+    for item in unchanged
+        .iter()
+        .filter(|item| !written.contains(&item.line))
+    {
+        refused.push(twin(item.line, item.input.clone(), &item.output));
+    }
+    let outputs: Vec<_> = items
+        .iter()
+        .map(|item| item.job.output.to_string())
+        .collect();
+    let taken = parents::left_unchanged(conn, id, &outputs).await?;
+    let (twins, items): (Vec<_>, Vec<_>) = items
+        .into_iter()
+        .partition(|item| taken.contains(&item.job.output.to_string()));
+    refused.extend(twins.iter().map(|item| {
+        twin(
+            item.line,
+            item.job.input.to_string(),
+            &item.job.output.to_string(),
+        )
+    }));
+    Ok((items, i64::try_from(written.len()).unwrap_or(i64::MAX)))
+}
+
+fn twin(line: i64, input: String, output: &str) -> RefusedItem {
+    let detail = format!("output: an earlier item of this batch goes to {output}, too");
+    refusal(line, input, detail)
 }
 
 /// Items that are acceptable in themselves, and the others.

@@ -72,7 +72,7 @@ impl Manifest {
             .parse()
             .map_err(|_| ObjectError::NotFound(address.to_owned()))?;
         let fetched = objects.fetch(&uri, MAX_BYTES).await?;
-        let sha256 = Some(fetched.sha256);
+        let sha256 = Some(fetched.read.sha256);
         if position.sha256.is_some() && position.sha256 != sha256 {
             return Err(ManifestError::Replaced.into());
         }

@@ -2,11 +2,13 @@
 //! [`expand`]; what its owner asks for afterwards is carried out in [`carry_out`]; what became of every
 //! input is in [`report`]. How its jobs take their turn is the outbox's affair.
 
+mod bag;
 pub mod carry_out;
 pub mod estimate;
 pub mod expand;
 mod items;
 mod manifest;
+pub mod parent;
 pub mod report;
 mod source;
 mod template;
@@ -65,6 +67,10 @@ fn check(caller: &Caller, request: BatchRequest) -> Result<NewBatch, SubmitError
             )),
             Ok(_) => {}
         }
+    }
+    if request.bagit && request.report.is_none() {
+        let detail = "the bag is made around the report: say where, with `report`";
+        errors.push(FieldError::new("/bagit", detail));
     }
     let (read, write) = caller.prefixes();
     if errors.is_empty() {

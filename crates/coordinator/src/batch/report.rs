@@ -10,6 +10,7 @@ use upres_common::batch::BatchId;
 use upres_common::batch::view::ReportLine;
 use upres_common::objects::{AddressError, ObjectError, ObjectStore, ObjectUri};
 
+use super::bag::put_and_digest;
 use crate::store::batches::report::lines;
 use crate::store::{StoreError, within_patience};
 
@@ -183,7 +184,7 @@ pub fn address(folder: &str, form: Form) -> Result<ObjectUri, AddressError> {
     format!("{}/{}", folder.trim_end_matches('/'), form.file_name()).parse()
 }
 
-/// Writes both forms into the folder, in place of what was there.
+/// Writes both forms into the folder, in place of what was there. Returns the name and SHA-256 of each.
 ///
 /// # Errors
 /// [`ReportError`].
@@ -192,13 +193,13 @@ pub async fn write(
     objects: &ObjectStore,
     id: BatchId,
     folder: &str,
-) -> Result<(), ReportError> {
+) -> Result<Vec<(String, String)>, ReportError> {
+    let mut written = Vec::new();
     for form in Form::ALL {
         let uri = address(folder, form)?;
         let pieces = pieces(pool.clone(), id, form);
-        objects
-            .put_pieces::<ReportError>(&uri, form.media_type(), pieces)
-            .await?;
+        let sha256 = put_and_digest(objects, &uri, form.media_type(), pieces).await?;
+        written.push((form.file_name().to_owned(), sha256));
     }
-    Ok(())
+    Ok(written)
 }

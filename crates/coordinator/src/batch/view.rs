@@ -118,6 +118,8 @@ pub async fn view(
         listed: row.listed,
         skipped: row.skipped,
         refused: row.refused,
+        unchanged: row.unchanged,
+        parent: row.parent.map(BatchId),
         created_at: row.created_at,
         expanded_at: row.expanded_at,
         finished_at: row.finished_at,

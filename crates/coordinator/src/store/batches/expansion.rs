@@ -65,6 +65,8 @@ pub struct Step {
     pub listed: i64,
     /// Of them, left out by the patterns.
     pub skipped: i64,
+    /// Of them, done by the parent.
+    pub unchanged: i64,
     /// The source is read to its end.
     pub end: bool,
     /// Or can be read no further, and why.
@@ -138,6 +140,7 @@ pub async fn advance(
         r#"
         update batches
         set position = $3, listed = listed + $4, skipped = skipped + $5, refused = refused + $6,
+            unchanged = unchanged + $10,
             expanded_at = case when $7 or $8::text is not null then now() end,
             failure = $8,
             expanding_until = now() + make_interval(secs => $9), version = version + 1
@@ -151,6 +154,7 @@ pub async fn advance(
         step.end,
         step.failure,
         secs,
+        step.unchanged,
     );
     Ok(done.execute(conn).await?.rows_affected() > 0)
 }

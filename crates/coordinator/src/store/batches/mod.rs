@@ -1,6 +1,8 @@
 //! The `batches` table: what was asked for, how far its expansion is, what its owner wants of it.
 
 pub mod expansion;
+pub mod parents;
+pub mod payload;
 pub mod promised;
 pub mod report;
 pub mod statistics;
@@ -52,6 +54,10 @@ pub struct BatchRow {
     pub skipped: i64,
     /// Not made jobs.
     pub refused: i64,
+    /// Done by the parent, and untouched since.
+    pub unchanged: i64,
+    /// The batch whose sources it runs again.
+    pub parent: Option<Uuid>,
     /// Why there are no more items.
     pub failure: Option<String>,
     /// Nothing of it is released.
@@ -106,8 +112,8 @@ pub async fn insert(conn: &mut PgConnection, new: &NewBatch) -> Result<(), Store
     sqlx::query!(
         r#"
         insert into batches (batch_id, tenant, source, template, atomic, labels, report,
-            read_prefixes, write_prefixes, position, class, priority)
-        values ($1, $2, $3, $4, $5, $6, $7, $8, $9, '{"line": 0}', $10, $11)"#,
+            read_prefixes, write_prefixes, position, class, priority, parent)
+        values ($1, $2, $3, $4, $5, $6, $7, $8, $9, '{"line": 0}', $10, $11, $12)"#,
         new.id.0,
         new.tenant,
         source,
@@ -119,6 +125,7 @@ pub async fn insert(conn: &mut PgConnection, new: &NewBatch) -> Result<(), Store
         &words(&new.write_prefixes),
         request.class.as_str(),
         request.priority,
+        request.parent.map(|parent| parent.0),
     )
     .execute(conn)
     .await?;
@@ -137,8 +144,8 @@ pub async fn find(
     let row = sqlx::query_as!(
         BatchRow,
         r#"
-        select batch_id, source, class, priority, labels, report, listed, skipped, refused, failure,
-            paused, cancelled_at, created_at, expanded_at, finished_at, completions
+        select batch_id, source, class, priority, labels, report, listed, skipped, refused, unchanged,
+            parent, failure, paused, cancelled_at, created_at, expanded_at, finished_at, completions
         from batches
         where batch_id = $1 and tenant = $2"#,
         id.0,
@@ -160,8 +167,8 @@ pub async fn page(
     let rows = sqlx::query_as!(
         BatchRow,
         r#"
-        select batch_id, source, class, priority, labels, report, listed, skipped, refused, failure,
-            paused, cancelled_at, created_at, expanded_at, finished_at, completions
+        select batch_id, source, class, priority, labels, report, listed, skipped, refused, unchanged,
+            parent, failure, paused, cancelled_at, created_at, expanded_at, finished_at, completions
         from batches
         where tenant = $1 and ($2::uuid is null or batch_id < $2)
         order by batch_id desc

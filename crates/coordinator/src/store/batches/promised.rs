@@ -174,6 +174,8 @@ pub struct Ended {
     pub id: BatchId,
     /// Where its report goes.
     pub report: Option<String>,
+    /// Whether it is to be a bag.
+    pub bagit: bool,
 }
 
 /// Batches of which every job has ended and that are not over yet.
@@ -183,7 +185,7 @@ pub struct Ended {
 pub async fn ended(conn: &mut PgConnection) -> Result<Vec<Ended>, StoreError> {
     let rows = sqlx::query!(
         r#"
-        select batch_id, report
+        select batch_id, report, coalesce((template ->> 'bagit')::boolean, false) as "bagit!"
         from batches
         where finished_at is null and expanded_at is not null and not exists (
             select 1 from jobs where jobs.batch_id = batches.batch_id and jobs.finished_at is null
@@ -193,6 +195,7 @@ pub async fn ended(conn: &mut PgConnection) -> Result<Vec<Ended>, StoreError> {
     let ended = rows.fetch_all(conn).await?.into_iter().map(|row| Ended {
         id: BatchId(row.batch_id),
         report: row.report,
+        bagit: row.bagit,
     });
     Ok(ended.collect())
 }
