@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Brings the stack up and sends it every sample photo under three schedules.
+# Brings the stack up and sends it every sample photo under three schedules, as one batch.
 set -euo pipefail
 
 # shellcheck source-path=SCRIPTDIR
@@ -10,26 +10,8 @@ set -euo pipefail
 . "$LOCAL/lib/picture.sh"
 
 readonly SCHEDULES=('200' '250,150,50' '250,200,150,100,50') OUTPUT=$ROOT/demo-output
-# Commands that wait at once; the queue takes them all, a terminal does not.
-readonly AT_ONCE=6
 
-# submit PHOTO SCHEDULE: ends when the result is here, and says which job it was.
-submit() {
-    local name log code=0 began=$SECONDS
-    name=$(result_name "$1" "$2")
-    log=$OUTPUT/.log/$name.log
-    say "sent   $name"
-    "$upres" submit "$1" --timesteps "$2" --format png -o "$OUTPUT/$name" --overwrite \
-        --label demo=1 --json </dev/null >"$log" 2>&1 || code=$?
-    if ((code)); then
-        ((code == 130)) || { say "FAILED $name"; show_log "$log"; }
-        return 1
-    fi
-    say "done   $name  (waited $((SECONDS - began)) s, job $(job_of "$log"))"
-}
-
-job_of() { sed -n 's/^{"id": *"\([^"]*\)".*/\1/p' "$1" | head -n 1; }
-
+# result_name PHOTO SCHEDULE: as `upres batch create` names it.
 result_name() {
     local name
     name=$(basename "$1")
@@ -37,18 +19,12 @@ result_name() {
 }
 
 submit_all() {
-    local photo schedule failed=0
-    for photo in "${photos[@]}"; do
-        for schedule in "${SCHEDULES[@]}"; do
-            # Each that ends makes room for one.
-            (($(jobs -pr | wc -l) < AT_ONCE)) || wait -n || failed=1
-            submit "$photo" "$schedule" &
-        done
+    local schedule more=()
+    for schedule in "${SCHEDULES[@]:1}"; do
+        more+=(--also "$schedule")
     done
-    while [[ -n $(jobs -p) ]]; do
-        wait -n || failed=1
-    done
-    return "$failed"
+    "$upres" batch create "${photos[@]}" --timesteps "${SCHEDULES[0]}" "${more[@]}" --format png \
+        -o "$OUTPUT" --overwrite --label demo=1
 }
 
 # is_fourfold PHOTO SCHEDULE
@@ -80,23 +56,21 @@ clean_environment
 upres=$(programs_folder)/upres
 UPRES_API_KEY=$(<"$STATE/admin.key")
 export UPRES_API_URL=$API_URL UPRES_API_KEY
-# Ctrl-C reaches the commands that wait, too: they have nothing to report then.
-interrupted() {
-    trap '' INT TERM
-    wait
-    say ""
-    say "interrupted: the jobs go on, make demo fetches them anew, make down stops it all"
-    exit 130
-}
 shopt -s nullglob
 photos=("$ROOT"/samples/*.{jpg,jpeg,png})
 ((${#photos[@]})) || die "there are no photos in samples/"
-mkdir -p -- "$OUTPUT/.log"
+mkdir -p -- "$OUTPUT"
 say ""
-say "submitting ${#photos[@]} photos under ${#SCHEDULES[@]} schedules each"
-trap interrupted INT TERM
-submit_all || die "not every job succeeded; its log is in $OUTPUT/.log"
+say "a batch of ${#photos[@]} photos under ${#SCHEDULES[@]} schedules each"
+code=0
+submit_all || code=$?
+if ((code == 130)); then
+    say "interrupted: the jobs go on, make demo begins anew, make down stops it all"
+    exit 130
+fi
+((code == 0)) || die "not every job succeeded"
 verify_all || die "not every result is four times its photo"
 say ""
 say "$((${#photos[@]} * ${#SCHEDULES[@]})) pictures, each four times as wide and high, are in $OUTPUT"
-say "the API and its docs are at $API_URL ; stop it all with: make down"
+say "the console and the API's docs (/docs) are at $API_URL ; your key for both is in $STATE/admin.key"
+say "stop it all with: make down"

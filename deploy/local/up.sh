@@ -47,6 +47,9 @@ migrate() {
         die "the database has API keys but $STATE/admin.key is gone: make clean, then make up, starts anew"
     printf 'api_url = "%s"\napi_key = "%s"\n' "$API_URL" "$(<"$STATE/admin.key")" |
         write_private "$STATE/upres.toml"
+    # For a shell: `. .upres/env`.
+    printf 'export UPRES_API_URL=%q UPRES_API_KEY=%q PATH=%q:"$PATH"\n' "$API_URL" "$(<"$STATE/admin.key")" \
+        "$programs" | write_private "$STATE/env"
 }
 
 start_coordinator() {
@@ -100,7 +103,7 @@ describe() {
     say "             logs             $LOGS"
     [[ $(data_home) == "$STATE" ]] ||
         say "             service data     $(data_home)  (their accounts cannot enter this checkout)"
-    say "             your API key     $STATE/upres.toml, read by the upres command in this folder"
+    say "             for your shell   . $STATE/env    (address, API key, and upres on the PATH)"
     say "stop it with: make down"
 }
 

@@ -19,6 +19,7 @@ mod lists;
 mod postgres_restarts;
 mod price;
 mod publication;
+mod readme;
 mod rerun;
 mod resume;
 mod retry;

@@ -1,5 +1,6 @@
 //! `upres batch create` and `upres batch rerun`.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::bail;
@@ -10,25 +11,34 @@ use upres_common::batch::view::BatchPrice;
 use upres_common::batch::{BatchRequest, BatchView};
 use upres_common::job::file_options::FileOptions;
 use upres_common::job::request::UpscaleRequest;
+use upres_common::job::spec::Timesteps;
 use upres_common::job::{Class, IfExists};
 
+use super::local::Local;
 use super::{show, watch};
 use crate::api::{Api, ApiArgs, block_on};
 use crate::cli::Usage;
-use crate::spec::SpecArgs;
+use crate::spec::{SpecArgs, parse_timesteps};
 use crate::submit::{label, word};
 
 /// A batch, as flags.
 #[derive(Debug, clap::Args)]
 pub struct CreateArgs {
-    /// s3://bucket/prefix/ for every object under it, or s3://bucket/list.jsonl (.ndjson, .csv, each also
-    /// .gz) for what it lists.
-    #[arg(value_name = "s3://…")]
-    source: String,
+    /// s3://bucket/prefix/ for every object under it, s3://bucket/list.jsonl (.ndjson, .csv, each also .gz)
+    /// for what it lists; or files and folders of this machine, which are uploaded first.
+    #[arg(value_name = "s3://…|FILE", required = true)]
+    pub sources: Vec<String>,
     /// Where results go, with {bucket}, {prefix}, {dir}, {name}, {stem}, {ext}, {steps} and {line}: for
     /// example s3://derivatives/{dir}/{stem}.{ext}.
     #[arg(long, value_name = "s3://…")]
     output: Option<String>,
+    /// Fetch the results of files of this machine into this folder at the end; implies --watch.
+    #[arg(short = 'o', long, value_name = "FOLDER")]
+    pub download: Option<PathBuf>,
+    /// Upscale each file of this machine under this schedule, too, such as 250,150,50; may be repeated. The
+    /// names of the results tell their schedule then.
+    #[arg(long, value_name = "T,T,...", value_parser = parse_timesteps, requires = "download")]
+    pub also: Vec<Timesteps>,
     /// Of the objects under the prefix only these, such as '**/*.tif'; may be repeated.
     #[arg(long, value_name = "PATTERN")]
     include: Vec<String>,
@@ -37,7 +47,7 @@ pub struct CreateArgs {
     exclude: Vec<String>,
     /// Replace results that are there already; otherwise their inputs fail with output/exists.
     #[arg(long)]
-    overwrite: bool,
+    pub overwrite: bool,
     /// Start nothing unless every item is acceptable.
     #[arg(long)]
     atomic: bool,
@@ -48,9 +58,9 @@ pub struct CreateArgs {
     #[arg(long, requires = "report")]
     bagit: bool,
     #[command(flatten)]
-    how: How,
+    pub how: How,
     #[command(flatten)]
-    spec: SpecArgs,
+    pub spec: SpecArgs,
     /// interactive or bulk.
     #[arg(long, value_parser = word::<Class>, default_value = "bulk")]
     class: Class,
@@ -82,10 +92,10 @@ pub struct RerunArgs {
 
 /// What is done with the request, and how the answer is shown.
 #[derive(Debug, clap::Args)]
-struct How {
+pub struct How {
     /// Say what the batch would be, from the sources and a sample of the images, and submit nothing.
     #[arg(long, conflicts_with = "watch")]
-    dry_run: bool,
+    pub dry_run: bool,
     /// Follow it to its end; exit status 1 unless every input succeeded.
     #[arg(long)]
     watch: bool,
@@ -100,15 +110,54 @@ struct How {
 const LISTS: [&str; 3] = [".jsonl", ".ndjson", ".csv"];
 
 pub fn run(args: CreateArgs) -> anyhow::Result<Option<ExitCode>> {
-    if !args.source.starts_with("s3://") {
-        let problem = format!(
-            "`{}` is not in the object store: give s3://bucket/prefix/, or a manifest there",
-            args.source
-        );
+    let [source] = args.sources.as_slice() else {
+        if args.sources.iter().any(|source| in_store(source)) {
+            let problem = "of the object store give one prefix or one manifest".to_owned();
+            bail!(Usage(problem));
+        }
+        return of_this_machine(&args);
+    };
+    if !in_store(source) {
+        return of_this_machine(&args);
+    }
+    if args.download.is_some() {
+        let problem = "results of objects stay in the store: say where, with --output".to_owned();
         bail!(Usage(problem));
     }
-    let request = request(&args);
+    let request = request(&args, Some(source));
     submit(args.how, &request)
+}
+
+fn in_store(source: &str) -> bool {
+    source.starts_with("s3://")
+}
+
+fn of_this_machine(args: &CreateArgs) -> anyhow::Result<Option<ExitCode>> {
+    let bound_to_the_store = [
+        (args.output.is_some(), "--output"),
+        (!args.include.is_empty(), "--include"),
+        (!args.exclude.is_empty(), "--exclude"),
+    ];
+    if let Some((_, flag)) = bound_to_the_store.iter().find(|(given, _)| *given) {
+        let problem = format!("{flag} is about objects in the store, these are files");
+        bail!(Usage(problem));
+    }
+    let local = Local::new(args)?;
+    let api = Api::new(args.how.api.clone())?;
+    block_on(async {
+        let mut request = request(args, None);
+        request.manifest = Some(local.send(&api).await?);
+        let post = api.request(Method::POST, "batches").json(&request);
+        let batch: BatchView = api.send(post).await?;
+        eprintln!("batch {}", batch.id);
+        watch::watch(&api, &batch.id.to_string(), args.how.json).await?;
+        let whole = local.fetch(&api, batch.id, args.how.json).await? && local.is_whole();
+        Ok(if whole {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::FAILURE
+        })
+    })
 }
 
 pub fn rerun(args: RerunArgs) -> anyhow::Result<Option<ExitCode>> {
@@ -145,14 +194,14 @@ fn submit(how: How, request: &impl Serialize) -> anyhow::Result<Option<ExitCode>
     })
 }
 
-fn request(args: &CreateArgs) -> BatchRequest {
-    let plain = args.source.strip_suffix(".gz").unwrap_or(&args.source);
-    let is_list = LISTS.iter().any(|ending| plain.ends_with(ending));
-    let (manifest, prefix) = if is_list {
-        (Some(args.source.clone()), None)
-    } else {
-        (None, Some(args.source.clone()))
+/// - `source`: in the object store.
+fn request(args: &CreateArgs, source: Option<&str>) -> BatchRequest {
+    let is_list = |source: &&str| {
+        let plain = source.strip_suffix(".gz").unwrap_or(source);
+        LISTS.iter().any(|ending| plain.ends_with(ending))
     };
+    let manifest = source.filter(is_list).map(str::to_owned);
+    let prefix = source.filter(|source| !is_list(source)).map(str::to_owned);
     let spec = &args.spec;
     let upscale = UpscaleRequest {
         timesteps: Some(spec.schedule().into()),

@@ -1,6 +1,7 @@
 //! `upres batch`: many images at once. [`create`] submits, [`watch`] follows, the rest is said here.
 
 mod create;
+mod local;
 mod watch;
 
 use std::io::Write as _;
@@ -26,7 +27,7 @@ pub struct BatchArgs {
 
 #[derive(Debug, clap::Subcommand)]
 enum BatchCommand {
-    /// Submit a batch: everything under a prefix, or what a manifest lists.
+    /// Submit a batch: everything under a prefix, what a manifest lists, or files of this machine.
     Create(Box<CreateArgs>),
     /// Run the sources of a batch again: what did not succeed, and what has changed since.
     Rerun(RerunArgs),

@@ -63,11 +63,12 @@ pub struct SubmitArgs {
     api: ApiArgs,
 }
 
+/// Where a file may be put, and what are good addresses for a job then.
 #[derive(Debug, Deserialize)]
-struct Upload {
+pub struct Upload {
     url: String,
-    input: String,
-    output: String,
+    pub input: String,
+    pub output: String,
 }
 
 /// Runs the command.
@@ -157,7 +158,11 @@ async fn finish(api: &Api, args: &SubmitArgs, job: &JobView) -> anyhow::Result<E
     Ok(ExitCode::SUCCESS)
 }
 
-async fn upload(api: &Api, name: &str, bytes: Vec<u8>) -> anyhow::Result<Upload> {
+/// Puts a file where the coordinator says.
+///
+/// # Errors
+/// When either does not take it.
+pub async fn upload(api: &Api, name: &str, bytes: Vec<u8>) -> anyhow::Result<Upload> {
     let ask = api
         .request(Method::POST, "uploads")
         .json(&serde_json::json!({"file_name": name}));
@@ -196,7 +201,6 @@ async fn follow(api: &Api, job: &JobView, json: bool) -> anyhow::Result<JobView>
     Ok(done)
 }
 
-/// Reads one of an enumeration's words as the API writes them.
 /// Reads a word of the API, such as a class.
 pub fn word<T: serde::de::DeserializeOwned>(text: &str) -> Result<T, String> {
     serde_json::from_value(serde_json::Value::String(text.to_owned()))

@@ -1,0 +1,222 @@
+//! `upres batch create FOLDER -o FOLDER`: a batch of files on this machine. They are uploaded with a list of
+//! what shall become of them, the list is the batch's manifest, and the results are fetched at its end.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, anyhow, bail};
+use futures_util::stream::{self, StreamExt, TryStreamExt};
+use reqwest::Method;
+use serde_json::json;
+use sha2::{Digest, Sha256};
+use upres_common::batch::view::ReportLine;
+use upres_common::batch::{BatchId, BatchItem};
+use upres_common::job::request::UpscaleRequest;
+use upres_common::job::spec::Timesteps;
+
+use super::create::CreateArgs;
+use crate::api::Api;
+use crate::cli::Usage;
+use crate::submit::{Upload, upload};
+use crate::upscale::plan::{Request, Target, plan};
+use crate::upscale::write;
+
+/// Files on their way at once.
+const AT_ONCE: usize = 4;
+
+/// What becomes of one file: one result a schedule, in the order of [`Local::schedules`].
+struct File {
+    input: PathBuf,
+    results: Vec<PathBuf>,
+    extension: String,
+}
+
+/// Files of this machine, and where their results go.
+pub struct Local {
+    files: Vec<File>,
+    schedules: Vec<Timesteps>,
+    overwrite: bool,
+    /// Files that were refused by their first bytes.
+    refused: usize,
+}
+
+impl Local {
+    /// Names every result, and refuses what can be refused before anything is sent. A single file that is
+    /// no picture is told on standard error and left out.
+    ///
+    /// # Errors
+    /// [`Usage`], or the results cannot be written.
+    pub fn new(args: &CreateArgs) -> anyhow::Result<Self> {
+        let Some(out) = &args.download else {
+            let problem =
+                "these are files of this machine: say where their results go, with -o FOLDER";
+            bail!(Usage(problem.to_owned()));
+        };
+        if args.how.dry_run {
+            let problem = "--dry-run looks at the object store; `upres inspect` says what files of this machine cost";
+            bail!(Usage(problem.to_owned()));
+        }
+        let inputs: Vec<_> = args.sources.iter().map(PathBuf::from).collect();
+        let request = Request {
+            inputs: &inputs,
+            // A folder, also for one file.
+            out: &out.join(""),
+            format: args.spec.format.into(),
+        };
+        let planned = plan(&request).map_err(|error| Usage(error.to_string()))?;
+        let mut schedules = vec![args.spec.schedule()];
+        schedules.extend(args.also.iter().cloned());
+        let mut local = Self {
+            files: Vec::new(),
+            schedules,
+            overwrite: args.overwrite,
+            refused: 0,
+        };
+        for item in planned.items {
+            match item.target {
+                Ok(target) => local.add(item.input, &target)?,
+                Err(failure) => {
+                    eprintln!("left out {}: {}", item.input.display(), failure.detail);
+                    local.refused += 1;
+                }
+            }
+        }
+        if local.files.is_empty() {
+            bail!("none of these files is a picture");
+        }
+        Ok(local)
+    }
+
+    fn add(&mut self, input: PathBuf, target: &Target) -> anyhow::Result<()> {
+        let several = self.schedules.len() > 1;
+        let results: Vec<_> = self
+            .schedules
+            .iter()
+            .map(|schedule| match several {
+                true => marked(&target.output, schedule),
+                false => target.output.clone(),
+            })
+            .collect();
+        for result in &results {
+            write::check(result, self.overwrite).map_err(|failure| anyhow!(failure.detail))?;
+        }
+        self.files.push(File {
+            input,
+            results,
+            extension: target.format.extension().to_owned(),
+        });
+        Ok(())
+    }
+
+    /// Whether every file was sent.
+    pub fn is_whole(&self) -> bool {
+        self.refused == 0
+    }
+
+    /// Uploads the files and the list of them; returns the list's address.
+    ///
+    /// # Errors
+    /// What cannot be read or uploaded.
+    pub async fn send(&self, api: &Api) -> anyhow::Result<String> {
+        eprintln!("sending {} files", self.files.len());
+        let sending: Vec<_> = self
+            .files
+            .iter()
+            .map(|file| Box::pin(self.send_one(api, file)))
+            .collect();
+        let items: Vec<Vec<BatchItem>> = stream::iter(sending)
+            .buffered(AT_ONCE)
+            .try_collect()
+            .await?;
+        let mut list = Vec::new();
+        for item in items.iter().flatten() {
+            serde_json::to_writer(&mut list, item)?;
+            list.push(b'\n');
+        }
+        Ok(upload(api, "batch.jsonl", list).await?.input)
+    }
+
+    async fn send_one(&self, api: &Api, file: &File) -> anyhow::Result<Vec<BatchItem>> {
+        let path = &file.input;
+        let bytes = tokio::fs::read(path).await;
+        let bytes = bytes.with_context(|| format!("cannot read {}", path.display()))?;
+        let sha256 = hex::encode(Sha256::digest(&bytes));
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let Upload { input, output, .. } = upload(api, &name, bytes).await?;
+        let folder = output.rsplit_once('/').map_or("", |(folder, _)| folder);
+        let items = self.schedules.iter().enumerate();
+        Ok(items
+            .map(|(index, schedule)| BatchItem {
+                input: input.clone(),
+                // Names of this machine may be no names for objects; the place in the list is unique.
+                output: Some(format!("{folder}/{}.{}", index + 1, file.extension)),
+                upscale: Some(UpscaleRequest {
+                    timesteps: Some(schedule.clone().into()),
+                    input_sha256: Some(sha256.clone()),
+                    ..UpscaleRequest::default()
+                }),
+                ..BatchItem::default()
+            })
+            .collect())
+    }
+
+    /// Fetches what succeeded of the batch, and tells what did not on standard error. Returns whether all did.
+    ///
+    /// # Errors
+    /// What cannot be fetched or written.
+    pub async fn fetch(&self, api: &Api, id: BatchId, json: bool) -> anyhow::Result<bool> {
+        let path = format!("batches/{id}/report");
+        let report = api.ask_at_leisure(api.request(Method::GET, &path)).await?;
+        let report = report.text().await.map_err(reqwest::Error::without_url)?;
+        let results: Vec<_> = self.files.iter().flat_map(|file| &file.results).collect();
+        let mut whole = true;
+        for line in report.lines() {
+            let line: ReportLine = serde_json::from_str(line).context("the report")?;
+            let place = usize::try_from(line.line - 1).ok();
+            let Some(result) = place.and_then(|place| results.get(place)) else {
+                continue;
+            };
+            match line.job_id {
+                Some(job) if line.status == "succeeded" => {
+                    let bytes = api.result(&job.to_string()).await?;
+                    write::write(result, &bytes, self.overwrite)
+                        .map_err(|failure| anyhow!(failure.detail))?;
+                    match json {
+                        true => println!("{}", json!({ "file": result, "job_id": job })),
+                        false => println!("{}", result.display()),
+                    }
+                }
+                _ => {
+                    whole = false;
+                    let reason = line.reason.unwrap_or_default();
+                    eprintln!("{}: {} {reason}", result.display(), line.status);
+                }
+            }
+        }
+        Ok(whole)
+    }
+}
+
+/// `a.png` becomes `a__t250-150-50.png`.
+fn marked(path: &Path, schedule: &Timesteps) -> PathBuf {
+    let steps: Vec<_> = schedule.as_slice().iter().map(u32::to_string).collect();
+    let mut name: OsString = path.file_stem().unwrap_or_default().to_owned();
+    name.push(format!("__t{}", steps.join("-")));
+    if let Some(extension) = path.extension() {
+        name.push(".");
+        name.push(extension);
+    }
+    path.with_file_name(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_name_of_a_result_tells_its_schedule() {
+        let schedule = crate::spec::parse_timesteps("250,150,50").unwrap();
+        let named = marked(Path::new("out/a.b.png"), &schedule);
+        assert_eq!(named, Path::new("out/a.b__t250-150-50.png"));
+    }
+}
