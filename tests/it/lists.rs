@@ -1,6 +1,8 @@
 //! Lists, filters, cursors; the pages for machines and people.
 
-use journey_tests::{World, photo};
+use std::process::Command;
+
+use journey_tests::{DEADLINE, World, photo, program_path, until};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
@@ -115,5 +117,34 @@ async fn the_api_describes_itself() -> anyhow::Result<()> {
         assert_eq!(answer.status(), StatusCode::NOT_FOUND, "{path}");
         assert_eq!(answer.headers()["content-type"], "application/problem+json");
     }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_that_waits_is_listed_with_what_it_works_with() -> anyhow::Result<()> {
+    let mut world = World::plain("workers").await?;
+    let _worker = world.start_fake_worker_default().await?;
+    let program = program_path("upres")?;
+    let listed = || {
+        let ran = Command::new(&program)
+            .args(["workers", "--json", "--api-url", world.url(0)])
+            .args(["--api-key", &world.key])
+            .output()?;
+        anyhow::ensure!(
+            ran.status.success(),
+            "{}",
+            String::from_utf8_lossy(&ran.stderr)
+        );
+        Ok(String::from_utf8(ran.stdout)?)
+    };
+    until("the worker is heard of", DEADLINE, async || {
+        Ok(!listed()?.is_empty())
+    })
+    .await?;
+    let worker: Value = serde_json::from_str(listed()?.trim())?;
+    assert_eq!(worker["device"], "cpu", "{worker}");
+    assert_eq!(worker["dtype"], "f32", "{worker}");
+    assert_eq!(worker["leases"], 0, "{worker}");
+    assert!(worker["model"].is_string() && worker["software"].is_string());
     Ok(())
 }

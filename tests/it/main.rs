@@ -1,5 +1,6 @@
 //! The stories: each module one, on real PostgreSQL, RabbitMQ and S3.
 
+mod all_files;
 mod bad_inputs;
 mod batches;
 mod broker_restarts;

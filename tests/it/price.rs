@@ -102,7 +102,13 @@ async fn what_is_no_image_is_accepted_at_an_estimate_and_left_to_the_worker() ->
     let world = World::plain("no_price").await?;
     world.store.put("in/empty.png", Vec::new()).await?;
     world.store.put("in/text.png", vec![b'x'; 90_000]).await?;
-    for (name, side) in [("empty", 0), ("text", 300)] {
+    // A header may claim any size: at most that of the largest image that workers accept is counted.
+    let claim = [
+        &b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\x7f\0\0\0\x7f\0\0\0\x08\x02\0\0\0"[..],
+        &[0; 4],
+    ];
+    world.store.put("in/claim.png", claim.concat()).await?;
+    for (name, side) in [("empty", 0), ("text", 300), ("claim", 15_811)] {
         let job = json!({
             "input": world.store.uri(&format!("in/{name}.png")),
             "output": world.store.uri(&format!("out/{name}.png")),

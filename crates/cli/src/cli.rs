@@ -1,11 +1,12 @@
 //! The command line of `upres`.
 
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
-use crate::{batch, evaluate, inspect, jobs, keys, models, submit, upscale};
+use crate::{batch, evaluate, inspect, jobs, keys, models, submit, upscale, workers};
 
 /// Exit status for wrong usage or configuration.
 pub const USAGE: u8 = 2;
@@ -40,11 +41,18 @@ pub enum Command {
     Explain(batch::ExplainArgs),
     /// Look at jobs, or cancel them
     Jobs(jobs::JobsArgs),
+    /// List the workers of the queue
+    Workers(workers::WorkersArgs),
     /// Make, list and revoke API keys
     Keys(keys::KeysArgs),
     /// Fetch, make, check and list model folders
     #[command(subcommand)]
     Models(models::ModelsCommand),
+    /// Print a script that completes the commands in a shell
+    Completions {
+        /// Which shell
+        shell: clap_complete::Shell,
+    },
 }
 
 /// Where models are found; the same for every command that uses one.
@@ -68,7 +76,15 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Batch(args) => batch::run(args),
         Command::Explain(args) => batch::explain(args),
         Command::Jobs(args) => jobs::run(args),
+        Command::Workers(args) => workers::run(args),
         Command::Keys(args) => keys::run(args),
         Command::Models(command) => models::run(&command),
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "upres", &mut script);
+            // Whoever reads it may want its beginning only.
+            let _ = std::io::stdout().write_all(&script);
+            Ok(ExitCode::SUCCESS)
+        }
     }
 }

@@ -13,6 +13,7 @@ mod models;
 mod spec;
 mod submit;
 mod upscale;
+mod workers;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

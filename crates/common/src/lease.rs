@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -109,6 +110,22 @@ pub struct HeartbeatRequest {
     pub worker_id: String,
     /// Every lease the worker holds; none is fine and says that the worker is alive.
     pub leases: Vec<Beat>,
+    /// What it works with; for people, said every few seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub about: Option<AboutWorker>,
+}
+
+/// What a worker works with.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct AboutWorker {
+    /// Program and version.
+    pub software: String,
+    /// `cpu` or `cuda:N`.
+    pub device: String,
+    /// `f32`, `bf16` or `f16`.
+    pub dtype: String,
+    /// The model's short name.
+    pub model: String,
 }
 
 /// A sign of life for one lease.
@@ -125,6 +142,29 @@ pub struct Beat {
     /// From where another could go on, if that has changed since the last heartbeat that was answered.
     #[serde(default)]
     pub resume: Option<ResumePoint>,
+}
+
+/// A worker that is here, or was in the last ten minutes.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct WorkerView {
+    /// Its name.
+    pub id: String,
+    /// Program and version, if it has said so.
+    pub software: Option<String>,
+    /// `cpu` or `cuda:N`, if it has said so.
+    pub device: Option<String>,
+    /// `f32`, `bf16` or `f16`, if it has said so.
+    pub dtype: Option<String>,
+    /// The model's short name, if it has said so.
+    pub model: Option<String>,
+    /// Leases that it holds.
+    pub leases: i64,
+    /// Attempts that it ended in the last ten minutes.
+    pub jobs_ended: i64,
+    /// Tile-steps a second in that time.
+    pub tile_steps_per_second: f64,
+    /// When it was last heard of; now, while it holds a lease.
+    pub last_seen: DateTime<Utc>,
 }
 
 /// What became of each lease, in the order asked.

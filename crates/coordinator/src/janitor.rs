@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use upres_common::objects::{ObjectError, ObjectStore, UriPrefix, hand_over_folder, hand_over_job};
 
 use crate::config::JanitorConfig;
-use crate::store::{StoreError, idempotency, retention, within};
+use crate::store::{StoreError, idempotency, retention, within, workers};
 
 /// Rows in one statement.
 const BATCH: i64 = 500;
@@ -31,6 +31,8 @@ pub struct Swept {
     pub idempotency_keys: u64,
     /// Jobs past their retention.
     pub jobs: u64,
+    /// Batches whose jobs are gone; a dry run counts none, as their jobs are there.
+    pub batches: u64,
 }
 
 /// Why a sweep was not finished. The next one begins anew.
@@ -69,6 +71,7 @@ pub async fn run(
                 hand_overs = swept.hand_overs,
                 idempotency_keys = swept.idempotency_keys,
                 jobs = swept.jobs,
+                batches = swept.batches,
                 "janitor removed leftovers"
             ),
             Err(error) => tracing::warn!(
@@ -90,6 +93,13 @@ pub async fn sweep(
     config: &JanitorConfig,
     dry_run: bool,
 ) -> Result<Swept, SweepError> {
+    if !dry_run {
+        let forgotten = within(PATIENCE, async {
+            let mut conn = pool.acquire().await?;
+            workers::forget(&mut conn).await
+        });
+        forgotten.await?;
+    }
     Ok(Swept {
         uploads: sweep_uploads(pool, objects, config.orphan_after, dry_run).await?,
         hand_overs: match uploads {
@@ -101,6 +111,10 @@ pub async fn sweep(
         idempotency_keys: sweep_keys(pool, dry_run).await?,
         jobs: match config.retain_days {
             Some(days) => sweep_jobs(pool, days, dry_run).await?,
+            None => 0,
+        },
+        batches: match config.retain_days.filter(|_| !dry_run) {
+            Some(days) => sweep_batches(pool, days).await?,
             None => 0,
         },
     })
@@ -223,6 +237,22 @@ async fn sweep_jobs(pool: &PgPool, days: u32, dry_run: bool) -> Result<u64, Swee
         let batch = batch.await?;
         removed += batch;
         if batch == 0 || dry_run {
+            return Ok(removed);
+        }
+    }
+}
+
+async fn sweep_batches(pool: &PgPool, days: u32) -> Result<u64, SweepError> {
+    let age = Duration::from_secs(u64::from(days) * 24 * 3600);
+    let mut removed = 0;
+    loop {
+        let piece = within(PATIENCE, async {
+            let mut conn = pool.acquire().await?;
+            retention::remove_batches(&mut conn, age, BATCH).await
+        });
+        let piece = piece.await?;
+        removed += piece;
+        if piece == 0 {
             return Ok(removed);
         }
     }

@@ -20,6 +20,9 @@ const FIRST_BYTES: u64 = 64 * 1024;
 /// Reads of other places, together as long as this at most.
 const MORE_READS: usize = 3;
 const MORE_TIME: Duration = Duration::from_secs(5);
+/// What workers accept unless told otherwise. A header may claim any size; what is claimed beyond this is most
+/// likely refused, and must not make a batch look like years of work.
+const MOST_PIXELS: u64 = 250_000_000;
 /// Pixels for every byte of a file whose header says nothing: fewer in a TIFF, more in a JPEG.
 const PIXELS_PER_BYTE: u64 = 1;
 
@@ -42,7 +45,17 @@ pub async fn price(
         tracing::debug!(object.key = %input, object_bytes, "size of the image estimated from the file's length");
         estimate(object_bytes)
     });
+    let (width, height) = at_most(MOST_PIXELS, (width, height));
     Ok(Some(tile_steps(width, height, upscale)))
+}
+
+/// The size itself, or a square of `pixels`.
+fn at_most(pixels: u64, (width, height): (u32, u32)) -> (u32, u32) {
+    if u64::from(width) * u64::from(height) <= pixels {
+        return (width, height);
+    }
+    let side = u32::try_from(pixels.isqrt()).unwrap_or(u32::MAX);
+    (side, side)
 }
 
 /// What the job costs by the length of its file, until somebody has read the header.

@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use upres_common::job::JobId;
 use upres_common::lease::{
-    Beat, ClaimAnswer, ClaimRequest, CompleteRequest, FailRequest, HeartbeatAnswer,
+    AboutWorker, Beat, ClaimAnswer, ClaimRequest, CompleteRequest, FailRequest, HeartbeatAnswer,
     HeartbeatRequest, Lease, ReleaseRequest, SettledAnswer, Verdict,
 };
 
@@ -77,9 +77,21 @@ impl Coordinator {
         let request = HeartbeatRequest {
             worker_id: self.worker_id.clone(),
             leases: vec![beat],
+            about: None,
         };
         let answer: HeartbeatAnswer = self.call("heartbeat", &request, ANSWER_TIMEOUT).await?;
         Ok(answer.verdicts.first().copied().unwrap_or(Verdict::Lost))
+    }
+
+    /// Says that this worker is here.
+    pub(crate) async fn introduce(&self, about: AboutWorker) -> Result<(), CallError> {
+        let request = HeartbeatRequest {
+            worker_id: self.worker_id.clone(),
+            leases: Vec::new(),
+            about: Some(about),
+        };
+        let _: HeartbeatAnswer = self.call("heartbeat", &request, ANSWER_TIMEOUT).await?;
+        Ok(())
     }
 
     pub(crate) async fn complete(

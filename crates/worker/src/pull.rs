@@ -15,7 +15,7 @@ use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 use upres_common::broker::{BrokerError, Consumer, WakeUpDelivery};
 use upres_common::job::{Consequence, ErrorType, JobError};
-use upres_common::lease::{Lease, SettledAnswer};
+use upres_common::lease::{AboutWorker, Lease, SettledAnswer};
 use upres_common::objects::ObjectStore;
 use uuid::Uuid;
 
@@ -25,12 +25,14 @@ use crate::engine::Engine;
 use crate::lease::{self, Held, Stopped};
 use crate::process::{Workshop, process};
 use crate::room::Room;
-use crate::{report, write_back};
+use crate::{report, spec, write_back};
 
 /// Wake-ups held unclaimed, per class. One: a worker that is busy should not sit on others' work.
 const PREFETCH: u16 = 1;
 const RECONNECT: std::ops::RangeInclusive<Duration> =
     Duration::from_millis(200)..=Duration::from_secs(5);
+/// How often a worker says that it is here.
+const INTRODUCE_EVERY: Duration = Duration::from_secs(10);
 /// After a job was told to stop, time to hand it back.
 const HAND_BACK: Duration = Duration::from_secs(14);
 
@@ -83,6 +85,10 @@ pub async fn run(config: ServiceConfig, engine: Engine, room: Room) -> anyhow::R
         stall: config.stall,
     });
     tracing::info!(worker.id = worker.id, "worker starts");
+    worker.tasks.spawn({
+        let worker = Arc::clone(&worker);
+        async move { worker.introduce_itself().await }
+    });
     let pulling = worker.tasks.spawn({
         let worker = Arc::clone(&worker);
         async move { worker.pull(config.amqp_url.expose_secret()).await }
@@ -122,6 +128,23 @@ async fn wait_for_the_end(worker: &Worker) -> std::io::Result<()> {
 }
 
 impl Worker {
+    /// Tells the coordinator what works here, again and again until `stop`. For people: nothing depends on it.
+    async fn introduce_itself(&self) {
+        let made_by = self.shop.engine.made_by();
+        let about = AboutWorker {
+            software: spec::SOFTWARE.to_owned(),
+            device: made_by.device.clone(),
+            dtype: made_by.dtype.clone(),
+            model: made_by.model.clone(),
+        };
+        while !self.stop.is_cancelled() {
+            if let Err(error) = self.coordinator.introduce(about.clone()).await {
+                tracing::debug!(error = &error as &dyn std::error::Error, "not heard");
+            }
+            let _ = tokio::time::timeout(INTRODUCE_EVERY, self.stop.cancelled()).await;
+        }
+    }
+
     /// Consumes until `stop`, reconnecting to the broker as often as it takes.
     async fn pull(self: Arc<Self>, amqp_url: &str) {
         let mut pause = *RECONNECT.start();

@@ -16,7 +16,7 @@ use crate::auth::{Caller, Scope};
 use crate::fail::Failed;
 use crate::lease;
 use crate::store::jobs::TransitionError;
-use crate::store::within_patience;
+use crate::store::{within_patience, workers};
 
 /// Jobs or leases in one request.
 const MAX_LIST: usize = 100;
@@ -52,6 +52,13 @@ pub async fn heartbeat(
 ) -> Result<Json<HeartbeatAnswer>, ApiError> {
     require(&caller, Scope::Worker)?;
     check_length("/leases", request.leases.len())?;
+    if let Some(about) = request.about {
+        within_patience(async {
+            let mut conn = app.pool.acquire().await?;
+            workers::introduce(&mut conn, &request.worker_id, &about).await
+        })
+        .await?;
+    }
     let verdicts = app.heartbeats.ask(request.leases).await?;
     Ok(Json(HeartbeatAnswer { verdicts }))
 }

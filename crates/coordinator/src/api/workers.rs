@@ -2,30 +2,13 @@
 
 use axum::Json;
 use axum::extract::State;
-use chrono::{DateTime, Utc};
-use serde::Serialize;
-use utoipa::ToSchema;
+use upres_common::lease::WorkerView;
 
 use super::App;
 use super::caller::require;
 use super::error::{ApiError, Problem};
 use crate::auth::{Caller, Scope};
 use crate::store::{within_patience, workers};
-
-/// A worker that works, or did in the last ten minutes.
-#[derive(Debug, Serialize, ToSchema)]
-pub struct WorkerView {
-    /// Its name.
-    id: String,
-    /// Leases that it holds.
-    leases: i64,
-    /// Attempts that it ended in the last ten minutes.
-    jobs_ended: i64,
-    /// Tile-steps a second in that time.
-    tile_steps_per_second: f64,
-    /// When it was last heard of; now, while it holds a lease.
-    last_seen: DateTime<Utc>,
-}
 
 /// List the workers of the last ten minutes. They serve all tenants, so this needs `admin`.
 #[utoipa::path(get, path = "/v1/workers", tag = "operation",
@@ -43,6 +26,10 @@ pub async fn list(
     });
     let views = rows.await?.into_iter().map(|row| WorkerView {
         id: row.worker_id,
+        software: row.software,
+        device: row.device,
+        dtype: row.dtype,
+        model: row.model,
         leases: row.leases,
         jobs_ended: row.jobs_ended,
         tile_steps_per_second: row.tile_steps_per_second,

@@ -7,6 +7,8 @@ const LOOK_EVERY = 3000;
 
 const columns = [
   ['Worker', row => row.id],
+  ['Device', row => [row.device, row.dtype].filter(Boolean).join(', ')],
+  ['Model', row => row.model ?? ''],
   ['Leases', row => number(row.leases), 'number'],
   ['Tile-steps a second', row => number(Math.round(row.tile_steps_per_second * 10) / 10), 'number'],
   ['Jobs done', row => number(row.jobs_ended), 'number'],
@@ -19,8 +21,8 @@ export async function workers(main, _, parameters, signal) {
   main.replaceChildren(el('h1', {}, 'Workers'), place);
   for (;;) {
     const found = await read('/workers', signal);
-    place.replaceChildren(found.length ? table('Those that worked in the last ten minutes', columns, found)
-      : el('p', {class: 'faint'}, 'No worker has worked in the last ten minutes.'));
+    place.replaceChildren(found.length ? table('Those of the last ten minutes', columns, found)
+      : el('p', {class: 'faint'}, 'No worker was heard of in the last ten minutes.'));
     await pause(LOOK_EVERY, signal);
   }
 }

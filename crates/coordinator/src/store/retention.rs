@@ -85,6 +85,35 @@ pub async fn going_on(
     Ok(found.into_iter().map(JobId).collect())
 }
 
+/// Removes up to `limit` batches that ended longer than `age` ago, once their jobs are gone, with what they
+/// refused or left unchanged. Returns how many.
+///
+/// # Errors
+/// [`StoreError::Database`].
+pub async fn remove_batches(
+    conn: &mut PgConnection,
+    age: Duration,
+    limit: i64,
+) -> Result<u64, StoreError> {
+    let done = sqlx::query!(
+        r#"
+        delete from batches
+        where batch_id in (
+            select batch_id
+            from batches
+            where finished_at < now() - make_interval(secs => $1)
+                and not exists (select 1 from jobs where jobs.batch_id = batches.batch_id)
+            limit $2
+            for update skip locked
+        )"#,
+        age.as_secs_f64(),
+        limit,
+    )
+    .execute(conn)
+    .await?;
+    Ok(done.rows_affected())
+}
+
 /// How many jobs ended longer than `age` ago.
 ///
 /// # Errors

@@ -1,22 +1,67 @@
-//! Who works: told by the attempts of the last minutes.
+//! Who works: what workers say of themselves, and what the attempts of the last minutes tell.
 
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
+use upres_common::lease::AboutWorker;
 
 use super::StoreError;
 
-/// A worker that works, or did a moment ago.
+/// Writes down what a worker says of itself, and that it is here.
+///
+/// # Errors
+/// [`StoreError::Database`].
+pub async fn introduce(
+    conn: &mut PgConnection,
+    worker_id: &str,
+    about: &AboutWorker,
+) -> Result<(), StoreError> {
+    sqlx::query!(
+        r#"
+        insert into workers (worker_id, software, device, dtype, model)
+        values ($1, $2, $3, $4, $5)
+        on conflict (worker_id) do update
+        set software = excluded.software, device = excluded.device, dtype = excluded.dtype,
+            model = excluded.model, last_seen = now()"#,
+        worker_id,
+        about.software,
+        about.device,
+        about.dtype,
+        about.model,
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// Forgets workers that were not heard of for a day.
+///
+/// # Errors
+/// [`StoreError::Database`].
+pub async fn forget(conn: &mut PgConnection) -> Result<u64, StoreError> {
+    let done = sqlx::query!("delete from workers where last_seen < now() - interval '1 day'");
+    Ok(done.execute(conn).await?.rows_affected())
+}
+
+/// A worker that is here, or was a moment ago.
 #[derive(Debug, Clone)]
 pub struct WorkerRow {
     /// Its name.
     pub worker_id: String,
+    /// Program and version, if it has said so.
+    pub software: Option<String>,
+    /// `cpu` or `cuda:N`, if it has said so.
+    pub device: Option<String>,
+    /// `f32`, `bf16` or `f16`, if it has said so.
+    pub dtype: Option<String>,
+    /// The model's short name, if it has said so.
+    pub model: Option<String>,
     /// Leases that it holds.
     pub leases: i64,
     /// Attempts that it ended in the last ten minutes.
     pub jobs_ended: i64,
     /// Tile-steps a second of those that succeeded, since the first of them began.
     pub tile_steps_per_second: f64,
-    /// When it last claimed or ended an attempt, or was to renew a lease that has not lapsed.
+    /// When it last said so, claimed or ended an attempt, or was to renew a lease that has not lapsed.
     pub last_seen: DateTime<Utc>,
 }
 
@@ -43,18 +88,25 @@ pub async fn list(conn: &mut PgConnection) -> Result<Vec<WorkerRow>, StoreError>
             from recent
             join attempts using (job_id)
             where ended_at is null or ended_at > now() - interval '10 minutes'
-        )
-        select worker_id,
-            count(*) filter (where ended_at is null) as "leases!",
-            count(ended_at) as "jobs_ended!",
-            coalesce(
+        ), told as (
+            select worker_id,
+                count(*) filter (where ended_at is null) as leases,
+                count(ended_at) as jobs_ended,
                 sum(cost) filter (where outcome = 'succeeded')
-                / nullif(extract(epoch from now() - min(started_at) filter (where outcome = 'succeeded')), 0),
-                0
-            )::float8 as "tile_steps_per_second!",
-            case when bool_or(ended_at is null) then now() else max(ended_at) end as "last_seen!"
-        from tries
-        group by worker_id
+                    / nullif(extract(epoch from now() - min(started_at) filter (where outcome = 'succeeded')), 0)
+                    as tile_steps_per_second,
+                case when bool_or(ended_at is null) then now() else max(ended_at) end as last_seen
+            from tries
+            group by worker_id
+        ), present as (
+            select * from workers where last_seen > now() - interval '10 minutes'
+        )
+        select worker_id as "worker_id!", software as "software?", device as "device?", dtype as "dtype?",
+            model as "model?", coalesce(leases, 0) as "leases!", coalesce(jobs_ended, 0) as "jobs_ended!",
+            coalesce(tile_steps_per_second, 0)::float8 as "tile_steps_per_second!",
+            greatest(present.last_seen, told.last_seen) as "last_seen!"
+        from present
+        full join told using (worker_id)
         order by worker_id"#
     );
     Ok(rows.fetch_all(conn).await?)

@@ -182,6 +182,7 @@ async fn what_is_read_twice_is_accepted_once(pool: PgPool) {
         to: serde_json::json!({"line": 1000}),
         listed: 1000,
         skipped: 0,
+        unchanged: 0,
         end: false,
         failure: None,
     };
@@ -359,4 +360,44 @@ async fn unpriced_jobs_are_not_released_and_a_silent_store_is_asked_again(pool: 
         .await
         .unwrap();
     assert_eq!(unpriced::take(&mut conn, 9).await.unwrap().len(), 1);
+}
+
+#[sqlx::test(migrator = "upres_coordinator::store::MIGRATOR")]
+async fn a_batch_goes_when_its_time_is_over_and_its_jobs_are_gone(pool: PgPool) {
+    use upres_coordinator::store::retention;
+    let mut conn = pool.acquire().await.unwrap();
+    let items = serde_json::json!([
+        {"input": "s3://masters/1.tif", "output": "s3://derivatives/1.tif"}, {"input": "nonsense"},
+    ]);
+    let id = insert(&mut conn, serde_json::json!({ "items": items })).await;
+    expand(&pool).await;
+    let (day, limit) = (std::time::Duration::from_secs(24 * 3600), 10);
+    let week_ago =
+        "update batches set finished_at = now() - interval '7 days', cancelled_at = now()";
+    sqlx::query(week_ago).execute(&mut *conn).await.unwrap();
+    let removed = retention::remove_batches(&mut conn, day, limit).await;
+    assert_eq!(removed.unwrap(), 0, "its job is there");
+    sqlx::query("delete from jobs")
+        .execute(&mut *conn)
+        .await
+        .unwrap();
+    let month = 30 * day;
+    assert_eq!(
+        retention::remove_batches(&mut conn, month, limit)
+            .await
+            .unwrap(),
+        0
+    );
+    assert_eq!(
+        retention::remove_batches(&mut conn, day, limit)
+            .await
+            .unwrap(),
+        1
+    );
+    let refused: i64 = sqlx::query_scalar("select count(*) from refused_items where batch_id = $1")
+        .bind(id.0)
+        .fetch_one(&mut *conn)
+        .await
+        .unwrap();
+    assert_eq!(refused, 0);
 }
