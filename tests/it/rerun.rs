@@ -45,14 +45,7 @@ async fn a_batch_run_again_makes_only_what_failed_or_changed() -> anyhow::Result
     assert_eq!(end["counts"]["succeeded"], 6, "{end}");
     check_bag(&world, "bag/", 6).await?;
 
-    // One picture is mended, one is another, one result is lost, one stranger has taken a result's place.
-    world.store.put("box/broken.png", photo(30, 20)).await?;
-    world.store.put("box/0.png", photo(40, 24)).await?;
-    world.store.delete("bag/data/1.png").await?;
-    world
-        .store
-        .put("bag/data/2.png", b"a stranger's".to_vec())
-        .await?;
+    change_things(&world).await?;
     let untouched = world.store.sha256("bag/data/3.png").await?;
 
     let again = json!({ "parent": parent, "report": world.store.uri("again/"), "bagit": true });
@@ -82,15 +75,7 @@ async fn a_batch_run_again_makes_only_what_failed_or_changed() -> anyhow::Result
         by_status(&lines),
         BTreeMap::from([("failed", 1), ("succeeded", 3), ("unchanged", 3)])
     );
-    for line in lines.iter().filter(|line| line["status"] != "failed") {
-        let output = line["output"].as_str().unwrap_or_default();
-        let key = output
-            .strip_prefix(&world.store.uri(""))
-            .unwrap_or_default();
-        let stored = world.store.sha256(key).await?;
-        assert_eq!(line["output_sha256"].as_str(), stored.as_deref(), "{line}");
-        assert_eq!(line["input_sha256"].as_str().map(str::len), Some(64));
-    }
+    check_digests(&world, &lines).await?;
     assert_eq!(world.store.sha256("bag/data/3.png").await?, untouched);
     let stranger = world.store.get("bag/data/2.png").await?;
     assert_eq!(stranger.as_deref(), Some(&b"a stranger's"[..]));
@@ -108,6 +93,29 @@ async fn a_batch_run_again_makes_only_what_failed_or_changed() -> anyhow::Result
     assert_eq!(fourth["unchanged"], 0, "{fourth}");
     assert_eq!(fourth["counts"]["succeeded"], 6, "{fourth}");
     assert_ne!(world.store.sha256("bag/data/3.png").await?, untouched);
+    Ok(())
+}
+
+/// One picture is mended, one is another, one result is lost, a stranger has taken the place of one.
+async fn change_things(world: &World) -> anyhow::Result<()> {
+    let store = &world.store;
+    store.put("box/broken.png", photo(30, 20)).await?;
+    store.put("box/0.png", photo(40, 24)).await?;
+    store.delete("bag/data/1.png").await?;
+    store.put("bag/data/2.png", b"a stranger's".to_vec()).await
+}
+
+/// What is there is what the report says.
+async fn check_digests(world: &World, lines: &[Value]) -> anyhow::Result<()> {
+    for line in lines.iter().filter(|line| line["status"] != "failed") {
+        let output = line["output"].as_str().unwrap_or_default();
+        let key = output
+            .strip_prefix(&world.store.uri(""))
+            .unwrap_or_default();
+        let stored = world.store.sha256(key).await?;
+        assert_eq!(line["output_sha256"].as_str(), stored.as_deref(), "{line}");
+        assert_eq!(line["input_sha256"].as_str().map(str::len), Some(64));
+    }
     Ok(())
 }
 

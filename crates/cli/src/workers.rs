@@ -2,7 +2,6 @@
 
 use std::process::ExitCode;
 
-use chrono::Utc;
 use reqwest::Method;
 use upres_common::lease::WorkerView;
 
@@ -42,14 +41,14 @@ pub fn run(args: WorkersArgs) -> anyhow::Result<ExitCode> {
 
 fn line(worker: &WorkerView) -> String {
     let known = |word: &Option<String>| word.clone().unwrap_or_else(|| "?".to_owned());
-    let quiet = (Utc::now() - worker.last_seen).num_seconds().max(0);
     format!(
-        "{}  {} {}  {}  {} leases  {:.1} tile-steps/s  heard of {quiet} s ago",
+        "{}  {} {}  {}  {} leases  {:.1} tile-steps/s  last heard of {}",
         worker.id,
         known(&worker.device),
         known(&worker.dtype),
         known(&worker.model),
         worker.leases,
         worker.tile_steps_per_second,
+        worker.last_seen.format("%F %T UTC"),
     )
 }

@@ -6,7 +6,6 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
-use chrono::Utc;
 use futures_util::stream::{self, Stream, StreamExt};
 use sha2::{Digest, Sha256};
 use sqlx::PgPool;
@@ -16,7 +15,7 @@ use upres_common::sidecar::SUFFIX;
 
 use super::report::ReportError;
 use crate::store::batches::payload::{Payload, payload};
-use crate::store::{StoreError, within_patience};
+use crate::store::{StoreError, in_seconds, within_patience};
 
 /// Results read at once.
 const PAGE: i64 = 1000;
@@ -152,10 +151,15 @@ pub async fn write(
         })
     };
     tags.push(put(objects, &bag, "fetch.txt", fetch).await?);
+    let today = within_patience(async {
+        let mut conn = pool.acquire().await?;
+        in_seconds(&mut conn, 0.0).await
+    });
+    let today = today.await?;
     let (bytes, count) = *totals.lock().unwrap_or_else(PoisonError::into_inner);
     let info = format!(
         "Bagging-Date: {}\nBag-Software-Agent: upres {}\nExternal-Identifier: {id}\nPayload-Oxum: {bytes}.{count}\n",
-        Utc::now().format("%F"),
+        today.format("%F"),
         env!("CARGO_PKG_VERSION"),
     );
     tags.push(put(objects, &bag, "bag-info.txt", whole(info)).await?);
