@@ -1,7 +1,9 @@
 //! API keys: what a caller may do, and with which objects.
 
 use std::fmt;
+use std::ops::Deref;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -57,9 +59,21 @@ impl Scope {
     }
 }
 
-/// Who calls, once the key was found valid.
+/// Who calls, once the key was found valid. Remembered for a while, so a clone of it is one pointer.
 #[derive(Debug, Clone)]
-pub struct Caller {
+pub struct Caller(Arc<Rights>);
+
+impl Deref for Caller {
+    type Target = Rights;
+
+    fn deref(&self) -> &Rights {
+        &self.0
+    }
+}
+
+/// What a key stands for.
+#[derive(Debug)]
+pub struct Rights {
     /// The key's public half.
     pub key_id: String,
     /// Whose jobs it sees.
@@ -69,7 +83,7 @@ pub struct Caller {
     write_prefixes: Vec<UriPrefix>,
 }
 
-impl Caller {
+impl Rights {
     /// Whether the key has this scope.
     #[must_use]
     pub fn has(&self, scope: Scope) -> bool {
@@ -260,13 +274,13 @@ pub async fn authenticate(
         return Ok(None);
     }
     let prefixes = |words: Vec<String>| words.iter().filter_map(|word| word.parse().ok()).collect();
-    Ok(Some(Caller {
+    Ok(Some(Caller(Arc::new(Rights {
         key_id: stored.key_id,
         tenant: stored.tenant,
         scopes: stored.scopes,
         read_prefixes: prefixes(stored.read_prefixes),
         write_prefixes: prefixes(stored.write_prefixes),
-    }))
+    }))))
 }
 
 /// Looks at every byte whatever it finds, so that the time taken tells nothing.

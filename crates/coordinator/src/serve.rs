@@ -12,7 +12,7 @@ use tokio_util::task::TaskTracker;
 use upres_common::lease::{Beat, ClaimRequest, Lease, Verdict};
 use upres_common::objects::ObjectStore;
 
-use crate::api::{self, App};
+use crate::api::{self, App, Parts};
 use crate::appraise::Appraiser;
 use crate::batch::carry_out::Steward;
 use crate::batch::expand::Expander;
@@ -66,7 +66,7 @@ pub(crate) async fn serve(config: Config) -> anyhow::Result<()> {
     start_janitor(&tasks, &pool, &objects, &config, &stop);
     start_batches(&tasks, &pool, &objects, &bell, &stop);
     start_webhooks(&tasks, &pool, &config.webhook, &stop)?;
-    let app = App {
+    let app = App::new(Parts {
         figures: Arc::default(),
         changes,
         estimate: Estimate::new(&pool),
@@ -86,7 +86,7 @@ pub(crate) async fn serve(config: Config) -> anyhow::Result<()> {
         uploads: config.place.prefix(),
         tasks: tasks.clone(),
         stop: stop.clone(),
-    };
+    });
     let listener = tokio::net::TcpListener::bind(config.listen)
         .await
         .with_context(|| format!("cannot listen on {}", config.listen))?;

@@ -78,7 +78,7 @@ pub async fn follow(
     let mut follower = Follower {
         watch: app.changes.watch(id.0),
         app,
-        tenant: caller.tenant,
+        tenant: caller.tenant.clone(),
         id,
         known: known.unwrap_or(0),
         pending: VecDeque::new(),

@@ -75,9 +75,10 @@ pub async fn complete(
     require(&caller, Scope::Worker)?;
     let CompleteRequest { lease, outcome } = request;
     // A task of its own: it goes on when the worker that asked dies, or hangs up.
+    let door = app.door.clone();
     let publishing = app
         .tasks
-        .spawn(async move { app.door.publish(lease, outcome).await });
+        .spawn(async move { door.publish(lease, outcome).await });
     let settled = publishing.await.map_err(|_| ApiError::Internal)?;
     Ok(Json(settled?))
 }

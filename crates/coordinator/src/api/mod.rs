@@ -20,6 +20,7 @@ mod uploads;
 mod webhooks;
 mod workers;
 
+use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -58,9 +59,28 @@ const MAX_BATCH_BYTES: usize = 16 * 1024 * 1024;
 /// Longer than a long poll, and than a publication that waits for the object store.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(300);
 
-/// What handlers need.
+/// What handlers need; handed to each request, so a clone of it is one pointer.
 #[derive(Clone)]
-pub struct App {
+pub struct App(Arc<Parts>);
+
+impl App {
+    /// The router's state.
+    #[must_use]
+    pub fn new(parts: Parts) -> Self {
+        Self(Arc::new(parts))
+    }
+}
+
+impl Deref for App {
+    type Target = Parts;
+
+    fn deref(&self) -> &Parts {
+        &self.0
+    }
+}
+
+/// See [`App`].
+pub struct Parts {
     /// The database.
     pub pool: PgPool,
     /// The object store.
@@ -169,12 +189,12 @@ pub fn router(app: App) -> Router {
         .route("/", get(pages::console))
         .fallback(error::no_such_page)
         .method_not_allowed_fallback(error::no_such_method)
-        .layer(from_fn_with_state(app.content_policy.clone(), pages::guard))
-        .layer(CatchPanicLayer::custom(error::panicked))
-        .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
-        .layer(TimeoutLayer::with_status_code(
-            StatusCode::GATEWAY_TIMEOUT,
-            REQUEST_TIMEOUT,
+        // Together, the first outermost: each layer of its own would box every request once more.
+        .layer((
+            TimeoutLayer::with_status_code(StatusCode::GATEWAY_TIMEOUT, REQUEST_TIMEOUT),
+            DefaultBodyLimit::max(MAX_BODY_BYTES),
+            CatchPanicLayer::custom(error::panicked),
+            from_fn_with_state(app.content_policy.clone(), pages::guard),
         ))
         .with_state(app)
 }
