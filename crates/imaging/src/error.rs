@@ -57,6 +57,20 @@ pub enum DecodeError {
         /// The limit in force, in pixels.
         limit: u32,
     },
+    /// A page that the file does not have.
+    #[error("the file has {}, page {page} was asked for: choose others", count(*.pages))]
+    NoSuchPage {
+        /// What was asked for, from 1.
+        page: u32,
+        /// What there is.
+        pages: u32,
+    },
+    /// Several pages where one was wanted.
+    #[error("the file has {pages} pages, where one was wanted: choose pages, or split it")]
+    SeveralPages {
+        /// What there is.
+        pages: u32,
+    },
     /// A larger file than [`Limits::max_bytes`](crate::Limits::max_bytes).
     #[error("the file has {size_bytes} bytes, {limit} are accepted: compress or split it")]
     TooManyBytes {
@@ -112,8 +126,19 @@ impl DecodeError {
             Self::TooManyPixels { .. } | Self::SideTooLong { .. } | Self::TooManyBytes { .. } => {
                 "too_large"
             }
-            Self::UnsupportedFormat(_) | Self::Unsupported { .. } => "unsupported",
+            Self::UnsupportedFormat(_)
+            | Self::Unsupported { .. }
+            | Self::NoSuchPage { .. }
+            | Self::SeveralPages { .. } => "unsupported",
         }
+    }
+}
+
+fn count(pages: u32) -> String {
+    if pages == 1 {
+        "1 page".to_owned()
+    } else {
+        format!("{pages} pages")
     }
 }
 
@@ -141,6 +166,20 @@ pub enum EncodeError {
         /// The format asked for.
         format: Format,
     },
+    /// The format has one page, and the file has more.
+    #[error("{format} holds one picture, the file has {pages} pages: use tiff, or choose one page")]
+    SeveralPages {
+        /// The format asked for.
+        format: Format,
+        /// Pages of the result.
+        pages: usize,
+    },
+    /// A file without a page.
+    #[error("there is no page to write")]
+    NoPages,
+    /// Rows are counted through all pages.
+    #[error("the pages have more rows than can be counted: split the file")]
+    TooManyRows,
     /// No pixels.
     #[error("the result is {width}x{height} px: there is nothing to write")]
     NoPixels {

@@ -258,7 +258,7 @@ fn a_tiff_is_never_reduced_to_its_first_page() {
             page.write_data(&[5; 4]).unwrap();
         })
     };
-    assert_refused(&pages(None), "unsupported", "2 pages");
+    assert_refused(&pages(None), "unsupported", "2 pages, where one was wanted");
     assert_refused(&pages(Some(4)), "unsupported", "mask");
     // A reduced copy is not a page.
     let decoded = decode(&pages(Some(1)), &Limits::default()).unwrap();

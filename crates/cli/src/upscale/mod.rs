@@ -1,7 +1,7 @@
 //! `upres upscale`: reads, upscales and writes files on this machine.
 //!
 //! [`plan`] decides what becomes what, [`picture`] takes one file through, [`engine`] is the model,
-//! [`rows`] go in and come out of it, [`draft`] and [`write`](mod@write) let a result appear whole,
+//! [`sheets`] are its pages, [`rows`] go in and come out of it, [`draft`] and [`write`](mod@write) let a result appear whole,
 //! [`report`] tells.
 
 mod draft;
@@ -11,6 +11,7 @@ mod picture;
 pub mod plan;
 mod report;
 mod rows;
+mod sheets;
 mod sidecar;
 pub mod write;
 

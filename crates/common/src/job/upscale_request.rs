@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::file_options::FileOptions;
+use super::pages::{Pages, PagesError};
 use super::request::FieldError;
 use super::spec::{
     ColorFix, Guidance, OutputFormat, Timesteps, UpscaleSpec, check_overlap, check_tile,
@@ -57,6 +58,11 @@ pub struct UpscaleRequest {
     /// How the file is written, beside its format.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub file: Option<FileOptions>,
+    /// Which pages of a TIFF of several: `all` unless given, `single` to refuse such files, or pages
+    /// that rise, counted from 1, such as `1,3-5`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(example = "1,3-5")]
+    pub pages: Option<String>,
 }
 
 impl UpscaleRequest {
@@ -102,6 +108,12 @@ impl UpscaleRequest {
         }
         let file = self.file.unwrap_or_default();
         file.check(errors);
+        let pages = self.pages.map_or(Ok(Pages::All), |pages| pages.parse());
+        let pages = pages
+            .map_err(|error: PagesError| {
+                errors.push(FieldError::new("/upscale/pages", error.to_string()))
+            })
+            .ok();
         if !self.input_sha256.as_deref().is_none_or(is_sha256) {
             errors.push(FieldError::new(
                 "/upscale/input_sha256",
@@ -123,6 +135,7 @@ impl UpscaleRequest {
             strip_gps: self.strip_gps.unwrap_or(defaults.strip_gps),
             sidecar: self.sidecar.unwrap_or(defaults.sidecar),
             file,
+            pages: pages?,
             input_sha256: self.input_sha256.map(|digest| digest.to_ascii_lowercase()),
         })
     }
@@ -173,6 +186,20 @@ mod tests {
                 "{refused}"
             );
         }
+    }
+
+    #[test]
+    fn pages_are_all_unless_said() {
+        let pages = |request| validated(request).map(|spec| spec.pages.to_string());
+        assert_eq!(pages(serde_json::json!({})).unwrap(), "all");
+        assert_eq!(
+            pages(serde_json::json!({"pages": "1, 3-5"})).unwrap(),
+            "1,3-5"
+        );
+        assert_eq!(
+            pages(serde_json::json!({"pages": "5-3"})).unwrap_err(),
+            ["/upscale/pages"]
+        );
     }
 
     /// Rows of the database from before these settings.

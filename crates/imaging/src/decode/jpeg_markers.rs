@@ -12,6 +12,8 @@ pub(super) struct Markers {
     pub end: Option<usize>,
     /// Number of scans; one that is not the last of several ends at a marker.
     pub scans: usize,
+    /// What Adobe's marker says of the colours: 0 as they are, 1 `YCbCr`, 2 YCCK.
+    pub adobe: Option<u8>,
     /// More than one frame header: not one picture.
     pub several_frames: bool,
 }
@@ -96,6 +98,27 @@ fn note(found: &mut Markers, marker: u8, payload: &[u8]) {
         0xC0..=0xCF if !matches!(marker, 0xC4 | 0xC8 | 0xCC) => {
             found.several_frames |= found.frame.is_some();
             found.frame = frame(marker - 0xC0, payload);
+        }
+        // "Adobe", version, two words of flags, transform.
+        0xEE => {
+            if let [
+                b'A',
+                b'd',
+                b'o',
+                b'b',
+                b'e',
+                _,
+                _,
+                _,
+                _,
+                _,
+                _,
+                transform,
+                ..,
+            ] = *payload
+            {
+                found.adobe = Some(transform);
+            }
         }
         _ => {}
     }

@@ -45,6 +45,7 @@ pub(super) fn header(input: &mut Input<'_>, limits: &Limits) -> Result<Header, D
             .and_then(Orientation::from_exif_chunk)
             .unwrap_or(Orientation::NoTransforms),
         colour: colour(info),
+        directory: None,
         warnings,
     })
 }
