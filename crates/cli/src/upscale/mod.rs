@@ -29,6 +29,7 @@ use picture::Outcome;
 pub use picture::SCALE;
 use plan::{Item, Plan, Request, Target};
 use report::Reporter;
+pub use sheets::choose;
 
 /// Flags of `upres upscale`.
 #[derive(Debug, clap::Args)]

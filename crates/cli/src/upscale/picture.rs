@@ -6,14 +6,14 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use imaging::{Finish, Format, SharedFile, Writer};
+use imaging::{EncodeOptions, Finish, Format, SharedFile, Writer};
 use upres_common::job::ErrorType;
 use upres_common::sidecar::PageRecord;
 
 use super::draft::{Draft, Written};
-use super::engine::{Engine, EngineError, Upscaled};
+use super::engine::{Engine, EngineError};
 use super::failure::Failure;
-use super::report::{Done, Reporter, Timings};
+use super::report::{Done, Progress, Reporter, Timings};
 use super::rows::{FileRows, FileSink};
 use super::sheets::Sheets;
 use super::{UpscaleArgs, sidecar, write};
@@ -120,32 +120,15 @@ fn upscale_and_write(
     let held = ROWS_AND_BANDS + held.unwrap_or(0);
     let writer = Writer::of_pages(pages).map_err(|error| Failure::encoding(&error))?;
     let mut sink = FileSink::new(writer, Draft::begin(&output, format)?);
-    let mut progress = reporter.start(&input);
-    progress.expect(engine.tiles(&sheets, held)?);
-    let mut done_pages = Vec::new();
-    for (sheet, options) in sheets.all.iter().zip(&options) {
-        sink.begin_page(Finish::new(sheets.open(sheet)?, options));
-        let mut source = FileRows::new(sheets.open(sheet)?);
-        let upscaled = engine.upscale(&mut source, held, &mut sink, &mut progress, interrupt)?;
-        let Upscaled {
-            tiles,
-            warning,
-            stages,
-        } = upscaled;
-        progress.begin_page(tiles);
-        timings.add("decode", source.decoding);
-        for (stage, took) in stages {
-            timings.add(stage, took);
-        }
-        warnings.extend(warning);
-        done_pages.push(PageRecord {
-            page: sheet.number(),
-            width: sheet.info.width,
-            height: sheet.info.height,
-            tiles: u32::try_from(tiles).unwrap_or(u32::MAX),
-        });
-    }
-    drop(progress);
+    let progress = reporter.start(&input);
+    let work = Work {
+        sheets: &sheets,
+        options: &options,
+        held,
+        interrupt,
+    };
+    let (mut done_pages, said) = work.run(engine, &mut sink, progress, &mut timings)?;
+    warnings.extend(said);
 
     let started = Instant::now();
     let ends = sink.writer.finish();
@@ -178,4 +161,46 @@ fn upscale_and_write(
     }
     reporter.done(&done);
     Ok(())
+}
+
+/// The pages of a picture on their way through the engine, one after the other.
+struct Work<'a> {
+    sheets: &'a Sheets,
+    options: &'a [EncodeOptions],
+    /// In memory meanwhile, in bytes.
+    held: u64,
+    interrupt: &'a Interrupt,
+}
+
+impl Work<'_> {
+    /// What was done page by page, and warnings.
+    fn run(
+        self,
+        engine: &mut Engine,
+        sink: &mut FileSink,
+        mut progress: Progress,
+        timings: &mut Timings,
+    ) -> Result<(Vec<PageRecord>, Vec<String>), EngineError> {
+        let Self { sheets, held, .. } = self;
+        progress.expect(engine.tiles(sheets, held)?);
+        let (mut pages, mut warnings) = (Vec::new(), Vec::new());
+        for (sheet, options) in sheets.all.iter().zip(self.options) {
+            sink.begin_page(Finish::new(sheets.open(sheet)?, options));
+            let mut source = FileRows::new(sheets.open(sheet)?);
+            let done = engine.upscale(&mut source, held, sink, &mut progress, self.interrupt)?;
+            progress.begin_page(done.tiles);
+            timings.add("decode", source.decoding);
+            for (stage, took) in done.stages {
+                timings.add(stage, took);
+            }
+            warnings.extend(done.warning);
+            pages.push(PageRecord {
+                page: sheet.number(),
+                width: sheet.info.width,
+                height: sheet.info.height,
+                tiles: u32::try_from(done.tiles).unwrap_or(u32::MAX),
+            });
+        }
+        Ok((pages, warnings))
+    }
 }

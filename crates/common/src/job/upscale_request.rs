@@ -69,24 +69,7 @@ impl UpscaleRequest {
     pub(super) fn validate(self, errors: &mut Vec<FieldError>) -> Option<UpscaleSpec> {
         let before = errors.len();
         let defaults = UpscaleSpec::default();
-        let timesteps = match (self.timesteps, self.steps) {
-            (Some(_), Some(_)) => {
-                errors.push(FieldError::new(
-                    "/upscale/steps",
-                    "give `steps` or `timesteps`, not both",
-                ));
-                None
-            }
-            (Some(list), None) => Timesteps::new(list)
-                .map_err(|error| {
-                    errors.push(FieldError::new("/upscale/timesteps", error.to_string()))
-                })
-                .ok(),
-            (None, Some(steps)) => Timesteps::default_for(steps)
-                .map_err(|error| errors.push(FieldError::new("/upscale/steps", error.to_string())))
-                .ok(),
-            (None, None) => Some(defaults.timesteps),
-        };
+        let timesteps = schedule(self.timesteps, self.steps, errors);
         let tile = self.tile.unwrap_or(defaults.tile);
         if let Err(detail) = check_tile(tile) {
             errors.push(FieldError::new("/upscale/tile", detail));
@@ -139,6 +122,27 @@ impl UpscaleRequest {
             input_sha256: self.input_sha256.map(|digest| digest.to_ascii_lowercase()),
         })
     }
+}
+
+/// The schedule, however it was given.
+fn schedule(
+    timesteps: Option<Vec<u32>>,
+    steps: Option<u32>,
+    errors: &mut Vec<FieldError>,
+) -> Option<Timesteps> {
+    let (pointer, schedule) = match (timesteps, steps) {
+        (Some(_), Some(_)) => {
+            let detail = "give `steps` or `timesteps`, not both";
+            errors.push(FieldError::new("/upscale/steps", detail));
+            return None;
+        }
+        (Some(list), None) => ("/upscale/timesteps", Timesteps::new(list)),
+        (None, Some(steps)) => ("/upscale/steps", Timesteps::default_for(steps)),
+        (None, None) => return Some(UpscaleSpec::default().timesteps),
+    };
+    schedule
+        .map_err(|error| errors.push(FieldError::new(pointer, error.to_string())))
+        .ok()
 }
 
 fn is_sha256(text: &str) -> bool {
