@@ -33,6 +33,9 @@ pub struct InspectArgs {
     /// Pages of a tiff of several: all, some such as 1,3-5, or single to refuse such files
     #[arg(long, value_name = "PAGES", default_value = "all", value_parser = parse_pages, allow_hyphen_values = true)]
     pages: Pages,
+    /// Largest picture, in pixels of a page
+    #[arg(long, value_name = "PIXELS", default_value_t = Limits::DEFAULT.max_pixels)]
+    max_pixels: u64,
     /// Read each file to its end: damage may show in its last row only
     #[arg(long)]
     check: bool,
@@ -135,7 +138,10 @@ pub fn run(args: &InspectArgs) -> anyhow::Result<ExitCode> {
 }
 
 fn inspect<'a>(args: &InspectArgs, path: &'a Path) -> Result<Seen<'a>, Failure> {
-    let limits = Limits::default();
+    let limits = Limits {
+        max_pixels: args.max_pixels,
+        ..Limits::DEFAULT
+    };
     let file = File::open(path).map_err(|error| Failure::reading(&error))?;
     let bytes = file
         .metadata()

@@ -53,7 +53,7 @@ pub struct Sidecar {
 pub struct FileRecord {
     /// Its address or path.
     pub uri: String,
-    /// `jpeg`, `png`, `tiff`, `webp`, and for inputs also `gif` and `bmp`.
+    /// `jpeg`, `png`, `tiff`, `webp`, and for inputs also `gif`, `bmp` and `jpeg2000`.
     pub format: String,
     /// Of its bytes, lower-case hex.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -57,6 +57,29 @@ pub enum DecodeError {
         /// The limit in force, in pixels.
         limit: u32,
     },
+    /// Sides that are too different: [`Limits::max_aspect`](crate::Limits::max_aspect).
+    #[error(
+        "the image is {width}x{height} px, one side may be {limit} times as long as the other: \
+         cut it into pieces"
+    )]
+    TooNarrow {
+        /// Width as stored, in pixels.
+        width: u32,
+        /// Height as stored, in pixels.
+        height: u32,
+        /// The limit in force.
+        limit: u32,
+    },
+    /// More beside the pixels than [`Limits::max_blocks`](crate::Limits::max_blocks).
+    #[error(
+        "the {format} file has more than {limit} blocks beside its pixels: save it anew without them"
+    )]
+    TooManyBlocks {
+        /// The format of the file.
+        format: InputFormat,
+        /// The limit in force.
+        limit: u32,
+    },
     /// A page that the file does not have.
     #[error("the file has {}, page {page} was asked for: choose others", count(*.pages))]
     NoSuchPage {
@@ -123,9 +146,11 @@ impl DecodeError {
                 "unreadable"
             }
             Self::Read(_) => "storage",
-            Self::TooManyPixels { .. } | Self::SideTooLong { .. } | Self::TooManyBytes { .. } => {
-                "too_large"
-            }
+            Self::TooManyPixels { .. }
+            | Self::SideTooLong { .. }
+            | Self::TooNarrow { .. }
+            | Self::TooManyBlocks { .. }
+            | Self::TooManyBytes { .. } => "too_large",
             Self::UnsupportedFormat(_)
             | Self::Unsupported { .. }
             | Self::NoSuchPage { .. }

@@ -61,7 +61,9 @@ pub fn read(
     let mut timings = Timings::default();
     let file = File::open(input).map_err(|error| Failure::reading(&error))?;
     let file = SharedFile::new(file);
-    let sheets = timings.time("decode", || Sheets::read(file.clone(), format, &args.spec))?;
+    let sheets = timings.time("decode", || {
+        Sheets::read(file.clone(), format, &args.spec, args.limits())
+    })?;
     if sheets.all.len() > 1 && (args.noise.is_some() || args.dump.is_some()) {
         let detail = "--noise and --dump are for one page: choose it with --pages";
         return Err(Failure::new(ErrorType::InputUnsupported, detail));

@@ -25,7 +25,8 @@ pub struct Sheet {
 
 /// The pages of a file that are wanted.
 pub struct Sheets {
-    pub file: SharedFile,
+    file: SharedFile,
+    limits: Limits,
     pub all: Vec<Sheet>,
     /// Of the file.
     pub count: u32,
@@ -62,14 +63,19 @@ impl Sheets {
     ///
     /// # Errors
     /// [`Failure`], in a sentence for a person.
-    pub fn read(file: SharedFile, format: Format, spec: &SpecArgs) -> Result<Self, Failure> {
+    pub fn read(
+        file: SharedFile,
+        format: Format,
+        spec: &SpecArgs,
+        limits: Limits,
+    ) -> Result<Self, Failure> {
         let decoding = |error| Failure::decoding(&error);
         let encoding = |error| Failure::encoding(&error);
-        let count = page_count(Box::new(file.clone()), &Limits::default()).map_err(decoding)?;
+        let count = page_count(Box::new(file.clone()), &limits).map_err(decoding)?;
         let chosen = choose(&spec.pages, count)?;
         let mut all = Vec::with_capacity(chosen.len());
         for &index in &chosen {
-            let reader = open(&file, index)?;
+            let reader = open(&file, &limits, index)?;
             let encode = spec.file.encode(reader.encode_like(Some(format)));
             let sheet = Sheet {
                 index,
@@ -85,13 +91,20 @@ impl Sheets {
             all.push(sheet);
         }
         for sheet in &all {
-            open(&file, sheet.index)?.verify().map_err(decoding)?;
+            open(&file, &limits, sheet.index)?
+                .verify()
+                .map_err(decoding)?;
         }
-        Ok(Self { file, all, count })
+        Ok(Self {
+            file,
+            limits,
+            all,
+            count,
+        })
     }
 
     pub fn open(&self, sheet: &Sheet) -> Result<Reader<'static>, Failure> {
-        open(&self.file, sheet.index)
+        open(&self.file, &self.limits, sheet.index)
     }
 
     /// What the result's file is to say, page by page, and all warnings.
@@ -132,8 +145,8 @@ impl Sheets {
     }
 }
 
-fn open(file: &SharedFile, index: u32) -> Result<Reader<'static>, Failure> {
-    let opened = Reader::open_page(Box::new(file.clone()), &Limits::default(), index);
+fn open(file: &SharedFile, limits: &Limits, index: u32) -> Result<Reader<'static>, Failure> {
+    let opened = Reader::open_page(Box::new(file.clone()), limits, index);
     opened.map_err(|error| Failure::decoding(&error))
 }
 

@@ -128,6 +128,7 @@ fn checked_frame(markers: &Markers, limits: &Limits) -> Result<Frame, DecodeErro
         });
     };
     limits.check_size(frame.width, frame.height)?;
+    limits.check_blocks(FORMAT, markers.segments)?;
     if markers.several_frames {
         return Err(DecodeError::corrupt(
             FORMAT,

@@ -10,6 +10,8 @@ pub(super) struct Markers {
     pub frame: Option<Frame>,
     /// Byte after the end-of-image marker; `None` when the stream is cut off.
     pub end: Option<usize>,
+    /// Segments beside the scans.
+    pub segments: u64,
     /// Number of scans; one that is not the last of several ends at a marker.
     pub scans: usize,
     /// What Adobe's marker says of the colours: 0 as they are, 1 `YCbCr`, 2 YCCK.
@@ -63,6 +65,8 @@ pub(super) fn walk(bytes: &[u8]) -> Markers {
         if marker == SOS {
             found.scans += 1;
             at = after_scan(bytes, at);
+        } else {
+            found.segments += 1;
         }
     }
 }

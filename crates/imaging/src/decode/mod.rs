@@ -10,6 +10,10 @@ mod fill;
 mod gif;
 mod input;
 mod jpeg;
+#[cfg(feature = "jpeg2000")]
+mod jpeg2000;
+#[cfg(feature = "jpeg2000")]
+mod jpeg2000_frame;
 mod jpeg_inks;
 mod jpeg_markers;
 mod lab;

@@ -91,6 +91,8 @@ impl<'a> Native<'a> {
             InputFormat::Jpeg | InputFormat::WebP | InputFormat::Gif | InputFormat::Bmp => {
                 samples.saturating_add(self.file_bytes)
             }
+            // Its decoder keeps numbers of four bytes, twice while it works.
+            InputFormat::Jpeg2000 => samples.saturating_mul(9).saturating_add(self.file_bytes),
         }
     }
 

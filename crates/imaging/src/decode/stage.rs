@@ -4,6 +4,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use image::metadata::Orientation;
 
+#[cfg(feature = "jpeg2000")]
+use super::jpeg2000;
 use super::{
     Header, Wanted, bmp, gif,
     input::Input,
@@ -11,7 +13,9 @@ use super::{
     rows::{StoredRows, upright},
     tiff, webp,
 };
-use crate::{DecodeError, InputFormat, sniff};
+#[cfg(not(feature = "jpeg2000"))]
+use crate::sniff::NO_JPEG_2000;
+use crate::{DecodeError, InputFormat, sniff::sniff};
 
 /// Bytes from which the format of a file can be told.
 const SNIFFED_BYTES: u64 = 512;
@@ -73,6 +77,10 @@ pub(super) fn header(
         InputFormat::WebP => webp::header(input, limits),
         InputFormat::Gif => gif::header(input, limits),
         InputFormat::Bmp => bmp::header(input, limits),
+        #[cfg(feature = "jpeg2000")]
+        InputFormat::Jpeg2000 => jpeg2000::header(input, limits),
+        #[cfg(not(feature = "jpeg2000"))]
+        InputFormat::Jpeg2000 => Err(DecodeError::UnsupportedFormat(NO_JPEG_2000)),
     })?;
     match page {
         Some(page) if format != InputFormat::Tiff && *page > 0 => Err(DecodeError::NoSuchPage {
@@ -106,6 +114,10 @@ fn start<'a>(
         InputFormat::WebP => webp::rows(input, header)?,
         InputFormat::Gif => gif::rows(input, header)?,
         InputFormat::Bmp => bmp::rows(input, header)?,
+        #[cfg(feature = "jpeg2000")]
+        InputFormat::Jpeg2000 => jpeg2000::rows(input, header)?,
+        #[cfg(not(feature = "jpeg2000"))]
+        InputFormat::Jpeg2000 => return Err(DecodeError::UnsupportedFormat(NO_JPEG_2000)),
     };
     if header.orientation == Orientation::NoTransforms {
         return Ok(rows);

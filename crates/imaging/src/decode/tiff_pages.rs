@@ -29,6 +29,8 @@ const MASK: u64 = 4;
 struct Directory {
     /// Where it is, in bytes.
     at: u64,
+    /// Entries in it; more than are allowed are not looked at.
+    entries: u64,
     kind: u64,
     width: u64,
     height: u64,
@@ -81,9 +83,10 @@ pub(super) fn wanted_page(input: &mut Input<'_>, wanted: &Wanted) -> Result<Page
 /// [`DecodeError::Unsupported`] for a mask; [`DecodeError::Corrupt`] for a chain that loops, or has no
 /// page; [`DecodeError::Truncated`] for one that leaves the file; a size over `limits`.
 pub(super) fn pages(input: &mut Input<'_>, limits: &Limits) -> Result<Vec<Page>, DecodeError> {
-    let directories = chain(input)?;
+    let directories = chain(input, limits)?;
     for directory in &directories {
         let side = |pixels| u32::try_from(pixels).unwrap_or(u32::MAX);
+        limits.check_blocks(FORMAT, directory.entries)?;
         limits.check_size(side(directory.width), side(directory.height))?;
     }
     if directories
@@ -116,12 +119,13 @@ pub(super) fn pages(input: &mut Input<'_>, limits: &Limits) -> Result<Vec<Page>,
     Ok(pages)
 }
 
-fn chain(input: &mut Input<'_>) -> Result<Vec<Directory>, DecodeError> {
+fn chain(input: &mut Input<'_>, limits: &Limits) -> Result<Vec<Directory>, DecodeError> {
     let cut_off = || DecodeError::Truncated { format: FORMAT };
     let mut magic = [0; 4];
     input.read_at(0, &mut magic).map_err(|_| cut_off())?;
     let mut words = Words {
         input,
+        most: limits.max_blocks.into(),
         little: magic.starts_with(b"II"),
         big: magic[2..] == *b"+\0" || magic[2..] == *b"\0+",
     };
@@ -147,6 +151,8 @@ fn chain(input: &mut Input<'_>) -> Result<Vec<Directory>, DecodeError> {
 /// Numbers of the file, in its byte order and with its size of offsets.
 struct Words<'r, 'a> {
     input: &'r mut Input<'a>,
+    /// Entries of a directory that are looked at.
+    most: u64,
     little: bool,
     big: bool,
 }
@@ -179,6 +185,14 @@ impl Words<'_, '_> {
         let entries = at.checked_add(count_size as u64)?;
         let end = entries.checked_add(count.checked_mul(entry_size)?)?;
         let next = self.offset(end)?;
+        if count > self.most {
+            let entries = count;
+            let directory = Directory {
+                entries,
+                ..Directory::default()
+            };
+            return Some((directory, 0));
+        }
 
         let mut directory = Directory {
             at,

@@ -9,6 +9,7 @@ mod exif;
 mod photoshop;
 mod provenance;
 mod read_bmp;
+mod read_jp2;
 mod read_jpeg;
 mod read_png;
 mod read_tiff;
@@ -84,6 +85,7 @@ impl Metadata {
             InputFormat::Tiff => read_tiff::read(&mut bytes, directory),
             InputFormat::WebP => read_webp::read(&mut bytes),
             InputFormat::Bmp => read_bmp::read(&mut bytes),
+            InputFormat::Jpeg2000 => read_jp2::read(&mut bytes),
             // Its decoder says what it has.
             InputFormat::Gif => Self::default(),
         };
