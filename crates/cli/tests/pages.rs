@@ -146,9 +146,8 @@ fn pages_are_chosen_and_one_page_fits_any_format() {
 #[test]
 fn what_cannot_be_is_refused_before_anything_is_computed() {
     let folder = workplace();
-    // No model is loaded for what is refused.
-    fs::remove_dir_all(folder.path().join("models")).expect("it was there");
-    fs::create_dir_all(folder.path().join("models/noise")).expect("a folder");
+    // A model that cannot be loaded is not noticed for what is refused.
+    fs::remove_dir_all(folder.path().join("models/noise/vae")).expect("it was there");
     for (args, sentence) in [
         (
             &["-o", "a.png"][..],
@@ -161,7 +160,7 @@ fn what_cannot_be_is_refused_before_anything_is_computed() {
         (&["--pages", "2-4", "-o", "a.tif"], "page 4 was asked for"),
     ] {
         let output = upscale(folder.path(), &[&["book.tif"], args].concat());
-        assert_eq!(output.status.code(), Some(1));
+        assert_eq!(output.status.code(), Some(1), "{sentence}");
         let refused = line(&output);
         assert_eq!(refused["error"]["type"], "input/unsupported");
         let detail = refused["error"]["detail"].as_str().expect("a sentence");
