@@ -7,14 +7,13 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod pages;
 mod way;
 
-use std::{collections::HashMap, fs, io::Cursor, path::PathBuf};
+use std::{collections::HashMap, fs, path::PathBuf};
 
-use imaging::{
-    Change, DecodeError, Depth, EncodeOptions, Info, InputFormat, Limits, Reader, page_count,
-};
-use way::{Picture, upscale, upscale_pages};
+use imaging::{Change, DecodeError, Depth, EncodeOptions, Info, InputFormat, Limits, Reader};
+use way::{Picture, upscale};
 
 /// A line of the manifest.
 struct Row {
@@ -281,47 +280,6 @@ fn options_of(reader: &Reader<'_>) -> EncodeOptions {
     options
 }
 
-fn open_page(file: &[u8], page: u32) -> Reader<'_> {
-    Reader::open_page(Box::new(Cursor::new(file)), &Limits::default(), page).unwrap()
-}
-
-/// Every page is there, in its place and its kind.
-fn check_pages(row: &Row, file: &[u8], readings: &HashMap<String, Reading>) {
-    let name = &row.name;
-    let refused = Reader::from_bytes(file, &Limits::default()).err().unwrap();
-    assert!(
-        matches!(refused, DecodeError::SeveralPages { .. }),
-        "{name}"
-    );
-    let count = |file: &[u8]| {
-        let file = Cursor::new(file.to_vec());
-        page_count(Box::new(file), &Limits::default()).unwrap()
-    };
-    let pages = count(file);
-    assert_eq!(pages, row.pages, "{name}");
-    let options: Vec<_> = (0..pages)
-        .map(|page| options_of(&open_page(file, page)))
-        .collect();
-    let result = upscale_pages(file, &options);
-    assert_eq!(count(&result), pages, "{name}");
-    for page in 0..pages {
-        let reading = readings.get(&format!("{name}#{}", page + 1));
-        let reading = reading.unwrap_or_else(|| panic!("{name}: a page was not recorded"));
-        let (source, found) = (open_page(file, page), open_page(&result, page));
-        let (info, found_info) = (source.info().clone(), found.info());
-        assert_eq!((info.width, info.height), (reading.width, reading.height));
-        assert_eq!(
-            (found_info.width, found_info.height),
-            (4 * info.width, 4 * info.height)
-        );
-        assert_eq!(info.gray, reading.channels == "L", "{name}");
-        assert_eq!((found_info.gray, found_info.depth), (info.gray, info.depth));
-        check_metadata(row, &source, &found);
-        let picture = Picture::page(&result, page as usize, 4);
-        check_means(name, &picture, &info, false, reading);
-    }
-}
-
 /// - `lossy`: the result is.
 fn check_means(name: &str, picture: &Picture, info: &Info, lossy: bool, reading: &Reading) {
     let means = picture.cells(info.gray, info.alpha);
@@ -364,7 +322,7 @@ fn every_row_is_as_expected() {
             check_refused(row, &file);
             refused += 1;
         } else if row.name == "edge/multipage_3.tif" {
-            check_pages(row, &file, &readings);
+            pages::check(row, &file, &readings);
             accepted += 1;
         } else {
             let reading = readings.get(&row.name);
