@@ -1,6 +1,6 @@
 # The front door. Anything longer than a line is a script under deploy/.
 .DEFAULT_GOAL := help
-.PHONY: help up down demo test chaos check bench bench-parity load batch soak clean
+.PHONY: help up down demo test chaos check bench bench-parity bench-large load batch soak clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' Makefile | expand -t 16
@@ -28,6 +28,9 @@ bench: ## Run the benchmarks; the numbers land in target/bench/
 
 bench-parity: ## Compare every stage of the full-size networks with PyTorch's (5 GB, minutes)
 	@deploy/bench/run.sh parity
+
+bench-large: ## A TIFF of 30,000 x 20,000 px from file to file in less than 1 GiB (minutes)
+	@deploy/bench/run.sh large
 
 load: ## A hundred thousand jobs through the queue, claims beside millions of ended ones (minutes)
 	@deploy/bench/run.sh load

@@ -17,6 +17,7 @@ mod journey;
 mod keys;
 mod lapsed_lease;
 mod lists;
+mod pages;
 mod postgres_restarts;
 mod price;
 mod publication;

@@ -124,7 +124,7 @@ async fn a_job_that_is_cancelled_between_two_attempts_leaves_no_upload() -> anyh
 }
 
 /// Tiles that a worker computed, summed over its log.
-fn computed(log: &str) -> usize {
+pub(crate) fn computed(log: &str) -> usize {
     let counts = log.lines().filter_map(|line| {
         let (_, rest) = line.split_once(" computed=")?;
         rest.split_whitespace().next()?.parse::<usize>().ok()

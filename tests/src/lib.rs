@@ -15,7 +15,7 @@ mod services;
 mod store;
 mod world;
 
-pub use pictures::{deep_grain, grain, photo};
+pub use pictures::{book, deep_grain, grain, photo};
 pub use process::{Process, program_path};
 pub use proxy::{Fault, Proxy};
 pub use receiver::{Message, Receiver};

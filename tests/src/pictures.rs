@@ -52,3 +52,44 @@ pub fn deep_grain(width: u32, height: u32) -> Vec<u8> {
         .expect("a picture in memory can be encoded");
     file.into_inner()
 }
+
+/// A TIFF of pages of grain: a large one, three of a single tile each, and a high gray one.
+#[must_use]
+pub fn book() -> Vec<u8> {
+    let page = |width, height, gray| imaging::Page {
+        options: imaging::EncodeOptions {
+            gray,
+            ..imaging::EncodeOptions::new(imaging::Format::Tiff)
+        },
+        width,
+        height,
+    };
+    let pages = vec![
+        page(512, 900, false),
+        page(60, 40, false),
+        page(30, 90, true),
+        page(100, 100, false),
+        page(400, 1000, true),
+    ];
+    let mut writer = imaging::Writer::of_pages(pages.clone()).expect("pages of one format");
+    let mut body = Vec::new();
+    let mut state = 1u32;
+    for imaging::Page {
+        options,
+        width,
+        height,
+    } in pages
+    {
+        let samples = width * height * if options.gray { 1 } else { 3 };
+        let samples: Vec<u8> = (0..samples)
+            .map(|_| {
+                state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                state.to_be_bytes()[0]
+            })
+            .collect();
+        writer.push_samples(&samples).expect("whole pages");
+        body.extend(writer.take());
+    }
+    let imaging::Finished { head, tail } = writer.finish().expect("all pages");
+    [head, body, tail].concat()
+}

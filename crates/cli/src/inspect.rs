@@ -5,13 +5,14 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use imaging::{Limits, Reader};
+use imaging::{Limits, Reader, SharedFile, page_count};
 use serde::Serialize;
 use upres_common::job::spec::Timesteps;
-use upres_common::job::{UpscaleSpec, tile_steps};
+use upres_common::job::{Pages, UpscaleSpec, tile_steps};
 
-use crate::spec::{default_schedule, parse_tile, parse_timesteps};
+use crate::spec::{default_schedule, parse_pages, parse_tile, parse_timesteps};
 use crate::upscale::SCALE;
+use crate::upscale::choose;
 use crate::upscale::failure::{Failure, with_causes};
 
 /// Flags of `upres inspect`.
@@ -29,6 +30,12 @@ pub struct InspectArgs {
     /// Side of a tile, in pixels of the picture: a multiple of 16 from 32 to 512
     #[arg(long, value_name = "PX", default_value = "128", value_parser = parse_tile)]
     tile: u32,
+    /// Pages of a tiff of several: all, some such as 1,3-5, or single to refuse such files
+    #[arg(long, value_name = "PAGES", default_value = "all", value_parser = parse_pages, allow_hyphen_values = true)]
+    pages: Pages,
+    /// Largest picture, in pixels of a page
+    #[arg(long, value_name = "PIXELS", default_value_t = Limits::DEFAULT.max_pixels)]
+    max_pixels: u64,
     /// Read each file to its end: damage may show in its last row only
     #[arg(long)]
     check: bool,
@@ -43,6 +50,21 @@ struct Seen<'a> {
     input: &'a Path,
     format: String,
     bytes: u64,
+    pages: u32,
+    /// The first that is wanted.
+    #[serde(flatten)]
+    first: SeenPage,
+    warnings: Vec<String>,
+    /// Of all that are wanted.
+    price: Price,
+    /// All that are wanted, of a file of several.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    each: Vec<NumberedPage>,
+}
+
+/// What is known of a page.
+#[derive(Debug, Clone, Serialize)]
+struct SeenPage {
     /// Upright, in pixels.
     width: u32,
     /// Upright, in pixels.
@@ -54,12 +76,21 @@ struct Seen<'a> {
     icc_bytes: Option<usize>,
     /// Across and down.
     dpi: Option<(f64, f64)>,
-    pages: u32,
     metadata: Vec<&'static str>,
     /// What a result would not carry, by name.
     not_carried: Vec<&'static str>,
+}
+
+/// A page of a file of several.
+#[derive(Debug, Serialize)]
+struct NumberedPage {
+    /// From 1.
+    page: u32,
+    #[serde(flatten)]
+    seen: SeenPage,
     warnings: Vec<String>,
-    price: Price,
+    tiles: u32,
+    tile_steps: u32,
 }
 
 /// What upscaling takes.
@@ -69,9 +100,9 @@ struct Price {
     tile: u32,
     tiles: u32,
     tile_steps: u32,
-    /// Of the result, in pixels.
+    /// Of the result of the first page, in pixels.
     width: u64,
-    /// Of the result, in pixels.
+    /// Of the result of the first page, in pixels.
     height: u64,
 }
 
@@ -107,73 +138,115 @@ pub fn run(args: &InspectArgs) -> anyhow::Result<ExitCode> {
 }
 
 fn inspect<'a>(args: &InspectArgs, path: &'a Path) -> Result<Seen<'a>, Failure> {
-    let limits = Limits::default();
+    let limits = Limits {
+        max_pixels: args.max_pixels,
+        ..Limits::DEFAULT
+    };
     let file = File::open(path).map_err(|error| Failure::reading(&error))?;
     let bytes = file
         .metadata()
         .map_err(|error| Failure::reading(&error))?
         .len();
+    let file = SharedFile::new(file);
     let decoding = |error| Failure::decoding(&error);
-    let reader = Reader::open(Box::new(file), &limits).map_err(decoding)?;
-    let info = reader.info().clone();
+    let pages = page_count(Box::new(file.clone()), &limits).map_err(decoding)?;
+    let chosen = choose(&args.pages, pages)?;
+    let upscale = upscale_of(args);
+    let mut each = Vec::with_capacity(chosen.len());
+    let mut format = None;
+    for &index in &chosen {
+        let reader = Reader::open_page(Box::new(file.clone()), &limits, index);
+        let reader = reader.map_err(decoding)?;
+        if format.is_none() {
+            let misnamed = reader.misnamed(&path.to_string_lossy());
+            format = Some((reader.info().format, misnamed));
+        }
+        each.push(look(index, &reader, &upscale));
+        if args.check {
+            reader.verify().map_err(decoding)?;
+        }
+    }
+    let (format, misnamed) = format.expect("one page is chosen at least");
+    let first = each[0].seen.clone();
+    let warnings = warnings(&each, pages);
+    let price = price(upscale, &each);
+    if pages == 1 {
+        each.clear();
+    }
+    Ok(Seen {
+        input: path,
+        format: format.to_string(),
+        bytes,
+        pages,
+        first,
+        warnings: warnings.into_iter().chain(misnamed).collect(),
+        price,
+        each,
+    })
+}
+
+fn look(index: u32, reader: &Reader<'_>, upscale: &UpscaleSpec) -> NumberedPage {
+    let info = reader.info();
     let options = reader.encode_like(None);
     let mut warnings = reader.warnings_in(None);
-    warnings.extend(reader.misnamed(&path.to_string_lossy()));
-    let (width, height) = (
-        info.width.saturating_mul(SCALE),
-        info.height.saturating_mul(SCALE),
-    );
-    if let Err(error) = options.check(width, height) {
+    let side = |side: u32| side.saturating_mul(SCALE);
+    if let Err(error) = options.check(side(info.width), side(info.height)) {
         warnings.push(with_causes(&error));
     }
     let metadata = reader.metadata();
-    let seen = Seen {
-        input: path,
-        format: info.format.to_string(),
-        bytes,
-        width: info.width,
-        height: info.height,
-        bits_per_sample: info.depth.bits(),
-        color: if info.gray { "gray" } else { "rgb" },
-        alpha: info.alpha,
-        icc_bytes: options.icc.as_ref().map(Vec::len),
-        dpi: metadata
-            .resolution()
-            .map(|resolution| resolution.per_inch()),
-        // More are refused by the reader.
-        pages: 1,
-        metadata: metadata.blocks(),
-        not_carried: metadata.left_behind().to_vec(),
+    let tile_steps = tile_steps(info.width, info.height, upscale);
+    NumberedPage {
+        page: index + 1,
+        seen: SeenPage {
+            width: info.width,
+            height: info.height,
+            bits_per_sample: info.depth.bits(),
+            color: if info.gray { "gray" } else { "rgb" },
+            alpha: info.alpha,
+            icc_bytes: options.icc.as_ref().map(Vec::len),
+            dpi: metadata
+                .resolution()
+                .map(|resolution| resolution.per_inch()),
+            metadata: metadata.blocks(),
+            not_carried: metadata.left_behind().to_vec(),
+        },
         warnings,
-        price: price(args, info.width, info.height),
-    };
-    if args.check {
-        reader.verify().map_err(decoding)?;
+        tiles: tile_steps / u32::try_from(upscale.steps_a_tile()).unwrap_or(u32::MAX),
+        tile_steps,
     }
-    Ok(seen)
 }
 
-fn price(args: &InspectArgs, width: u32, height: u32) -> Price {
-    let timesteps = args
-        .timesteps
-        .clone()
-        .or_else(|| args.steps.clone())
-        .unwrap_or_default();
-    let upscale = UpscaleSpec {
-        timesteps,
+fn warnings(each: &[NumberedPage], pages: u32) -> Vec<String> {
+    let of_page = |page: &NumberedPage| {
+        let number = (pages > 1).then_some(page.page);
+        let named = page.warnings.iter().map(move |warning| match number {
+            Some(number) => format!("page {number}: {warning}"),
+            None => warning.clone(),
+        });
+        named.collect::<Vec<_>>()
+    };
+    each.iter().flat_map(of_page).collect()
+}
+
+fn upscale_of(args: &InspectArgs) -> UpscaleSpec {
+    let timesteps = args.timesteps.clone().or_else(|| args.steps.clone());
+    UpscaleSpec {
+        timesteps: timesteps.unwrap_or_default(),
         tile: args.tile,
         ..UpscaleSpec::default()
-    };
-    let tile_steps = tile_steps(width, height, &upscale);
-    let timesteps = Vec::from(upscale.timesteps);
-    let steps = u32::try_from(timesteps.len()).unwrap_or(u32::MAX);
+    }
+}
+
+fn price(upscale: UpscaleSpec, each: &[NumberedPage]) -> Price {
+    let all = |count: fn(&NumberedPage) -> u32| each.iter().map(count).fold(0, u32::saturating_add);
+    let side = |side: u32| u64::from(side) * u64::from(SCALE);
     Price {
-        timesteps,
-        tile: args.tile,
-        tiles: tile_steps / steps,
-        tile_steps,
-        width: u64::from(width) * u64::from(SCALE),
-        height: u64::from(height) * u64::from(SCALE),
+        tile: upscale.tile,
+        tiles: all(|page| page.tiles),
+        tile_steps: all(|page| page.tile_steps),
+        width: side(each[0].seen.width),
+        height: side(each[0].seen.height),
+        timesteps: Vec::from(upscale.timesteps),
     }
 }
 
@@ -185,30 +258,19 @@ fn print_json(value: &impl Serialize) -> anyhow::Result<()> {
 
 fn print_lines(seen: &Seen<'_>) -> anyhow::Result<()> {
     let mut out = io::stdout().lock();
-    let alpha = if seen.alpha { " with transparency" } else { "" };
     writeln!(out, "{}", seen.input.display())?;
-    writeln!(
-        out,
-        "  {}, {}x{} px, {} bits a sample, {}{alpha}, {} bytes, 1 page",
-        seen.format, seen.width, seen.height, seen.bits_per_sample, seen.color, seen.bytes
-    )?;
-    let profile = seen
-        .icc_bytes
-        .map(|bytes| format!("icc profile of {bytes} bytes"));
-    let dpi = seen
-        .dpi
-        .map(|(x, y)| format!("{} x {} dpi", rounded(x), rounded(y)));
-    let named = seen.metadata.iter().map(|name| (*name).to_owned());
-    let also: Vec<String> = profile.into_iter().chain(dpi).chain(named).collect();
-    if !also.is_empty() {
-        writeln!(out, "  {}", also.join(", "))?;
+    let pages = if seen.pages == 1 { "page" } else { "pages" };
+    let file = format!("{} bytes, {} {pages}", seen.bytes, seen.pages);
+    if seen.each.is_empty() {
+        writeln!(out, "  {}, {}, {file}", seen.format, kind(&seen.first))?;
+        print_beside(&mut out, &seen.first)?;
+    } else {
+        writeln!(out, "  {}, {file}", seen.format)?;
     }
-    if !seen.not_carried.is_empty() {
-        writeln!(
-            out,
-            "  not carried to a result: {}",
-            seen.not_carried.join(", ")
-        )?;
+    for page in &seen.each {
+        let tiles = format!("{} tiles", page.tiles);
+        writeln!(out, "  page {}: {}, {tiles}", page.page, kind(&page.seen))?;
+        print_beside(&mut out, &page.seen)?;
     }
     for warning in &seen.warnings {
         writeln!(out, "  warning: {warning}")?;
@@ -221,12 +283,45 @@ fn print_lines(seen: &Seen<'_>) -> anyhow::Result<()> {
         ..
     } = seen.price;
     let timesteps: Vec<_> = seen.price.timesteps.iter().map(u32::to_string).collect();
+    let size = match seen.each.len() {
+        0 => format!("{width}x{height} px"),
+        1 => format!("1 page of {width}x{height} px"),
+        pages => format!("{pages} pages"),
+    };
     writeln!(
         out,
-        "  upscaled by {}: {width}x{height} px, {tiles} tiles of {} px, {tile_steps} tile-steps",
+        "  upscaled by {}: {size}, {tiles} tiles of {} px, {tile_steps} tile-steps",
         timesteps.join(","),
         seen.price.tile
     )?;
+    Ok(())
+}
+
+fn kind(page: &SeenPage) -> String {
+    let alpha = if page.alpha { " with transparency" } else { "" };
+    format!(
+        "{}x{} px, {} bits a sample, {}{alpha}",
+        page.width, page.height, page.bits_per_sample, page.color
+    )
+}
+
+/// What there is beside the pixels.
+fn print_beside(out: &mut impl io::Write, page: &SeenPage) -> io::Result<()> {
+    let profile = page
+        .icc_bytes
+        .map(|bytes| format!("icc profile of {bytes} bytes"));
+    let dpi = page
+        .dpi
+        .map(|(x, y)| format!("{} x {} dpi", rounded(x), rounded(y)));
+    let named = page.metadata.iter().map(|name| (*name).to_owned());
+    let also: Vec<String> = profile.into_iter().chain(dpi).chain(named).collect();
+    if !also.is_empty() {
+        writeln!(out, "  {}", also.join(", "))?;
+    }
+    if !page.not_carried.is_empty() {
+        let names = page.not_carried.join(", ");
+        writeln!(out, "  not carried to a result: {names}")?;
+    }
     Ok(())
 }
 

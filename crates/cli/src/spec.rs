@@ -1,8 +1,9 @@
 //! The flags that say how an image is upscaled, here or by the queue.
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-use imaging::EncodeOptions;
-use upres_common::job::file_options::{FileOptions, check_tiff_tile};
+use imaging::{EncodeOptions, TiffCompression};
+use upres_common::job::file_options::{FileOptions, TiffPacking, check_tiff_tile};
+use upres_common::job::pages::{Pages, PagesError};
 use upres_common::job::spec::{ColorFix, OutputFormat, Timesteps, TimestepsError, check_tile};
 
 /// How an image is upscaled.
@@ -44,6 +45,9 @@ pub struct SpecArgs {
     pub format: Option<OutputFormat>,
     #[command(flatten)]
     pub file: FileArgs,
+    /// Pages of a tiff of several: all, some such as 1,3-5, or single to refuse such files
+    #[arg(long, value_name = "PAGES", default_value = "all", value_parser = parse_pages, allow_hyphen_values = true)]
+    pub pages: Pages,
     /// Leave out of the result where the picture was taken
     #[arg(long)]
     pub strip_gps: bool,
@@ -58,6 +62,9 @@ pub struct FileArgs {
     /// Write a tiff result in square tiles of this side, in pixels: a multiple of 16 from 64 to 1024
     #[arg(long, value_name = "PX", value_parser = parse_tiff_tile)]
     pub tiff_tile: Option<u32>,
+    /// How a tiff result is packed: deflate or lzw [default: deflate]
+    #[arg(long, value_parser = tiff_packing())]
+    pub compression: Option<TiffPacking>,
 }
 
 impl FileArgs {
@@ -66,6 +73,11 @@ impl FileArgs {
         EncodeOptions {
             jpeg_quality: self.jpeg_quality.unwrap_or(options.jpeg_quality),
             tiff_tile: self.tiff_tile.and_then(|side| side.try_into().ok()),
+            tiff_compression: match self.compression {
+                None => options.tiff_compression,
+                Some(TiffPacking::Deflate) => TiffCompression::Deflate,
+                Some(TiffPacking::Lzw) => TiffCompression::Lzw,
+            },
             ..options
         }
     }
@@ -75,8 +87,21 @@ impl FileArgs {
         FileOptions {
             jpeg_quality: self.jpeg_quality,
             tiff_tile: self.tiff_tile,
+            tiff_compression: self.compression,
         }
     }
+}
+
+/// Pages as they are written on the command line.
+pub fn parse_pages(text: &str) -> Result<Pages, String> {
+    text.parse().map_err(|error: PagesError| error.to_string())
+}
+
+fn tiff_packing() -> impl TypedValueParser<Value = TiffPacking> {
+    PossibleValuesParser::new(["deflate", "lzw"]).map(|name| match name.as_str() {
+        "lzw" => TiffPacking::Lzw,
+        _ => TiffPacking::Deflate,
+    })
 }
 
 fn parse_tiff_tile(text: &str) -> Result<u32, String> {
@@ -220,6 +245,8 @@ mod tests {
             (["--tiff-tile", "100"], "multiple of 16"),
             (["--jpeg-quality", "0"], "0 is not in"),
             (["--format", "gif"], "possible values: png, tiff"),
+            (["--pages", "3,1"], "pages must rise"),
+            (["--compression", "zip"], "possible values: deflate, lzw"),
             (["--tile-batch", "0"], "0 is not in"),
         ] {
             let error = parse(&flags).unwrap_err();

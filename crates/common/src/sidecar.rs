@@ -33,6 +33,9 @@ pub struct Sidecar {
     pub settings: Settings,
     /// How it was cut.
     pub tiles: TilePlan,
+    /// The pages that were upscaled, if the source has several; sizes elsewhere are those of the first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pages: Vec<PageRecord>,
     /// With what.
     pub engine: EngineRecord,
     /// When the work began, by the clock of the machine that did it.
@@ -50,7 +53,7 @@ pub struct Sidecar {
 pub struct FileRecord {
     /// Its address or path.
     pub uri: String,
-    /// `jpeg`, `png`, `tiff`, `webp`, and for inputs also `gif` and `bmp`.
+    /// `jpeg`, `png`, `tiff`, `webp`, and for inputs also `gif`, `bmp` and `jpeg2000`.
     pub format: String,
     /// Of its bytes, lower-case hex.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -61,6 +64,19 @@ pub struct FileRecord {
     pub width: u32,
     /// Upright, in pixels.
     pub height: u32,
+}
+
+/// One page of a source of several.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct PageRecord {
+    /// In the source, from 1.
+    pub page: u32,
+    /// Of the source, upright, in pixels.
+    pub width: u32,
+    /// Of the source, upright, in pixels.
+    pub height: u32,
+    /// How many tiles it was cut into.
+    pub tiles: u32,
 }
 
 /// A job and the attempt that succeeded.

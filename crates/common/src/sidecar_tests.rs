@@ -33,6 +33,12 @@ fn sidecar() -> Sidecar {
             tiles: 1,
             tile_steps: 1,
         },
+        pages: vec![PageRecord {
+            page: 2,
+            width: 1,
+            height: 2,
+            tiles: 1,
+        }],
         engine: EngineRecord {
             software: "upres".to_owned(),
             model: "tiny".to_owned(),

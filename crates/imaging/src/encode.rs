@@ -1,7 +1,8 @@
 //! Pixels in, a file out: how it is to be written, and in one go.
 
 use crate::{
-    Depth, EncodeError, Finished, Format, Metadata, Pixels, TiffTile, Writer, samples::Layout,
+    Depth, EncodeError, Finished, Format, Metadata, Pixels, TiffCompression, TiffTile, Writer,
+    samples::Layout,
 };
 
 /// JPEG quality where nobody asked for another.
@@ -25,6 +26,8 @@ pub struct EncodeOptions {
     /// Square tiles in place of strips, for viewers that show a part of a large picture; used for TIFF
     /// only.
     pub tiff_tile: Option<TiffTile>,
+    /// How strips and tiles are packed; used for TIFF only.
+    pub tiff_compression: TiffCompression,
     /// What the file says beside its pixels, from [`Metadata::for_result`].
     pub metadata: Metadata,
 }
@@ -41,6 +44,7 @@ impl EncodeOptions {
             jpeg_quality: DEFAULT_JPEG_QUALITY,
             icc: None,
             tiff_tile: None,
+            tiff_compression: TiffCompression::default(),
             metadata: Metadata::default(),
         }
     }
@@ -58,6 +62,20 @@ impl EncodeOptions {
             });
         }
         check_output(self.format, width, height)
+    }
+
+    /// Says whether so many pages fit into one file.
+    ///
+    /// # Errors
+    /// [`EncodeError::SeveralPages`] for more than one, but for TIFF.
+    pub fn check_pages(&self, pages: usize) -> Result<(), EncodeError> {
+        if pages > 1 && self.format != Format::Tiff {
+            return Err(EncodeError::SeveralPages {
+                format: self.format,
+                pages,
+            });
+        }
+        Ok(())
     }
 
     /// Bytes of all samples of a result of this size, before they are compressed.

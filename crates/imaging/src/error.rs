@@ -57,6 +57,43 @@ pub enum DecodeError {
         /// The limit in force, in pixels.
         limit: u32,
     },
+    /// Sides that are too different: [`Limits::max_aspect`](crate::Limits::max_aspect).
+    #[error(
+        "the image is {width}x{height} px, one side may be {limit} times as long as the other: \
+         cut it into pieces"
+    )]
+    TooNarrow {
+        /// Width as stored, in pixels.
+        width: u32,
+        /// Height as stored, in pixels.
+        height: u32,
+        /// The limit in force.
+        limit: u32,
+    },
+    /// More beside the pixels than [`Limits::max_blocks`](crate::Limits::max_blocks).
+    #[error(
+        "the {format} file has more than {limit} blocks beside its pixels: save it anew without them"
+    )]
+    TooManyBlocks {
+        /// The format of the file.
+        format: InputFormat,
+        /// The limit in force.
+        limit: u32,
+    },
+    /// A page that the file does not have.
+    #[error("the file has {}, page {page} was asked for: choose others", count(*.pages))]
+    NoSuchPage {
+        /// What was asked for, from 1.
+        page: u32,
+        /// What there is.
+        pages: u32,
+    },
+    /// Several pages where one was wanted.
+    #[error("the file has {pages} pages, where one was wanted: choose pages, or split it")]
+    SeveralPages {
+        /// What there is.
+        pages: u32,
+    },
     /// A larger file than [`Limits::max_bytes`](crate::Limits::max_bytes).
     #[error("the file has {size_bytes} bytes, {limit} are accepted: compress or split it")]
     TooManyBytes {
@@ -109,11 +146,24 @@ impl DecodeError {
                 "unreadable"
             }
             Self::Read(_) => "storage",
-            Self::TooManyPixels { .. } | Self::SideTooLong { .. } | Self::TooManyBytes { .. } => {
-                "too_large"
-            }
-            Self::UnsupportedFormat(_) | Self::Unsupported { .. } => "unsupported",
+            Self::TooManyPixels { .. }
+            | Self::SideTooLong { .. }
+            | Self::TooNarrow { .. }
+            | Self::TooManyBlocks { .. }
+            | Self::TooManyBytes { .. } => "too_large",
+            Self::UnsupportedFormat(_)
+            | Self::Unsupported { .. }
+            | Self::NoSuchPage { .. }
+            | Self::SeveralPages { .. } => "unsupported",
         }
+    }
+}
+
+fn count(pages: u32) -> String {
+    if pages == 1 {
+        "1 page".to_owned()
+    } else {
+        format!("{pages} pages")
     }
 }
 
@@ -141,6 +191,20 @@ pub enum EncodeError {
         /// The format asked for.
         format: Format,
     },
+    /// The format has one page, and the file has more.
+    #[error("{format} holds one picture, the file has {pages} pages: use tiff, or choose one page")]
+    SeveralPages {
+        /// The format asked for.
+        format: Format,
+        /// Pages of the result.
+        pages: usize,
+    },
+    /// A file without a page.
+    #[error("there is no page to write")]
+    NoPages,
+    /// Rows are counted through all pages.
+    #[error("the pages have more rows than can be counted: split the file")]
+    TooManyRows,
     /// No pixels.
     #[error("the result is {width}x{height} px: there is nothing to write")]
     NoPixels {

@@ -22,35 +22,40 @@ pub enum InputFormat {
     Gif,
     /// Windows bitmap.
     Bmp,
+    /// JPEG 2000, if the cargo feature `jpeg2000` is on.
+    Jpeg2000,
 }
 
 impl InputFormat {
     /// Every format.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Jpeg,
         Self::Png,
         Self::Tiff,
         Self::WebP,
         Self::Gif,
         Self::Bmp,
+        Self::Jpeg2000,
     ];
 
-    /// The name used in messages: `jpeg`, `png`, `tiff`, `webp`, `gif`, `bmp`.
+    /// The name used in messages: `jpeg`, `png`, `tiff`, `webp`, `gif`, `bmp`, `jpeg2000`.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
             Self::Gif => "gif",
             Self::Bmp => "bmp",
+            Self::Jpeg2000 => "jpeg2000",
             Self::Jpeg | Self::Png | Self::Tiff | Self::WebP => self.kept().name(),
         }
     }
 
-    /// The format of a result that is to follow its source: the same, or PNG for what is not written.
+    /// The format of a result that is to follow its source: the same, or for what is not written PNG, and
+    /// TIFF for JPEG 2000, which archives have in its place.
     #[must_use]
     pub fn kept(self) -> Format {
         match self {
             Self::Jpeg => Format::Jpeg,
-            Self::Tiff => Format::Tiff,
+            Self::Tiff | Self::Jpeg2000 => Format::Tiff,
             Self::WebP => Format::WebP,
             Self::Png | Self::Gif | Self::Bmp => Format::Png,
         }
@@ -62,6 +67,7 @@ impl InputFormat {
         match extension.to_ascii_lowercase().as_str() {
             "gif" => Some(Self::Gif),
             "bmp" | "dib" => Some(Self::Bmp),
+            "jp2" | "j2k" | "j2c" | "jpf" | "jpx" | "jpeg2000" => Some(Self::Jpeg2000),
             other => Format::from_extension(other).map(Self::from),
         }
     }

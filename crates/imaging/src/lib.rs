@@ -4,7 +4,7 @@
 //! how its orientation is applied, and how a result is written. Knows no job and no tensor.
 //!
 //! What is not handled is refused with a sentence, never damaged silently. Handled are JPEG, PNG,
-//! TIFF (classic and `BigTIFF`), WebP, GIF and BMP with one page: gray, RGB or palette, with or
+//! TIFF (classic and `BigTIFF`, of one page or several), WebP, GIF and BMP: gray, RGB or palette, with or
 //! without transparency, 1 to 16 bits a sample. The engine sees 8 bit sRGB or finer; [`Finish`] brings
 //! its rows back into the colour space, the depth and the channels of the source. EXIF, XMP, IPTC and the
 //! resolution are mended for the larger picture by [`Metadata::for_result`] and written again.
@@ -39,10 +39,11 @@ mod pixels;
 mod samples;
 mod shared_file;
 mod sniff;
+mod tiff_compression;
 mod tiff_tile;
 mod writer;
 
-pub use decode::{Decoded, Info, Reader, Source, decode, probe};
+pub use decode::{Decoded, Info, Reader, Source, decode, page_count, probe};
 pub use encode::{DEFAULT_JPEG_QUALITY, EncodeOptions, check_output, encode};
 pub use error::{DecodeError, EncodeError};
 pub use finish::Finish;
@@ -54,5 +55,6 @@ pub use pixels::Pixels;
 pub use samples::Depth;
 pub use shared_file::SharedFile;
 pub use sniff::sniff;
+pub use tiff_compression::TiffCompression;
 pub use tiff_tile::{NoTiffTile, TiffTile};
-pub use writer::{Checkpoint, Finished, Writer};
+pub use writer::{Checkpoint, Finished, Page, Writer};

@@ -2,6 +2,12 @@
 
 use crate::{DecodeError, InputFormat};
 
+/// Of its file, and of a bare codestream.
+const JPEG_2000: [&[u8]; 2] = [b"\0\0\0\x0CjP  \r\n\x87\n", b"\xFF\x4F\xFF\x51"];
+
+/// What is said of it by a build that cannot read it.
+pub(crate) const NO_JPEG_2000: &str = "JPEG 2000 in a build without the cargo feature `jpeg2000`";
+
 /// Finds the format of a file from its first bytes (512 are enough); nothing else is checked.
 ///
 /// # Errors
@@ -37,6 +43,9 @@ fn known(bytes: &[u8]) -> Option<InputFormat> {
     if bytes.starts_with(b"RIFF") && bytes.get(8..12) == Some(b"WEBP") {
         return Some(InputFormat::WebP);
     }
+    if cfg!(feature = "jpeg2000") && JPEG_2000.iter().any(|magic| bytes.starts_with(magic)) {
+        return Some(InputFormat::Jpeg2000);
+    }
     if bytes.starts_with(b"GIF87a") || bytes.starts_with(b"GIF89a") {
         return Some(InputFormat::Gif);
     }
@@ -51,8 +60,8 @@ fn foreign(bytes: &[u8]) -> Option<&'static str> {
     const MAGIC: [(&[u8], &str); 11] = [
         (b"%PDF-", "PDF"),
         (b"%!PS", "PostScript"),
-        (b"\0\0\0\x0CjP  \r\n\x87\n", "JPEG 2000"),
-        (b"\xFF\x4F\xFF\x51", "JPEG 2000"),
+        (JPEG_2000[0], NO_JPEG_2000),
+        (JPEG_2000[1], NO_JPEG_2000),
         (b"\0\0\0\x0CJXL \r\n\x87\n", "JPEG XL"),
         (b"\xFF\x0A", "JPEG XL"),
         (b"8BPS", "Photoshop PSD"),

@@ -85,31 +85,179 @@ fn cmyk_tiff(pixels: &[[u8; 4]], icc: Option<&[u8]>) -> Vec<u8> {
     file.into_inner()
 }
 
-#[test]
-fn inks_become_what_their_profile_says() {
-    let cases = [
-        ([0, 0, 0, 0], [255, 255, 255]),
-        ([0, 0, 0, 255], [0, 0, 0]),
-        ([255, 0, 0, 0], [0, 255, 255]),
-        ([0, 255, 0, 0], [255, 0, 255]),
-        ([0, 0, 255, 0], [255, 255, 0]),
-        ([0, 255, 255, 0], [255, 0, 0]),
-        ([255, 0, 255, 0], [0, 255, 0]),
-        ([255, 255, 0, 0], [0, 0, 255]),
-    ];
-    let file = cmyk_tiff(&cases.map(|(inks, _)| inks), Some(&profile()));
-    let found = decode(&file, &Limits::default()).unwrap();
-    for (pixel, (inks, expected)) in found.pixels.rgb.chunks(3).zip(cases) {
+/// Inks where 255 is full, and the light that they leave.
+const CASES: [([u8; 4], [u8; 3]); 8] = [
+    ([0, 0, 0, 0], [255, 255, 255]),
+    ([0, 0, 0, 255], [0, 0, 0]),
+    ([255, 0, 0, 0], [0, 255, 255]),
+    ([0, 255, 0, 0], [255, 0, 255]),
+    ([0, 0, 255, 0], [255, 255, 0]),
+    ([0, 255, 255, 0], [255, 0, 0]),
+    ([255, 0, 255, 0], [0, 255, 0]),
+    ([255, 255, 0, 0], [0, 0, 255]),
+];
+
+/// That every pixel of `columns` by `rows` has the colours of the cases.
+fn check(file: &[u8], tolerance: u8) {
+    let found = decode(file, &Limits::default()).unwrap();
+    let width = found.info.width as usize;
+    let side = width / CASES.len();
+    for (index, pixel) in found.pixels.rgb.chunks(3).enumerate() {
+        let (inks, expected) = CASES[index % width / side];
         // Lab of 8 bits is coarse at the edges of a gamut.
-        let near = pixel.iter().zip(expected).all(|(a, b)| a.abs_diff(b) <= 24);
+        let near = pixel
+            .iter()
+            .zip(expected)
+            .all(|(a, b)| a.abs_diff(b) <= tolerance);
         assert!(near, "{inks:?}: {pixel:?}, not {expected:?}");
     }
     assert!(found.warnings[0].contains("CMYK"), "{:?}", found.warnings);
     // The result is sRGB: it does not carry a profile for inks.
-    let reader = Reader::from_bytes(&file, &Limits::default()).unwrap();
+    let reader = Reader::from_bytes(file, &Limits::default()).unwrap();
     assert_eq!(reader.encode_like(None).icc, None);
 }
 
+#[test]
+fn inks_become_what_their_profile_says() {
+    check(
+        &cmyk_tiff(&CASES.map(|(inks, _)| inks), Some(&profile())),
+        24,
+    );
+}
+
+/// A JPEG of four components, each case a block of 8x8 pixels that have one value.
+///
+/// - `adobe`: what its marker says.
+fn cmyk_jpeg(blocks: &[[u8; 4]], adobe: Option<u8>, icc: Option<&[u8]>) -> Vec<u8> {
+    let mut file = vec![0xFF, 0xD8];
+    let mut segment = |marker: u8, payload: &[u8]| {
+        let length = (payload.len() + 2) as u16;
+        file.extend([0xFF, marker]);
+        file.extend(length.to_be_bytes());
+        file.extend(payload);
+    };
+    if let Some(transform) = adobe {
+        segment(0xEE, &[b"Adobe\0\x64\0\0\0\0", &[transform][..]].concat());
+    }
+    if let Some(icc) = icc {
+        segment(0xE2, &[b"ICC_PROFILE\0\x01\x01", icc].concat());
+    }
+    segment(0xDB, &[&[0], [1; 64].as_slice()].concat());
+    let width = (8 * blocks.len() as u16).to_be_bytes();
+    let mut frame = vec![8, 0, 8, width[0], width[1], 4];
+    let mut scan = vec![4];
+    for component in 1..=4 {
+        frame.extend([component, 0x11, 0]);
+        scan.extend([component, 0]);
+    }
+    scan.extend([0, 63, 0]);
+    segment(0xC0, &frame);
+    // Sizes of differences as codes of four bits; and of the other coefficients, that there are none.
+    let sizes: Vec<u8> = (0..12).collect();
+    segment(0xC4, &[&[0, 0, 0, 0, 12], &[0; 12][..], &sizes].concat());
+    segment(0xC4, &[&[0x10, 1], &[0; 15][..], &[0]].concat());
+    segment(0xDA, &scan);
+
+    let mut bits = String::new();
+    let mut before = [0_i32; 4];
+    for block in blocks {
+        for (component, value) in block.iter().enumerate() {
+            let level = 8 * (i32::from(*value) - 128);
+            let difference = level - std::mem::replace(&mut before[component], level);
+            let size = (32 - difference.unsigned_abs().leading_zeros()) as usize;
+            let stored = difference + if difference < 0 { (1 << size) - 1 } else { 0 };
+            bits += &format!("{size:04b}");
+            if size > 0 {
+                bits += &format!("{stored:0size$b}");
+            }
+            bits.push('0');
+        }
+    }
+    while bits.len() % 8 > 0 {
+        bits.push('1');
+    }
+    for byte in bits.as_bytes().chunks(8) {
+        let text = std::str::from_utf8(byte).unwrap();
+        let byte = u8::from_str_radix(text, 2).unwrap();
+        file.push(byte);
+        if byte == 0xFF {
+            file.push(0);
+        }
+    }
+    file.extend([0xFF, 0xD9]);
+    file
+}
+
+/// As Adobe stores them.
+fn inverted(inks: [u8; 4]) -> [u8; 4] {
+    inks.map(|ink| 255 - ink)
+}
+
+/// As Adobe stores them with the first three turned into `YCbCr`.
+fn ycck(inks: [u8; 4]) -> [u8; 4] {
+    let [red, green, blue, black] = inks.map(f64::from);
+    let luma = 0.299 * red + 0.587 * green + 0.114 * blue;
+    let stored = [
+        luma,
+        128.0 + (blue - luma) / 1.772,
+        128.0 + (red - luma) / 1.402,
+        255.0 - black,
+    ];
+    stored.map(|value| value.round() as u8)
+}
+
+#[test]
+fn a_jpeg_in_inks_is_read_through_its_profile() {
+    for (store, adobe) in [(inverted as fn([u8; 4]) -> [u8; 4], 0), (ycck, 2)] {
+        let blocks = CASES.map(|(inks, _)| store(inks));
+        check(&cmyk_jpeg(&blocks, Some(adobe), Some(&profile())), 26);
+    }
+}
+
+#[test]
+fn a_jpeg_in_inks_of_which_nobody_knows_the_colour_is_refused() {
+    let profile = profile();
+    for (adobe, icc, sentence) in [
+        (Some(0), None, "no profile"),
+        (Some(2), Some(&profile[..200]), "no profile"),
+        (None, Some(&profile[..]), "no marker of Adobe"),
+        (Some(1), Some(&profile[..]), "no marker of Adobe"),
+    ] {
+        let file = cmyk_jpeg(&[[0; 4]; 2], adobe, icc);
+        let error = decode(&file, &Limits::default()).unwrap_err();
+        assert_eq!(error.reason(), "unsupported");
+        assert!(error.to_string().contains("CMYK"), "{error}");
+        assert!(error.to_string().contains(sentence), "{error}");
+    }
+}
+
+/// The mean of that photo through this profile as Pillow 13 (libjpeg, littleCMS) finds it.
+const RECORDED: [f64; 3] = [169.48, 106.49, 59.03];
+
+#[test]
+fn a_photo_in_inks_has_the_colours_that_others_find() {
+    let path = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../../../shared/data/edge/cmyk.jpg"
+    );
+    let Ok(file) = std::fs::read(path) else {
+        println!("skipped: the shared test images are not there");
+        return;
+    };
+    let payload = [b"ICC_PROFILE\0\x01\x01", profile().as_slice()].concat();
+    let length = (payload.len() as u16 + 2).to_be_bytes();
+    let with_profile = [&file[..2], &[0xFF, 0xE2], &length, &payload, &file[2..]].concat();
+    let found = decode(&with_profile, &Limits::default()).unwrap();
+    let pixels = (found.pixels.rgb.len() / 3) as f64;
+    let mean = |channel: usize| {
+        let values = found.pixels.rgb.iter().skip(channel).step_by(3);
+        values.map(|value| f64::from(*value)).sum::<f64>() / pixels
+    };
+    let means = [mean(0), mean(1), mean(2)];
+    for (mean, expected) in means.into_iter().zip(RECORDED) {
+        assert!((mean - expected).abs() < 3.0, "{means:?}");
+    }
+}
 #[test]
 fn inks_of_which_nobody_knows_the_colour_are_refused() {
     let srgb = moxcms::ColorProfile::new_srgb().encode().unwrap();

@@ -2,7 +2,10 @@
 
 use std::io::Cursor;
 
-use imaging::{DecodeError, EncodeOptions, Format, Limits, Pixels, Reader, decode, encode, probe};
+use imaging::{
+    DecodeError, EncodeOptions, Format, Limits, Pixels, Reader, TiffCompression, decode, encode,
+    probe,
+};
 use proptest::prelude::*;
 
 /// Far below what a lying header asks for, far above what these pictures need.
@@ -12,6 +15,7 @@ const LIMITS: Limits = Limits {
     max_pixels: 4_000_000,
     max_bytes: 1 << 20,
     max_side: 10_000,
+    ..Limits::DEFAULT
 };
 
 /// A valid file of each format, gray and colour, as plain as it can be and with all that it can
@@ -43,6 +47,13 @@ fn seeds() -> Vec<Vec<u8>> {
                 ..options
             };
             files.push(encode(&pixels, &most).expect("a small picture is written"));
+            let lzw = EncodeOptions {
+                tiff_compression: TiffCompression::Lzw,
+                ..most
+            };
+            if format == Format::Tiff {
+                files.push(encode(&pixels, &lzw).expect("a small picture is written"));
+            }
         }
     }
     files

@@ -65,6 +65,14 @@ pub struct ServiceConfig {
     /// Largest input file, in bytes.
     #[arg(long, env = "UPRES_MAX_INPUT_BYTES", default_value_t = 2 << 30, value_name = "BYTES")]
     pub max_input_bytes: u64,
+    /// Largest input picture, in pixels of a page.
+    #[arg(
+        long,
+        env = "UPRES_MAX_PIXELS",
+        default_value_t = 250_000_000,
+        value_name = "PIXELS"
+    )]
+    pub max_pixels: u64,
     /// Seconds after SIGTERM in which a running job may still finish; then it is handed back.
     #[arg(long = "drain-secs", env = "UPRES_DRAIN_SECS", default_value = "12", value_parser = seconds, value_name = "SECS")]
     pub drain: Duration,

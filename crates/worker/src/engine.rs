@@ -5,7 +5,8 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use anyhow::Context;
-use invsr::{Observer, Options, RowSink, RowSource, Spent, Start, Upscale, UpscaleError};
+use imaging::DecodeError;
+use invsr::{Observer, Options, RowSink, RowSource, Spent, Start, Upscale, UpscaleError, Widened};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -44,15 +45,28 @@ pub struct Engine {
     made_by: Arc<MadeBy>,
 }
 
-/// One picture, from its rows to rows.
+/// One page, from its rows to rows; both ends are met on the engine's thread.
+pub(crate) struct Sheet {
+    pub(crate) source: Box<dyn RowSource>,
+    pub(crate) sink: Box<dyn RowSink>,
+}
+
+/// A page that waits for its turn: only one lies in memory.
+pub(crate) struct Closed {
+    /// Width and height, in pixels of the input.
+    pub(crate) size: (u32, u32),
+    /// Called on the engine's thread.
+    pub(crate) open: Box<dyn FnOnce() -> Result<Sheet, DecodeError> + Send>,
+}
+
+/// One picture, page by page.
 pub(crate) struct Request {
-    /// Asked for rows on the engine's thread.
-    pub(crate) source: Box<dyn RowSource + Send>,
-    pub(crate) start: Start,
+    /// All pages.
+    pub(crate) pages: Vec<Closed>,
+    /// The page to begin with, and where on it.
+    pub(crate) start: (usize, Start),
     pub(crate) options: Options,
-    /// Given rows on the engine's thread.
-    pub(crate) sink: Box<dyn RowSink + Send>,
-    /// Hears (done, total).
+    /// Hears (done, total) of all pages.
     pub(crate) tiles: watch::Sender<(usize, usize)>,
     /// Acts at the next stage of the networks; nothing is kept.
     pub(crate) cancel: CancellationToken,
@@ -126,37 +140,89 @@ impl Engine {
 
 impl Request {
     fn serve(mut self, upscale: &mut dyn Upscale) {
-        let mut observer = Reporter {
-            tiles: &self.tiles,
-            cancel: &self.cancel,
-            suspend: &self.suspend,
-            hurry: &self.hurry,
-        };
-        let result = upscale.upscale_rows(
-            self.source.as_mut(),
-            self.start,
-            &self.options,
-            self.sink.as_mut(),
-            &mut observer,
-        );
+        let result = self.upscale(upscale);
         // Whoever asked may have left: the job was cancelled or handed back.
         drop(self.answer.send(result));
     }
+
+    fn upscale(&mut self, upscale: &mut dyn Upscale) -> Result<Spent, UpscaleError> {
+        let mut tiles = Vec::with_capacity(self.pages.len());
+        for Closed { size, .. } in &self.pages {
+            // A page that the engine will not take is known before any is worked on.
+            tiles.push(upscale.plan(size.0, size.1, &self.options)?.tiles);
+        }
+        let (first, start) = std::mem::replace(&mut self.start, (0, Start::Row(0)));
+        let mut start = Some(start);
+        let mut spent = Spent::default();
+        for (index, page) in self.pages.drain(..).enumerate().skip(first) {
+            let mut reporter = Reporter {
+                tiles: &self.tiles,
+                before: tiles[..index].iter().sum(),
+                all: tiles.iter().sum(),
+                cancel: &self.cancel,
+                suspend: &self.suspend,
+                hurry: &self.hurry,
+                // Else a picture of pages with one tile each would never meet a place to stop.
+                stops_at_once: index > first && self.suspend.is_cancelled(),
+            };
+            let opened = (page.open)().map_err(|error| UpscaleError::Source(Box::new(error)));
+            let Sheet {
+                mut source,
+                mut sink,
+            } = opened?;
+            let start = start.take().unwrap_or(Start::Row(0));
+            let (source, sink) = (source.as_mut(), sink.as_mut());
+            let page = upscale.upscale_rows(source, start, &self.options, sink, &mut reporter)?;
+            add(&mut spent, page);
+        }
+        Ok(spent)
+    }
+}
+
+/// Adds what a page took.
+fn add(all: &mut Spent, page: Spent) {
+    let (sum, own) = (&mut all.timings, page.timings);
+    for (sum, own) in [
+        (&mut sum.predictor, own.predictor),
+        (&mut sum.vae_encode, own.vae_encode),
+        (&mut sum.unet, own.unet),
+        (&mut sum.vae_decode, own.vae_decode),
+        (&mut sum.blend, own.blend),
+        (&mut sum.color_fix, own.color_fix),
+    ] {
+        *sum += own;
+    }
+    all.tiles += page.tiles;
+    all.tile_steps += page.tile_steps;
+    all.widened = match (all.widened, page.widened) {
+        // Counted on the first page that has any.
+        (Some(first), Some(more)) => Some(Widened {
+            tiles: first.tiles + more.tiles,
+            ..first
+        }),
+        (first, more) => first.or(more),
+    };
 }
 
 /// Passes progress out of the engine's thread and the cancellation into it.
 struct Reporter<'a> {
     tiles: &'a watch::Sender<(usize, usize)>,
+    /// Tiles of the pages before this one.
+    before: usize,
+    /// Tiles of all pages.
+    all: usize,
     cancel: &'a CancellationToken,
     suspend: &'a CancellationToken,
     hurry: &'a CancellationToken,
+    /// Before its first tile.
+    stops_at_once: bool,
 }
 
 impl Observer for Reporter<'_> {
     fn progress(&mut self, progress: invsr::Progress) -> ControlFlow<()> {
         self.tiles
-            .send_replace((progress.tiles_done, progress.tiles_total));
-        if self.cancel.is_cancelled() || self.hurry.is_cancelled() {
+            .send_replace((self.before + progress.tiles_done, self.all));
+        if self.cancel.is_cancelled() || self.hurry.is_cancelled() || self.stops_at_once {
             ControlFlow::Break(())
         } else {
             ControlFlow::Continue(())

@@ -76,7 +76,9 @@ fn fetch_type(error: &ObjectError) -> ErrorType {
 
 fn format_type(error: &EncodeError) -> ErrorType {
     match error {
-        EncodeError::NoTransparency { .. } => ErrorType::InputUnsupported,
+        EncodeError::NoTransparency { .. } | EncodeError::SeveralPages { .. } => {
+            ErrorType::InputUnsupported
+        }
         _ => ErrorType::InputTooLarge,
     }
 }

@@ -3,7 +3,7 @@
 //! Three pieces, each behind its length in eight bytes, little-endian: what the writer of the file has to
 //! remember (JSON), the bytes that it holds, and what the engine keeps.
 
-use imaging::{Checkpoint, EncodeOptions, Writer};
+use imaging::{Checkpoint, Page, Writer};
 use invsr::{HandOver, Start};
 use upres_common::lease::HandedOver;
 use upres_common::objects::{ObjectError, ObjectStore, sha256_hex};
@@ -26,7 +26,8 @@ pub(crate) fn to_bytes(writer: Writer, engine: &HandOver) -> Option<Vec<u8>> {
 /// Work to go on with.
 pub(crate) struct Found {
     pub(crate) writer: Writer,
-    pub(crate) start: Start,
+    /// The page, and where on it.
+    pub(crate) start: (usize, Start),
     /// Bytes of the file that lie in its parts.
     pub(crate) uploaded: u64,
 }
@@ -35,8 +36,7 @@ pub(crate) struct Found {
 pub(crate) async fn find(
     objects: &ObjectStore,
     left: &HandedOver,
-    options: &EncodeOptions,
-    (width, height): (u32, u32),
+    pages: Vec<Page>,
 ) -> Option<Found> {
     let bytes = match fetch(objects, left).await {
         Ok(bytes) => bytes,
@@ -50,7 +50,7 @@ pub(crate) async fn find(
         }
     };
     let found = (sha256_hex(&bytes) == left.sha256)
-        .then(|| from_bytes(&bytes, options, width, height))
+        .then(|| from_bytes(&bytes, pages))
         .flatten();
     if found.is_none() {
         tracing::warn!(
@@ -80,20 +80,22 @@ async fn fetch(objects: &ObjectStore, left: &HandedOver) -> Result<Vec<u8>, Obje
     }
 }
 
-fn from_bytes(bytes: &[u8], options: &EncodeOptions, width: u32, height: u32) -> Option<Found> {
+fn from_bytes(bytes: &[u8], pages: Vec<Page>) -> Option<Found> {
     let (checkpoint, rest) = piece(bytes)?;
     let (held, rest) = piece(rest)?;
     let (engine, _) = piece(rest)?;
     let checkpoint: Checkpoint = serde_json::from_slice(checkpoint).ok()?;
     let engine = HandOver::from_bytes(engine)?;
-    if checkpoint.next_row != engine.next_row() {
+    let uploaded = checkpoint.bytes;
+    let writer = Writer::resume_pages(pages, checkpoint, held).ok()?;
+    let (page, row) = writer.place();
+    // What the engine keeps is of one page, and says which of its rows comes next.
+    if row != engine.next_row() {
         return None;
     }
-    let uploaded = checkpoint.bytes;
-    let writer = Writer::resume(options, width, height, checkpoint, held).ok()?;
     Some(Found {
         writer,
-        start: Start::HandOver(Box::new(engine)),
+        start: (page, Start::HandOver(Box::new(engine))),
         uploaded,
     })
 }

@@ -17,6 +17,7 @@ pub mod engine;
 mod failure;
 mod hand_over;
 mod lease;
+mod opened;
 mod process;
 mod pull;
 mod report;

@@ -1,14 +1,12 @@
 //! Process: fetch → decode → upscale → write back, the journey on one page. Knows no broker
 //! and no job state; `pull` decides what its outcome means.
 
-use std::fs::File;
 use std::time::Duration;
 
-use imaging::{DecodeError, EncodeOptions, Finish, Limits, Reader, SharedFile, Writer};
+use imaging::{Limits, Page, Writer};
 use invsr::{HandOver, Spent, Start, UpscaleError};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
-use upres_common::job::UpscaleSpec;
 use upres_common::job::view::Progress;
 use upres_common::lease::{Lease, Outcome};
 use upres_common::objects::{ObjectStore, ObjectUri};
@@ -18,10 +16,10 @@ use crate::engine::{Engine, EngineStopped, Request};
 use crate::failure::ProcessError;
 use crate::hand_over;
 use crate::lease::Held;
+use crate::opened::{Opened, open};
 use crate::room::{self, Room};
-use crate::rows::{Bands, FileRows};
 use crate::sidecar;
-use crate::spec::{self, SCALE};
+use crate::spec;
 use crate::write_back::{
     self, Destination, MadeWith, ResumeState, Uploaded, WriteBack, WriteBackError, Written,
 };
@@ -81,7 +79,8 @@ async fn upscale_and_upload(shop: &Workshop, held: &Held) -> Result<Outcome, Pro
         let fetched = fetched.map_err(ProcessError::Fetch)?;
         clock.lap("fetch");
         spec::check_input(&lease.upscale, &fetched.read.sha256)?;
-        let opened = open(fetched.file, shop.limits, lease.upscale.clone()).await?;
+        let (upscale, name) = (lease.upscale.clone(), lease.input.clone());
+        let opened = open(fetched.file, shop.limits, upscale, name).await?;
         clock.lap("decode");
         Ok::<_, ProcessError>((opened, fetched.read))
     };
@@ -94,29 +93,24 @@ async fn upscale_and_upload(shop: &Workshop, held: &Held) -> Result<Outcome, Pro
         input_sha256: read.sha256.clone(),
     };
 
-    let mut options = opened.encode.clone();
-    let mut warnings = opened.warnings(&lease.input);
-    let (width, height) = opened.enlarged();
     let made_by = shop.engine.made_by();
-    let carried = spec::carry(
-        &opened.reader,
-        &lease.upscale,
-        made_by,
-        &options,
-        (width, height),
-    );
-    options.metadata = carried.metadata;
-    warnings.extend(carried.warnings);
-    let record = sidecar::Begun::new(lease, &read, opened.reader.info(), &options, began_at);
+    let (pages, mut warnings) = opened.carry(&lease.upscale, made_by);
+    let first = (pages[0].width, pages[0].height);
+    let format = pages[0].options.format;
+    let mut record = sidecar::Begun::new(lease, &read, opened.info(), format, began_at);
+    record.pages = opened.records(&lease.upscale);
+    let bytes = |page: &Page| page.options.samples_bytes(page.width, page.height);
     let to = Destination {
         objects: &shop.objects,
         held,
         output: &output,
-        format: options.format,
-        height,
-        largest_bytes: options.samples_bytes(width, height),
+        format,
+        rows: pages
+            .iter()
+            .fold(0, |rows, page| page.height.saturating_add(rows)),
+        largest_bytes: pages.iter().map(bytes).fold(0, u64::saturating_add),
     };
-    let begun = begin_or_go_on(to, made_with, &options, width).await?;
+    let begun = begin_or_go_on(to, made_with, pages).await?;
     let (bands, rows) = mpsc::channel(BANDS_WAITING);
     let upscaling = upscale(shop, held, opened, begun.start, bands, &mut clock);
     let writing = async { Ok::<_, ProcessError>(begun.writing.run(begun.writer, rows).await?) };
@@ -128,7 +122,7 @@ async fn upscale_and_upload(shop: &Workshop, held: &Held) -> Result<Outcome, Pro
     clock.add("encode", uploaded.encoding);
     clock.add("write_back", uploaded.uploading);
 
-    let mut outcome = uploaded.outcome((width, height), progress, clock.into_laps(), warnings);
+    let mut outcome = uploaded.outcome(first, progress, clock.into_laps(), warnings);
     outcome.input = Some(read);
     outcome.sidecar = record.finished(lease, made_by, &outcome);
     Ok(outcome)
@@ -169,7 +163,8 @@ async fn stopped(held: &Held) {
 struct Begun<'a> {
     writing: WriteBack<'a>,
     writer: Writer,
-    start: Start,
+    /// The page, and where on it.
+    start: (usize, Start),
 }
 
 /// Goes on with what an earlier attempt began, if it was made of the same input by the same engine;
@@ -178,8 +173,7 @@ struct Begun<'a> {
 async fn begin_or_go_on<'a>(
     to: Destination<'a>,
     made_with: MadeWith,
-    options: &EncodeOptions,
-    width: u32,
+    pages: Vec<Page>,
 ) -> Result<Begun<'a>, ProcessError> {
     if let Some(point) = &to.held.lease.resume {
         let state = serde_json::from_str::<ResumeState>(&point.state).ok();
@@ -188,12 +182,11 @@ async fn begin_or_go_on<'a>(
             .map(|state| state.checkpoint);
         if let Some(checkpoint) = checkpoint {
             if let Some(left) = &point.hand_over
-                && let Some(found) =
-                    hand_over::find(to.objects, left, options, (width, to.height)).await
+                && let Some(found) = hand_over::find(to.objects, left, pages.clone()).await
             {
                 tracing::info!(
                     row = found.writer.next_row(),
-                    of = to.height,
+                    of = to.rows,
                     "attempt goes on with what was left"
                 );
                 return Ok(Begun {
@@ -203,12 +196,13 @@ async fn begin_or_go_on<'a>(
                 });
             }
             let bytes = checkpoint.bytes;
-            match Writer::resume(options, width, to.height, checkpoint, &[]) {
+            match Writer::resume_pages(pages.clone(), checkpoint, &[]) {
                 Ok(writer) => {
-                    tracing::info!(row = point.next_row, of = to.height, "attempt goes on");
+                    let (page, row) = writer.place();
+                    tracing::info!(row = point.next_row, of = to.rows, "attempt goes on");
                     return Ok(Begun {
                         writing: WriteBack::going_on(to, made_with, point, bytes),
-                        start: Start::Row(writer.next_row()),
+                        start: (page, Start::Row(row)),
                         writer,
                     });
                 }
@@ -221,56 +215,9 @@ async fn begin_or_go_on<'a>(
     }
     Ok(Begun {
         writing: WriteBack::new(to, made_with),
-        writer: Writer::new(options, width, to.height).map_err(WriteBackError::Encode)?,
-        start: Start::Row(0),
+        writer: Writer::of_pages(pages).map_err(WriteBackError::Encode)?,
+        start: (0, Start::Row(0)),
     })
-}
-
-/// An input, for the engine and for what brings the engine's rows back.
-struct Opened {
-    reader: Reader<'static>,
-    finish: Finish<'static>,
-    encode: EncodeOptions,
-}
-
-impl Opened {
-    /// What a careful person should know, of the file and of what becomes of it.
-    fn warnings(&self, name: &str) -> Vec<String> {
-        let mut warnings = self.reader.warnings_in(Some(self.encode.format));
-        warnings.extend(self.reader.misnamed(name));
-        warnings
-    }
-
-    /// Width and height of the result, in pixels.
-    fn enlarged(&self) -> (u32, u32) {
-        let info = self.reader.info();
-        (SCALE * info.width, SCALE * info.height)
-    }
-}
-
-/// Opens the input, on a thread for blocking work. Before any time of the device is spent it checks that
-/// the result will fit its format, and reads the file through once: damage may show in its last row.
-async fn open(file: File, limits: Limits, upscale: UpscaleSpec) -> Result<Opened, ProcessError> {
-    let panicked = DecodeError::NotAnImage("it made the decoder panic").into();
-    let opened = tokio::task::spawn_blocking(move || {
-        let file = SharedFile::new(file);
-        let open = || Reader::open(Box::new(file.clone()), &limits);
-        let reader = open()?;
-        let info = reader.info();
-        let (width, height) = (
-            info.width.saturating_mul(SCALE),
-            info.height.saturating_mul(SCALE),
-        );
-        let options = spec::encode(&reader, &upscale);
-        options.check(width, height).map_err(ProcessError::Format)?;
-        reader.verify()?;
-        Ok(Opened {
-            reader: open()?,
-            finish: Finish::new(open()?, &options),
-            encode: options,
-        })
-    });
-    opened.await.unwrap_or(Err(panicked))
 }
 
 /// What the engine did.
@@ -288,31 +235,29 @@ async fn upscale(
     shop: &Workshop,
     held: &Held,
     opened: Opened,
-    start: Start,
+    start: (usize, Start),
     bands: mpsc::Sender<Vec<u8>>,
     clock: &mut Clock,
 ) -> Result<Upscaled, ProcessError> {
     let mut options = spec::options(&held.lease.upscale, shop.tile_batch_for(&held.lease))?;
-    let beside = room::held_beside_the_engine(&opened.reader, &opened.encode, shop.jobs_in_flight);
+    let beside = room::held_beside_the_engine(opened.held_bytes(), shop.jobs_in_flight);
     options.memory_limit = shop.room.memory.less(beside).bytes();
     let steps = options.steps_a_tile();
     let (tiles, mut changed) = watch::channel((0, 0));
     let (answer, mut answered) = oneshot::channel();
     let hurry = CancellationToken::new();
     let request = Request {
-        source: Box::new(FileRows(opened.reader)),
+        pages: opened.into_pages(&bands),
         start,
         options,
-        sink: Box::new(Bands {
-            finish: opened.finish,
-            to: bands,
-        }),
         tiles,
         cancel: held.stop.clone(),
         suspend: held.drain.clone(),
         hurry: hurry.clone(),
         answer,
     };
+    // The engine's are the last: behind them no more rows come.
+    drop(bands);
     tokio::select! {
         handed_over = shop.engine.upscale(request) => handed_over?,
         () = stopped(held) => return Err(UpscaleError::Cancelled.into()),

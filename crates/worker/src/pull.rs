@@ -64,6 +64,7 @@ pub async fn run(config: ServiceConfig, engine: Engine, room: Room) -> anyhow::R
     let coordinator = Coordinator::new(&config.api_url, config.api_key.clone(), id.clone())?;
     let limits = Limits {
         max_bytes: config.max_input_bytes,
+        max_pixels: config.max_pixels,
         ..Limits::default()
     };
     let objects = ObjectStore::new(&config.s3).await;

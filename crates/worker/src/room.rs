@@ -1,6 +1,5 @@
 //! Room: how much of the machine the engine may take, and what the rest of the worker takes beside it.
 
-use imaging::{EncodeOptions, Reader};
 use invsr::MemoryLimit;
 
 /// The runtime, the clients of store and broker, logs.
@@ -19,17 +18,16 @@ pub struct Room {
 
 /// What the worker holds beside the engine while that works on a picture, in bytes, at most about. The
 /// other jobs in flight are taken to be like this one.
-pub(crate) fn held_beside_the_engine(
-    reader: &Reader<'_>,
-    to: &EncodeOptions,
-    jobs_in_flight: usize,
-) -> u64 {
-    WORKER + jobs_in_flight as u64 * (A_JOB + reader.held_bytes(to))
+///
+/// - `picture`: what lies in memory whole of the page that takes most,
+///   [`Reader::held_bytes`](imaging::Reader::held_bytes).
+pub(crate) fn held_beside_the_engine(picture: u64, jobs_in_flight: usize) -> u64 {
+    WORKER + jobs_in_flight as u64 * (A_JOB + picture)
 }
 
 #[cfg(test)]
 mod tests {
-    use imaging::{Format, Limits, Pixels};
+    use imaging::{EncodeOptions, Format, Limits, Pixels, Reader};
 
     use super::*;
 
@@ -39,7 +37,8 @@ mod tests {
         let held = |from, to, jobs| {
             let file = imaging::encode(&pixels, &EncodeOptions::new(from)).unwrap();
             let reader = Reader::from_bytes(&file, &Limits::default()).unwrap();
-            let held = held_beside_the_engine(&reader, &reader.encode_like(Some(to)), jobs);
+            let picture = reader.held_bytes(&reader.encode_like(Some(to)));
+            let held = held_beside_the_engine(picture, jobs);
             (held, file.len() as u64)
         };
         let (rows, _) = held(Format::Png, Format::Tiff, 2);

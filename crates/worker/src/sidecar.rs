@@ -3,10 +3,10 @@
 use std::time::SystemTime;
 
 use chrono::{DateTime, Utc};
-use imaging::{EncodeOptions, Info};
+use imaging::{Format, Info};
 use upres_common::lease::{InputRead, Lease, Outcome};
 use upres_common::sidecar::{
-    EngineRecord, FileRecord, JobRecord, LAYOUT, Settings, Sidecar, TilePlan,
+    EngineRecord, FileRecord, JobRecord, LAYOUT, PageRecord, Settings, Sidecar, TilePlan,
 };
 
 use crate::engine::MadeBy;
@@ -16,6 +16,8 @@ use crate::spec::{self, SCALE};
 pub(crate) struct Begun {
     input: FileRecord,
     format: String,
+    /// Of an input of several.
+    pub(crate) pages: Vec<PageRecord>,
     at: DateTime<Utc>,
 }
 
@@ -29,7 +31,7 @@ impl Begun {
         lease: &Lease,
         read: &InputRead,
         info: &Info,
-        options: &EncodeOptions,
+        format: Format,
         at: DateTime<Utc>,
     ) -> Self {
         Self {
@@ -41,7 +43,8 @@ impl Begun {
                 width: info.width,
                 height: info.height,
             },
-            format: options.format.to_string(),
+            format: format.to_string(),
+            pages: Vec::new(),
             at,
         }
     }
@@ -84,6 +87,7 @@ impl Begun {
                     tiles: outcome.progress.tiles_total,
                     tile_steps: outcome.progress.tile_steps_total,
                 },
+                pages: self.pages,
                 engine: EngineRecord {
                     software: spec::SOFTWARE.to_owned(),
                     model: made_by.model.clone(),

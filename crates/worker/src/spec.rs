@@ -1,8 +1,11 @@
 //! A job's settings in the words of the engine and of the files.
 
-use imaging::{Carried, Change, EncodeOptions, Format, Provenance, Reader};
+use imaging::{
+    Carried, Change, EncodeOptions, Format, Metadata, Provenance, Reader, TiffCompression,
+};
 use invsr::{Options, Schedule};
 use upres_common::job::UpscaleSpec;
+use upres_common::job::file_options::TiffPacking;
 use upres_common::job::spec::{ColorFix, OutputFormat};
 
 use crate::engine::MadeBy;
@@ -16,13 +19,13 @@ pub(crate) const SOFTWARE: &str = concat!("upres ", env!("CARGO_PKG_VERSION"));
 
 /// What the result's file says beside its pixels, and warnings about what it cannot say.
 pub(crate) fn carry(
-    reader: &Reader<'_>,
+    metadata: &Metadata,
     spec: &UpscaleSpec,
     made_by: &MadeBy,
     options: &EncodeOptions,
     (width, height): (u32, u32),
 ) -> Carried {
-    reader.metadata().for_result(&Change {
+    metadata.for_result(&Change {
         format: options.format,
         width,
         height,
@@ -40,6 +43,11 @@ pub(crate) fn encode(reader: &Reader<'_>, spec: &UpscaleSpec) -> EncodeOptions {
         jpeg_quality: file.jpeg_quality.unwrap_or(options.jpeg_quality),
         // Another side was refused with the job.
         tiff_tile: file.tiff_tile.and_then(|side| side.try_into().ok()),
+        tiff_compression: match file.tiff_compression {
+            None => options.tiff_compression,
+            Some(TiffPacking::Deflate) => TiffCompression::Deflate,
+            Some(TiffPacking::Lzw) => TiffCompression::Lzw,
+        },
         ..options
     }
 }

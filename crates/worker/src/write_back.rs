@@ -122,8 +122,8 @@ pub(crate) struct Destination<'a> {
     pub(crate) held: &'a Held,
     pub(crate) output: &'a ObjectUri,
     pub(crate) format: Format,
-    /// Rows of the result.
-    pub(crate) height: u32,
+    /// Rows of the result, of all its pages.
+    pub(crate) rows: u32,
     /// What the file may come to.
     pub(crate) largest_bytes: u64,
 }
@@ -187,7 +187,7 @@ impl<'a> WriteBack<'a> {
         mut bands: mpsc::Receiver<Vec<u8>>,
     ) -> Result<Written<'a>, WriteBackError> {
         let part_bytes = PART_BYTES.max(self.to.largest_bytes / MAX_PARTS);
-        while writer.next_row() < self.to.height {
+        while writer.next_row() < self.to.rows {
             let Some(rows) = bands.recv().await else {
                 return Ok(Written::Cut(self, writer));
             };

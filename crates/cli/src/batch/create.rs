@@ -212,6 +212,7 @@ fn request(args: &CreateArgs, source: Option<&str>) -> BatchRequest {
         guidance: Some(spec.guidance),
         format: spec.format,
         strip_gps: spec.strip_gps.then_some(true),
+        pages: (!spec.pages.is_all()).then(|| spec.pages.to_string()),
         file: Some(spec.file.options()).filter(|file| *file != FileOptions::default()),
         ..UpscaleRequest::default()
     };

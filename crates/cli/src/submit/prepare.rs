@@ -140,6 +140,7 @@ pub fn request(
         guidance: Some(args.spec.guidance),
         model: None,
         format,
+        pages: (!args.spec.pages.is_all()).then(|| args.spec.pages.to_string()),
     };
     request
 }

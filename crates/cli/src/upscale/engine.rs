@@ -16,6 +16,7 @@ use super::UpscaleArgs;
 use super::failure::Failure;
 use super::report::{Progress, Reporter};
 use super::rows::{FileRows, FileSink, decode_failure};
+use super::sheets::{Sheet, Sheets};
 use crate::interrupt::Interrupt;
 use crate::spec::SpecArgs;
 
@@ -124,6 +125,22 @@ impl Engine {
     /// How often a tile goes through the large network.
     pub fn steps_a_tile(&self) -> usize {
         self.options.steps_a_tile()
+    }
+
+    /// Tiles of all pages.
+    ///
+    /// - `held`: what the caller holds meanwhile, in bytes of main memory.
+    ///
+    /// # Errors
+    /// [`EngineError`] if there is a page that this engine will not take.
+    pub fn tiles(&mut self, sheets: &Sheets, held: u64) -> Result<usize, EngineError> {
+        self.options.memory_limit = self.memory_limit.less(held).bytes();
+        let mut tiles = 0;
+        for Sheet { info, .. } in &sheets.all {
+            let plan = self.model.plan(info.width, info.height, &self.options);
+            tiles += plan.map_err(|error| self.failed(error, held))?.tiles;
+        }
+        Ok(tiles)
     }
 
     /// Upscales four times in each direction; stops at the next tile after Ctrl-C.

@@ -45,9 +45,11 @@ impl Failure {
 
     pub fn encoding(error: &EncodeError) -> Self {
         let kind = match error {
-            EncodeError::SideTooLong { .. } => ErrorType::InputTooLarge,
-            EncodeError::NoPixels { .. } => ErrorType::InputUnreadable,
-            EncodeError::NoTransparency { .. } => ErrorType::InputUnsupported,
+            EncodeError::SideTooLong { .. } | EncodeError::TooManyRows => ErrorType::InputTooLarge,
+            EncodeError::NoPixels { .. } | EncodeError::NoPages => ErrorType::InputUnreadable,
+            EncodeError::NoTransparency { .. } | EncodeError::SeveralPages { .. } => {
+                ErrorType::InputUnsupported
+            }
             EncodeError::WrongLength { .. }
             | EncodeError::Checkpoint(_)
             | EncodeError::Encoder { .. } => ErrorType::Engine,

@@ -1,7 +1,7 @@
 //! `upres upscale`: reads, upscales and writes files on this machine.
 //!
 //! [`plan`] decides what becomes what, [`picture`] takes one file through, [`engine`] is the model,
-//! [`rows`] go in and come out of it, [`draft`] and [`write`](mod@write) let a result appear whole,
+//! [`sheets`] are its pages, [`rows`] go in and come out of it, [`draft`] and [`write`](mod@write) let a result appear whole,
 //! [`report`] tells.
 
 mod draft;
@@ -11,12 +11,14 @@ mod picture;
 pub mod plan;
 mod report;
 mod rows;
+mod sheets;
 mod sidecar;
 pub mod write;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use imaging::Limits;
 use invsr::{DeviceSpec, Dtype, MemoryLimit};
 
 use crate::cli::{ModelRootArgs, USAGE};
@@ -28,6 +30,7 @@ use picture::Outcome;
 pub use picture::SCALE;
 use plan::{Item, Plan, Request, Target};
 use report::Reporter;
+pub use sheets::choose;
 
 /// Flags of `upres upscale`.
 #[derive(Debug, clap::Args)]
@@ -52,6 +55,9 @@ pub struct UpscaleArgs {
     /// not fit at all is refused; none for no limit [default: three quarters of the machine's]
     #[arg(long, env = "UPRES_MEMORY_LIMIT", value_name = "SIZE")]
     pub memory_limit: Option<MemoryLimit>,
+    /// Largest input picture, in pixels of a page
+    #[arg(long, value_name = "PIXELS", default_value_t = Limits::DEFAULT.max_pixels)]
+    pub max_pixels: u64,
     /// cpu or cuda:N
     #[arg(long, env = "UPRES_DEVICE", default_value = "cpu")]
     pub device: DeviceSpec,
@@ -76,6 +82,16 @@ pub struct UpscaleArgs {
     /// Say how long each stage took
     #[arg(short, long)]
     pub verbose: bool,
+}
+
+impl UpscaleArgs {
+    /// What is accepted of an input.
+    pub fn limits(&self) -> Limits {
+        Limits {
+            max_pixels: self.max_pixels,
+            ..Limits::DEFAULT
+        }
+    }
 }
 
 /// Upscales every input. A file that fails is reported and does not stop the others.

@@ -6,13 +6,16 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use imaging::{Change, EncodeOptions, Finish, Format, Limits, Reader, SharedFile, Writer};
+use imaging::{EncodeOptions, Finish, Format, SharedFile, Writer};
+use upres_common::job::ErrorType;
+use upres_common::sidecar::PageRecord;
 
 use super::draft::{Draft, Written};
-use super::engine::{Engine, EngineError, Upscaled};
+use super::engine::{Engine, EngineError};
 use super::failure::Failure;
-use super::report::{Done, Reporter, Timings};
+use super::report::{Done, Progress, Reporter, Timings};
 use super::rows::{FileRows, FileSink};
+use super::sheets::Sheets;
 use super::{UpscaleArgs, sidecar, write};
 use crate::interrupt::Interrupt;
 
@@ -27,9 +30,8 @@ pub struct Picture {
     input: PathBuf,
     output: PathBuf,
     record: Option<sidecar::Begun>,
-    reader: Reader<'static>,
-    finish: Finish<'static>,
-    encode: EncodeOptions,
+    format: Format,
+    sheets: Sheets,
     warnings: Vec<String>,
     timings: Timings,
 }
@@ -41,8 +43,7 @@ pub enum Outcome {
     Interrupted,
 }
 
-/// Opens `input` and decodes it once from beginning to end, since damage may show in its last row;
-/// makes sure that its result can be written to `output`.
+/// Opens `input` and decodes it once from beginning to end, since damage may show in its last row; makes sure that its result can be written to `output`.
 ///
 /// # Errors
 /// [`Failure`], in a sentence for a person.
@@ -60,41 +61,27 @@ pub fn read(
     let mut timings = Timings::default();
     let file = File::open(input).map_err(|error| Failure::reading(&error))?;
     let file = SharedFile::new(file);
-    let (reader, encode) = timings.time("decode", || {
-        let reader = open(&file)?;
-        let encode = args.spec.file.encode(reader.encode_like(Some(format)));
-        let info = reader.info();
-        let (width, height) = (
-            info.width.saturating_mul(SCALE),
-            info.height.saturating_mul(SCALE),
-        );
-        let fits = encode.check(width, height);
-        fits.map_err(|error| Failure::encoding(&error))?;
-        let sound = reader.verify();
-        sound.map_err(|error| Failure::decoding(&error))?;
-        Ok((open(&file)?, encode))
+    let sheets = timings.time("decode", || {
+        Sheets::read(file.clone(), format, &args.spec, args.limits())
     })?;
-
-    let mut warnings = reader.warnings_in(Some(format));
-    warnings.extend(reader.misnamed(&input.to_string_lossy()));
+    if sheets.all.len() > 1 && (args.noise.is_some() || args.dump.is_some()) {
+        let detail = "--noise and --dump are for one page: choose it with --pages";
+        return Err(Failure::new(ErrorType::InputUnsupported, detail));
+    }
+    let first = &sheets.all[0];
     let record = args
         .sidecar
-        .then(|| sidecar::Begun::new(input, file.clone(), reader.info(), began_at));
+        .then(|| sidecar::Begun::new(input, file, &first.info, began_at));
+    let misnamed = sheets.open(first)?.misnamed(&input.to_string_lossy());
     Ok(Picture {
         input: input.to_owned(),
         output: output.to_owned(),
         record: record.transpose()?,
-        finish: Finish::new(open(&file)?, &encode),
-        encode,
-        reader,
-        warnings,
+        format,
+        sheets,
+        warnings: misnamed.into_iter().collect(),
         timings,
     })
-}
-
-fn open(file: &SharedFile) -> Result<Reader<'static>, Failure> {
-    let opened = Reader::open(Box::new(file.clone()), &Limits::default());
-    opened.map_err(|error| Failure::decoding(&error))
 }
 
 /// Upscales the picture and writes its result; no file is left unless it is complete.
@@ -122,40 +109,29 @@ fn upscale_and_write(
         input,
         output,
         record,
-        reader,
-        finish,
-        mut encode,
+        format,
+        mut sheets,
         mut warnings,
         mut timings,
     } = picture;
-    let info = reader.info();
-    let (width, height) = (SCALE * info.width, SCALE * info.height);
-    let carried = reader.metadata().for_result(&Change {
-        format: encode.format,
-        width,
-        height,
-        scale: SCALE,
-        strip_gps: args.spec.strip_gps,
-        provenance: Some(&engine.provenance(&args.spec)),
-    });
-    encode.metadata = carried.metadata;
-    warnings.extend(carried.warnings);
-    let held = ROWS_AND_BANDS + reader.held_bytes(&encode);
-    let writer = Writer::new(&encode, width, height).map_err(|error| Failure::encoding(&error))?;
-    let mut sink = FileSink::new(finish, writer, Draft::begin(&output, encode.format)?);
-    let mut source = FileRows::new(reader);
-    let mut progress = reporter.start(&input);
-    let Upscaled {
-        tiles,
-        warning,
-        stages,
-    } = engine.upscale(&mut source, held, &mut sink, &mut progress, interrupt)?;
-    drop(progress);
+    let (pages, said) = sheets.carry(args.spec.strip_gps, &engine.provenance(&args.spec));
+    warnings.extend(said);
+    let (width, height) = (pages[0].width, pages[0].height);
+    let options: Vec<_> = pages.iter().map(|page| page.options.clone()).collect();
+    let held = sheets.all.iter().map(|sheet| sheet.held).max();
+    let held = ROWS_AND_BANDS + held.unwrap_or(0);
+    let writer = Writer::of_pages(pages).map_err(|error| Failure::encoding(&error))?;
+    let mut sink = FileSink::new(writer, Draft::begin(&output, format)?);
+    let progress = reporter.start(&input);
+    let work = Work {
+        sheets: &sheets,
+        options: &options,
+        held,
+        interrupt,
+    };
+    let (mut done_pages, said) = work.run(engine, &mut sink, progress, &mut timings)?;
+    warnings.extend(said);
 
-    timings.add("decode", source.decoding);
-    for (stage, took) in stages {
-        timings.add(stage, took);
-    }
     let started = Instant::now();
     let ends = sink.writer.finish();
     let ends = ends.map_err(|error| Failure::encoding(&error))?;
@@ -163,16 +139,20 @@ fn upscale_and_write(
     let started = Instant::now();
     let Written { bytes, sha256 } = sink.draft.finish(&ends, args.overwrite)?;
     timings.add("write", sink.writing + started.elapsed());
-    warnings.extend(warning);
+    let tiles = done_pages.iter().map(|page| page.tiles as usize).sum();
+    if sheets.count == 1 {
+        done_pages.clear();
+    }
     let done = Done {
         input: &input,
         output: &output,
-        format: encode.format.to_string(),
+        format: format.to_string(),
         width,
         height,
         bytes,
         sha256,
         tiles,
+        pages: done_pages,
         timings_ms: timings,
         warnings,
     };
@@ -183,4 +163,46 @@ fn upscale_and_write(
     }
     reporter.done(&done);
     Ok(())
+}
+
+/// The pages of a picture on their way through the engine, one after the other.
+struct Work<'a> {
+    sheets: &'a Sheets,
+    options: &'a [EncodeOptions],
+    /// In memory meanwhile, in bytes.
+    held: u64,
+    interrupt: &'a Interrupt,
+}
+
+impl Work<'_> {
+    /// What was done page by page, and warnings.
+    fn run(
+        self,
+        engine: &mut Engine,
+        sink: &mut FileSink,
+        mut progress: Progress,
+        timings: &mut Timings,
+    ) -> Result<(Vec<PageRecord>, Vec<String>), EngineError> {
+        let Self { sheets, held, .. } = self;
+        progress.expect(engine.tiles(sheets, held)?);
+        let (mut pages, mut warnings) = (Vec::new(), Vec::new());
+        for (sheet, options) in sheets.all.iter().zip(self.options) {
+            sink.begin_page(Finish::new(sheets.open(sheet)?, options));
+            let mut source = FileRows::new(sheets.open(sheet)?);
+            let done = engine.upscale(&mut source, held, sink, &mut progress, self.interrupt)?;
+            progress.begin_page(done.tiles);
+            timings.add("decode", source.decoding);
+            for (stage, took) in done.stages {
+                timings.add(stage, took);
+            }
+            warnings.extend(done.warning);
+            pages.push(PageRecord {
+                page: sheet.number(),
+                width: sheet.info.width,
+                height: sheet.info.height,
+                tiles: u32::try_from(done.tiles).unwrap_or(u32::MAX),
+            });
+        }
+        Ok((pages, warnings))
+    }
 }

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::{Serialize, Serializer};
+use upres_common::sidecar::PageRecord;
 
 use super::failure::Failure;
 
@@ -26,6 +27,9 @@ pub struct Done<'a> {
     pub bytes: u64,
     pub sha256: String,
     pub tiles: usize,
+    /// Those of a file of several.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub pages: Vec<PageRecord>,
     pub timings_ms: Timings,
     pub warnings: Vec<String>,
 }
@@ -121,6 +125,8 @@ impl Reporter {
             label: input.display().to_string(),
             bar,
             said: Instant::now(),
+            before: 0,
+            expected: 0,
         }
     }
 
@@ -141,8 +147,13 @@ impl Reporter {
         } else {
             format!("{tiles} tiles")
         };
+        let size = match done.pages.as_slice() {
+            [] => format!("{width}x{height} px"),
+            [_] => format!("1 page of {width}x{height} px"),
+            pages => format!("{} pages, the first {width}x{height} px", pages.len()),
+        };
         self.say(&format!(
-            "{input} -> {}: {width}x{height} px, {tiles}, {:.1} s",
+            "{input} -> {}: {size}, {tiles}, {:.1} s",
             done.output.display(),
             total.as_secs_f64()
         ));
@@ -182,10 +193,26 @@ pub struct Progress {
     label: String,
     bar: Option<ProgressBar>,
     said: Instant,
+    /// Tiles of pages that are done.
+    before: usize,
+    /// Tiles of all pages.
+    expected: usize,
 }
 
 impl Progress {
+    /// Tiles of all pages.
+    pub fn expect(&mut self, tiles: usize) {
+        self.expected = tiles;
+    }
+
+    /// A page of so many tiles is done.
+    pub fn begin_page(&mut self, tiles: usize) {
+        self.before += tiles;
+    }
+
+    /// - `done`, `total`: of the page in hand.
     pub fn set(&mut self, done: usize, total: usize) {
+        let (done, total) = (self.before + done, self.expected.max(self.before + total));
         if let Some(bar) = &self.bar {
             bar.set_length(u64::try_from(total).unwrap_or(u64::MAX));
             bar.set_position(u64::try_from(done).unwrap_or(u64::MAX));

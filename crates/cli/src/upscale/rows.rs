@@ -51,7 +51,8 @@ pub fn decode_failure(cause: &(dyn std::error::Error + 'static)) -> Option<Failu
 
 /// Finished rows, brought into the kind of the source and encoded as they come.
 pub struct FileSink {
-    finish: Finish<'static>,
+    /// Of the page in hand.
+    finish: Option<Finish<'static>>,
     pub writer: Writer,
     pub draft: Draft,
     pub encoding: Duration,
@@ -61,9 +62,9 @@ pub struct FileSink {
 }
 
 impl FileSink {
-    pub fn new(finish: Finish<'static>, writer: Writer, draft: Draft) -> Self {
+    pub fn new(writer: Writer, draft: Draft) -> Self {
         Self {
-            finish,
+            finish: None,
             writer,
             draft,
             encoding: Duration::ZERO,
@@ -72,9 +73,15 @@ impl FileSink {
         }
     }
 
+    /// The rows that follow are those of another page.
+    pub fn begin_page(&mut self, finish: Finish<'static>) {
+        self.finish = Some(finish);
+    }
+
     fn add(&mut self, first_row: u32, rows: &[f32]) -> Result<(), Failure> {
         let started = Instant::now();
-        let samples = self.finish.rows(first_row, rows);
+        let finish = self.finish.as_mut().expect("no rows come before a page");
+        let samples = finish.rows(first_row, rows);
         let samples = samples.map_err(|error| Failure::decoding(&error))?;
         let pushed = self.writer.push_samples(&samples);
         let bytes = self.writer.take();

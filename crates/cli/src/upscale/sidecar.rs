@@ -95,6 +95,7 @@ impl Begun {
                 device: args.device.to_string(),
                 dtype: args.dtype.to_string(),
             },
+            pages: done.pages.clone(),
             began_at: self.at,
             finished_at: now(),
             timings_ms: done.timings_ms.whole_milliseconds(),

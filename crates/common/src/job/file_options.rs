@@ -18,6 +18,19 @@ pub struct FileOptions {
     /// Side of the tiles of a TIFF in pixels, a multiple of 16 from 64 to 1,024; strips unless given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tiff_tile: Option<u32>,
+    /// How a TIFF is packed, always behind a horizontal predictor; `deflate` unless given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tiff_compression: Option<TiffPacking>,
+}
+
+/// How a TIFF is packed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum TiffPacking {
+    /// Zlib streams, the smaller ones.
+    Deflate,
+    /// For readers that know nothing newer.
+    Lzw,
 }
 
 impl FileOptions {
@@ -59,6 +72,7 @@ mod tests {
         let options = FileOptions {
             jpeg_quality: Some(0),
             tiff_tile: Some(100),
+            ..FileOptions::default()
         };
         let mut errors = Vec::new();
         options.check(&mut errors);

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::file_options::FileOptions;
+use super::pages::Pages;
 
 /// The timesteps a noise predictor was trained to start from.
 const TRAINED_STARTS: [u32; 4] = [250, 200, 150, 100];
@@ -224,6 +225,10 @@ pub struct UpscaleSpec {
     /// How the file is written.
     #[serde(default)]
     pub file: FileOptions,
+    /// Which pages of a file of several.
+    #[serde(default, skip_serializing_if = "Pages::is_all")]
+    #[schema(value_type = String, example = "1,3-5")]
+    pub pages: Pages,
 }
 
 impl Default for UpscaleSpec {
@@ -241,6 +246,7 @@ impl Default for UpscaleSpec {
             sidecar: true,
             input_sha256: None,
             file: FileOptions::default(),
+            pages: Pages::default(),
         }
     }
 }

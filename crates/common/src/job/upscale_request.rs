@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::file_options::FileOptions;
+use super::pages::{Pages, PagesError};
 use super::request::FieldError;
 use super::spec::{
     ColorFix, Guidance, OutputFormat, Timesteps, UpscaleSpec, check_overlap, check_tile,
@@ -57,30 +58,18 @@ pub struct UpscaleRequest {
     /// How the file is written, beside its format.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub file: Option<FileOptions>,
+    /// Which pages of a TIFF of several: `all` unless given, `single` to refuse such files, or pages
+    /// that rise, counted from 1, such as `1,3-5`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(example = "1,3-5")]
+    pub pages: Option<String>,
 }
 
 impl UpscaleRequest {
     pub(super) fn validate(self, errors: &mut Vec<FieldError>) -> Option<UpscaleSpec> {
         let before = errors.len();
         let defaults = UpscaleSpec::default();
-        let timesteps = match (self.timesteps, self.steps) {
-            (Some(_), Some(_)) => {
-                errors.push(FieldError::new(
-                    "/upscale/steps",
-                    "give `steps` or `timesteps`, not both",
-                ));
-                None
-            }
-            (Some(list), None) => Timesteps::new(list)
-                .map_err(|error| {
-                    errors.push(FieldError::new("/upscale/timesteps", error.to_string()))
-                })
-                .ok(),
-            (None, Some(steps)) => Timesteps::default_for(steps)
-                .map_err(|error| errors.push(FieldError::new("/upscale/steps", error.to_string())))
-                .ok(),
-            (None, None) => Some(defaults.timesteps),
-        };
+        let timesteps = schedule(self.timesteps, self.steps, errors);
         let tile = self.tile.unwrap_or(defaults.tile);
         if let Err(detail) = check_tile(tile) {
             errors.push(FieldError::new("/upscale/tile", detail));
@@ -102,6 +91,12 @@ impl UpscaleRequest {
         }
         let file = self.file.unwrap_or_default();
         file.check(errors);
+        let pages = self.pages.map_or(Ok(Pages::All), |pages| pages.parse());
+        let pages = pages
+            .map_err(|error: PagesError| {
+                errors.push(FieldError::new("/upscale/pages", error.to_string()))
+            })
+            .ok();
         if !self.input_sha256.as_deref().is_none_or(is_sha256) {
             errors.push(FieldError::new(
                 "/upscale/input_sha256",
@@ -123,9 +118,31 @@ impl UpscaleRequest {
             strip_gps: self.strip_gps.unwrap_or(defaults.strip_gps),
             sidecar: self.sidecar.unwrap_or(defaults.sidecar),
             file,
+            pages: pages?,
             input_sha256: self.input_sha256.map(|digest| digest.to_ascii_lowercase()),
         })
     }
+}
+
+/// The schedule, however it was given.
+fn schedule(
+    timesteps: Option<Vec<u32>>,
+    steps: Option<u32>,
+    errors: &mut Vec<FieldError>,
+) -> Option<Timesteps> {
+    let (pointer, schedule) = match (timesteps, steps) {
+        (Some(_), Some(_)) => {
+            let detail = "give `steps` or `timesteps`, not both";
+            errors.push(FieldError::new("/upscale/steps", detail));
+            return None;
+        }
+        (Some(list), None) => ("/upscale/timesteps", Timesteps::new(list)),
+        (None, Some(steps)) => ("/upscale/steps", Timesteps::default_for(steps)),
+        (None, None) => return Some(UpscaleSpec::default().timesteps),
+    };
+    schedule
+        .map_err(|error| errors.push(FieldError::new(pointer, error.to_string())))
+        .ok()
 }
 
 fn is_sha256(text: &str) -> bool {
@@ -173,6 +190,20 @@ mod tests {
                 "{refused}"
             );
         }
+    }
+
+    #[test]
+    fn pages_are_all_unless_said() {
+        let pages = |request| validated(request).map(|spec| spec.pages.to_string());
+        assert_eq!(pages(serde_json::json!({})).unwrap(), "all");
+        assert_eq!(
+            pages(serde_json::json!({"pages": "1, 3-5"})).unwrap(),
+            "1,3-5"
+        );
+        assert_eq!(
+            pages(serde_json::json!({"pages": "5-3"})).unwrap_err(),
+            ["/upscale/pages"]
+        );
     }
 
     /// Rows of the database from before these settings.

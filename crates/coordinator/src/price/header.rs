@@ -1,10 +1,12 @@
 //! Width and height from the few bytes of a file that hold them. No codec: nothing is decoded, and
 //! nothing else is believed or checked. Sizes are as stored, before any turning.
 
+use std::collections::HashSet;
+
 use upres_common::objects::Piece;
 
-/// Directories of a TIFF that are looked at until one is no thumbnail.
-const MAX_DIRECTORIES: usize = 8;
+/// Directories of a TIFF that are looked at: pages and thumbnails. A worker refuses a file with more.
+const MAX_DIRECTORIES: usize = 1_000;
 /// Entries of one directory; the three that matter have low tags and come first.
 const MAX_ENTRIES: u64 = 1000;
 
@@ -41,18 +43,37 @@ impl Pieces {
     }
 }
 
-/// Width and height.
+/// The pages of a file, as far as it was read.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Pages {
+    /// Width and height of each.
+    pub(super) sizes: Vec<(u32, u32)>,
+    /// Where more are to be read, if there may be more.
+    pub(super) missing: Option<u64>,
+}
+
+/// Width and height of every page that the bytes at hand tell of, one at least.
 ///
 /// # Errors
 /// [`Unread`].
-pub(super) fn size(file: &Pieces) -> Result<(u32, u32), Unread> {
+pub(super) fn pages(file: &Pieces) -> Result<Pages, Unread> {
     match file.at::<4>(0)? {
+        [b'I', b'I', b'*' | b'+', 0] | [b'M', b'M', 0, b'*' | b'+'] => tiff(file),
+        start => Ok(Pages {
+            sizes: vec![size(file, start)?],
+            missing: None,
+        }),
+    }
+}
+
+/// Of a file of one page.
+fn size(file: &Pieces, start: [u8; 4]) -> Result<(u32, u32), Unread> {
+    match start {
         [0xFF, 0xD8, 0xFF, _] => jpeg(file),
         [0x89, b'P', b'N', b'G'] => png(file),
         [b'R', b'I', b'F', b'F'] if file.at(8)? == *b"WEBP" => webp(file),
         [b'G', b'I', b'F', b'8'] => gif(file),
         [b'B', b'M', ..] if file.at(6)? == [0; 4] => bmp(file),
-        [b'I', b'I', b'*' | b'+', 0] | [b'M', b'M', 0, b'*' | b'+'] => tiff(file),
         _ => Err(Unknown),
     }
 }
@@ -121,26 +142,40 @@ fn jpeg(file: &Pieces) -> Result<(u32, u32), Unread> {
     }
 }
 
-/// The first directory that is no reduced copy of another.
-fn tiff(file: &Pieces) -> Result<(u32, u32), Unread> {
+/// The directories that are no reduced copies of others.
+fn tiff(file: &Pieces) -> Result<Pages, Unread> {
     let start: [u8; 4] = file.at(0)?;
     let numbers = Numbers {
         file,
         little: start[0] == b'I',
         big: start.contains(&b'+'),
     };
+    let mut pages = Pages::default();
+    let mut seen = HashSet::new();
     let mut directory = numbers.offset(if numbers.big { 8 } else { 4 })?;
     for _ in 0..MAX_DIRECTORIES {
-        if directory == 0 {
+        // A chain that bites its tail claims pages without end.
+        if directory == 0 || !seen.insert(directory) {
             break;
         }
-        let (found, next) = numbers.directory(directory)?;
-        if let Some(size) = found {
-            return Ok(size);
+        match numbers.directory(directory) {
+            Ok((found, next)) => {
+                pages.sizes.extend(found);
+                directory = next;
+            }
+            Err(Missing(from)) if !pages.sizes.is_empty() => {
+                pages.missing = Some(from);
+                return Ok(pages);
+            }
+            // Whatever is wrong with a later page, the worker will say.
+            Err(_) if !pages.sizes.is_empty() => break,
+            Err(unread) => return Err(unread),
         }
-        directory = next;
     }
-    Err(Unknown)
+    if pages.sizes.is_empty() {
+        return Err(Unknown);
+    }
+    Ok(pages)
 }
 
 struct Numbers<'a> {
@@ -180,7 +215,8 @@ impl Numbers<'_> {
         })
     }
 
-    /// The size in the directory at byte `at` unless it is a thumbnail's, and where the next one is.
+    /// The size in the directory at byte `at` unless it is a thumbnail's, and where the next one is (0:
+    /// there is none).
     fn directory(&self, at: u64) -> Result<(Option<(u32, u32)>, u64), Unread> {
         const KIND: u64 = 254;
         const WIDTH: u64 = 256;
@@ -207,10 +243,9 @@ impl Numbers<'_> {
                 _ => {}
             }
         }
-        if kind & REDUCED == 0 {
-            return Ok((width.zip(height), 0));
-        }
-        Ok((None, self.offset(entry(count).ok_or(Unknown)?)?))
+        let next = self.offset(entry(count).ok_or(Unknown)?)?;
+        let is_page = kind & REDUCED == 0;
+        Ok((width.zip(height).filter(|_| is_page), next))
     }
 
     /// The number of an entry, which is a byte, a short, a long or, in large files, twice as long.
@@ -230,12 +265,32 @@ impl Numbers<'_> {
 mod tests {
     use super::*;
 
-    fn look(bytes: &[u8]) -> Result<(u32, u32), Unread> {
-        size(&Pieces::new(Piece {
+    fn whole(bytes: &[u8]) -> Pieces {
+        Pieces::new(Piece {
             from: 0,
             bytes: bytes.to_vec().into(),
             object_bytes: bytes.len() as u64,
-        }))
+        })
+    }
+
+    /// The only page.
+    fn look(bytes: &[u8]) -> Result<(u32, u32), Unread> {
+        let pages = pages(&whole(bytes))?;
+        assert_eq!((pages.sizes.len(), pages.missing), (1, None));
+        Ok(pages.sizes[0])
+    }
+
+    /// A directory of a size, and perhaps a kind, with where the next one is.
+    fn directory(size: (u32, u32), kind: u32, next: u32) -> Vec<u8> {
+        let mut directory = 3_u16.to_le_bytes().to_vec();
+        for (tag, value) in [(254_u16, kind), (256, size.0), (257, size.1)] {
+            directory.extend(tag.to_le_bytes());
+            directory.extend(4_u16.to_le_bytes());
+            directory.extend(1_u32.to_le_bytes());
+            directory.extend(value.to_le_bytes());
+        }
+        directory.extend(next.to_le_bytes());
+        directory
     }
 
     #[test]
@@ -261,22 +316,32 @@ mod tests {
         let far = 1_000_000_u32;
         let mut start = b"II*\0".to_vec();
         start.extend(far.to_le_bytes());
-        let mut directory = 2_u16.to_le_bytes().to_vec();
-        for (tag, value) in [(256_u16, 30_000_u32), (257, 20_000)] {
-            directory.extend(tag.to_le_bytes());
-            directory.extend(4_u16.to_le_bytes());
-            directory.extend(1_u32.to_le_bytes());
-            directory.extend(value.to_le_bytes());
-        }
+        let directory = directory((30_000, 20_000), 0, 0);
         let piece = |from, bytes: Vec<u8>| Piece {
             from,
             bytes: bytes.into(),
             object_bytes: 2_000_000,
         };
         let mut pieces = Pieces::new(piece(0, start));
-        assert_eq!(size(&pieces), Err(Missing(u64::from(far))));
+        assert_eq!(pages(&pieces), Err(Missing(u64::from(far))));
         pieces.add(piece(u64::from(far), directory));
-        assert_eq!(size(&pieces), Ok((30_000, 20_000)));
+        assert_eq!(pages(&pieces).unwrap().sizes, [(30_000, 20_000)]);
+    }
+
+    #[test]
+    fn all_pages_are_counted_and_no_thumbnail() {
+        const EACH: u32 = 42;
+        let mut file = b"II*\0\x08\0\0\0".to_vec();
+        file.extend(directory((300, 200), 0, 8 + EACH));
+        file.extend(directory((30, 20), 1, 8 + 2 * EACH));
+        file.extend(directory((100, 50), 2, 8 + 3 * EACH));
+        let known = pages(&whole(&file)).unwrap();
+        assert_eq!(known.sizes, [(300, 200), (100, 50)]);
+        assert_eq!(known.missing, Some(u64::from(8 + 3 * EACH)));
+        file.extend(directory((7, 7), 0, 0));
+        let known = pages(&whole(&file)).unwrap();
+        assert_eq!(known.sizes, [(300, 200), (100, 50), (7, 7)]);
+        assert_eq!(known.missing, None);
     }
 
     proptest::proptest! {

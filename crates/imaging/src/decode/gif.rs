@@ -53,6 +53,7 @@ pub(super) fn header(input: &mut Input<'_>, limits: &Limits) -> Result<Header, D
         },
         orientation: Orientation::NoTransforms,
         colour: icc.map_or(Declared::Srgb, Declared::Icc),
+        directory: None,
         warnings: xmp
             .then(|| "not carried to the result: XMP".to_owned())
             .into_iter()

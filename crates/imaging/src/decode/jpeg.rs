@@ -10,12 +10,15 @@ use zune_jpeg::{
 use super::{
     Header,
     input::Input,
+    jpeg_inks,
     jpeg_markers::{EOI_BYTES, Frame, Markers, walk},
     rows::{StoredRows, Whole},
 };
 use crate::{DecodeError, InputFormat, Limits, colour::Declared, samples::Layout};
 
-const FORMAT: InputFormat = InputFormat::Jpeg;
+pub(super) const FORMAT: InputFormat = InputFormat::Jpeg;
+
+const CONVERTED: &str = "the colours were converted from CMYK to sRGB";
 
 pub(super) fn header(input: &mut Input<'_>, limits: &Limits) -> Result<Header, DecodeError> {
     let bytes = input.load().map_err(DecodeError::Read)?;
@@ -26,11 +29,13 @@ pub(super) fn header(input: &mut Input<'_>, limits: &Limits) -> Result<Header, D
     };
     let mut decoder = decoder(bytes, ColorSpace::RGB);
     decoder.decode_headers().map_err(refused)?;
-    if let Some(ColorSpace::CMYK | ColorSpace::YCCK) = decoder.input_colorspace() {
-        return Err(cmyk());
-    }
-
+    let icc = decoder.icc_profile();
     let mut warnings = Vec::new();
+    let has_inks = frame.components == 4;
+    if has_inks {
+        jpeg_inks::check(&markers, icc.as_deref())?;
+        warnings.push(CONVERTED.to_owned());
+    }
     if end < bytes.len() {
         warnings.push(format!(
             "{} bytes after the end of the picture ignored",
@@ -49,7 +54,10 @@ pub(super) fn header(input: &mut Input<'_>, limits: &Limits) -> Result<Header, D
             .exif()
             .and_then(|exif| Orientation::from_exif_chunk(exif))
             .unwrap_or(Orientation::NoTransforms),
-        colour: decoder.icc_profile().map_or(Declared::Srgb, Declared::Icc),
+        colour: icc
+            .filter(|_| !has_inks)
+            .map_or(Declared::Srgb, Declared::Icc),
+        directory: None,
         warnings,
     })
 }
@@ -67,6 +75,9 @@ pub(super) fn rows<'a>(
     {
         open_end(&mut bytes, end);
     }
+    if markers.frame.is_some_and(|frame| frame.components == 4) {
+        return Ok(Box::new(Whole(inks(&bytes, &markers)?)));
+    }
     let space = if header.layout.gray {
         ColorSpace::Luma
     } else {
@@ -74,6 +85,20 @@ pub(super) fn rows<'a>(
     };
     let samples = decoder(&bytes, space).decode().map_err(refused)?;
     Ok(Box::new(Whole(samples)))
+}
+
+/// The pixels of a picture in inks.
+fn inks(bytes: &[u8], markers: &Markers) -> Result<Vec<u8>, DecodeError> {
+    let space = if markers.adobe == Some(jpeg_inks::YCCK) {
+        ColorSpace::YCCK
+    } else {
+        ColorSpace::CMYK
+    };
+    // As stored: the way to inks is Adobe's, not the decoder's.
+    let mut decoder = decoder(bytes, space);
+    let samples = decoder.decode().map_err(refused)?;
+    let icc = decoder.icc_profile();
+    jpeg_inks::to_srgb(samples, markers, icc.as_deref())
 }
 
 /// Puts zeros in place of the end marker before byte `end`. Where the data end too early the decoder
@@ -103,6 +128,7 @@ fn checked_frame(markers: &Markers, limits: &Limits) -> Result<Frame, DecodeErro
         });
     };
     limits.check_size(frame.width, frame.height)?;
+    limits.check_blocks(FORMAT, markers.segments)?;
     if markers.several_frames {
         return Err(DecodeError::corrupt(
             FORMAT,
@@ -129,8 +155,7 @@ fn checked_frame(markers: &Markers, limits: &Limits) -> Result<Frame, DecodeErro
         ));
     }
     match frame.components {
-        1 | 3 => Ok(frame),
-        4 => Err(cmyk()),
+        1 | 3 | 4 => Ok(frame),
         components => {
             let what = format!("{components} colour components");
             Err(DecodeError::unsupported(
@@ -140,10 +165,6 @@ fn checked_frame(markers: &Markers, limits: &Limits) -> Result<Frame, DecodeErro
             ))
         }
     }
-}
-
-fn cmyk() -> DecodeError {
-    DecodeError::unsupported(FORMAT, "CMYK colour", "convert it to RGB")
 }
 
 fn refused(error: DecodeErrors) -> DecodeError {

@@ -10,8 +10,12 @@ pub(super) struct Markers {
     pub frame: Option<Frame>,
     /// Byte after the end-of-image marker; `None` when the stream is cut off.
     pub end: Option<usize>,
+    /// Segments beside the scans.
+    pub segments: u64,
     /// Number of scans; one that is not the last of several ends at a marker.
     pub scans: usize,
+    /// What Adobe's marker says of the colours: 0 as they are, 1 `YCbCr`, 2 YCCK.
+    pub adobe: Option<u8>,
     /// More than one frame header: not one picture.
     pub several_frames: bool,
 }
@@ -61,6 +65,8 @@ pub(super) fn walk(bytes: &[u8]) -> Markers {
         if marker == SOS {
             found.scans += 1;
             at = after_scan(bytes, at);
+        } else {
+            found.segments += 1;
         }
     }
 }
@@ -96,6 +102,27 @@ fn note(found: &mut Markers, marker: u8, payload: &[u8]) {
         0xC0..=0xCF if !matches!(marker, 0xC4 | 0xC8 | 0xCC) => {
             found.several_frames |= found.frame.is_some();
             found.frame = frame(marker - 0xC0, payload);
+        }
+        // "Adobe", version, two words of flags, transform.
+        0xEE => {
+            if let [
+                b'A',
+                b'd',
+                b'o',
+                b'b',
+                b'e',
+                _,
+                _,
+                _,
+                _,
+                _,
+                _,
+                transform,
+                ..,
+            ] = *payload
+            {
+                found.adobe = Some(transform);
+            }
         }
         _ => {}
     }

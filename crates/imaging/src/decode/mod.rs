@@ -10,9 +10,15 @@ mod fill;
 mod gif;
 mod input;
 mod jpeg;
+#[cfg(feature = "jpeg2000")]
+mod jpeg2000;
+#[cfg(feature = "jpeg2000")]
+mod jpeg2000_frame;
+mod jpeg_inks;
 mod jpeg_markers;
 mod lab;
 mod native;
+mod pages;
 mod patched;
 mod png;
 mod reader;
@@ -28,6 +34,7 @@ mod webp;
 use image::metadata::Orientation;
 pub use input::Source;
 pub(crate) use native::Native;
+pub use pages::page_count;
 pub use reader::Reader;
 pub(crate) use reader::{alphas, colours};
 
@@ -83,6 +90,14 @@ impl Decoded {
     }
 }
 
+/// What is wanted of a file.
+#[derive(Clone, Copy)]
+struct Wanted {
+    limits: Limits,
+    /// From 0; `None` for the only one.
+    page: Option<u32>,
+}
+
 /// What a format's `header` function found; sizes as stored.
 struct Header {
     width: u32,
@@ -91,6 +106,8 @@ struct Header {
     layout: Layout,
     orientation: Orientation,
     colour: Declared,
+    /// Where the directory of a page of TIFF is, in bytes.
+    directory: Option<u64>,
     warnings: Vec<String>,
 }
 

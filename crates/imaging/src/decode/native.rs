@@ -3,20 +3,20 @@
 use image::metadata::Orientation;
 
 use super::{
-    Header, Info, Source, info_of,
+    Header, Info, Source, Wanted, info_of,
     input::{Failure, Input},
     rows::StoredRows,
     stage::{DISAGREES, Stage, header},
     turned,
 };
-use crate::{DecodeError, InputFormat, Limits, Metadata, samples::Layout};
+use crate::{DecodeError, InputFormat, Metadata, samples::Layout};
 
 /// Reads rows from the top downwards; samples as [`Header::layout`] says.
 pub(crate) struct Native<'a> {
     info: Info,
     header: Header,
     metadata: Metadata,
-    limits: Limits,
+    wanted: Wanted,
     file_bytes: u64,
     failure: Failure,
     stage: Stage<'a>,
@@ -29,21 +29,26 @@ pub(crate) struct Native<'a> {
 impl<'a> Native<'a> {
     pub(super) fn of_source(
         source: Box<dyn Source + 'a>,
-        limits: &Limits,
+        wanted: Wanted,
     ) -> Result<Self, DecodeError> {
-        Self::of_input(Input::of_source(source).map_err(DecodeError::Read)?, limits)
+        Self::of_input(Input::of_source(source).map_err(DecodeError::Read)?, wanted)
     }
 
-    pub(super) fn of_bytes(bytes: &'a [u8], limits: &Limits) -> Result<Self, DecodeError> {
-        Self::of_input(Input::of_bytes(bytes), limits)
+    pub(super) fn of_bytes(bytes: &'a [u8], wanted: Wanted) -> Result<Self, DecodeError> {
+        Self::of_input(Input::of_bytes(bytes), wanted)
     }
 
-    fn of_input(mut input: Input<'a>, limits: &Limits) -> Result<Self, DecodeError> {
-        limits.check_bytes(input.len())?;
+    fn of_input(mut input: Input<'a>, wanted: Wanted) -> Result<Self, DecodeError> {
+        wanted.limits.check_bytes(input.len())?;
         let failure = input.failure();
-        let (format, header) = header(&mut input, limits)
+        let (format, header) = header(&mut input, &wanted)
             .map_err(|error| failure.take().map_or(error, DecodeError::Read))?;
-        let metadata = Metadata::read(format, turned(header.orientation), &mut input);
+        let metadata = Metadata::read(
+            format,
+            turned(header.orientation),
+            header.directory,
+            &mut input,
+        );
         if let Some(error) = failure.take() {
             return Err(DecodeError::Read(error));
         }
@@ -51,7 +56,7 @@ impl<'a> Native<'a> {
             metadata,
             info: info_of(format, &header),
             header,
-            limits: *limits,
+            wanted,
             file_bytes: input.len(),
             failure,
             stage: Stage::Opened(input),
@@ -86,6 +91,8 @@ impl<'a> Native<'a> {
             InputFormat::Jpeg | InputFormat::WebP | InputFormat::Gif | InputFormat::Bmp => {
                 samples.saturating_add(self.file_bytes)
             }
+            // Its decoder keeps numbers of four bytes, twice while it works.
+            InputFormat::Jpeg2000 => samples.saturating_mul(9).saturating_add(self.file_bytes),
         }
     }
 
@@ -191,7 +198,7 @@ impl<'a> Native<'a> {
     ) -> Result<T, DecodeError> {
         let done = self
             .stage
-            .work(self.info.format, &self.header, &self.limits, work);
+            .work(self.info.format, &self.header, &self.wanted, work);
         done.map_err(|error| self.failure.take().map_or(error, DecodeError::Read))
     }
 

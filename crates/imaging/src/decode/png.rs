@@ -25,10 +25,12 @@ const SRGB_GAMMA: u32 = 45_455;
 
 pub(super) fn header(input: &mut Input<'_>, limits: &Limits) -> Result<Header, DecodeError> {
     input.rewind().map_err(DecodeError::Read)?;
-    let mut decoder = decoder(input);
-    let early = decoder.read_header_info().map_err(refused)?;
+    let mut early = decoder(&mut *input);
+    let early = early.read_header_info().map_err(refused)?;
     limits.check_size(early.width, early.height)?;
-    let reader = decoder.read_info().map_err(refused)?;
+    limits.check_blocks(FORMAT, count_chunks(input, limits))?;
+    input.rewind().map_err(DecodeError::Read)?;
+    let reader = decoder(input).read_info().map_err(refused)?;
     let info = reader.info();
     refuse_unhandled(info)?;
 
@@ -45,6 +47,7 @@ pub(super) fn header(input: &mut Input<'_>, limits: &Limits) -> Result<Header, D
             .and_then(Orientation::from_exif_chunk)
             .unwrap_or(Orientation::NoTransforms),
         colour: colour(info),
+        directory: None,
         warnings,
     })
 }
@@ -100,6 +103,24 @@ impl StoredRows for Rows<'_> {
         self.reader.read_row(&mut none).map_err(refused)?;
         self.reader.finish().map_err(refused)
     }
+}
+
+/// Chunks beside the pixels, up to one more than are allowed; as far as the file goes.
+fn count_chunks(input: &mut Input<'_>, limits: &Limits) -> u64 {
+    const SIGNATURE_BYTES: u64 = 8;
+    let (mut at, mut chunks) = (SIGNATURE_BYTES, 0);
+    let mut head = [0; 8];
+    while chunks <= u64::from(limits.max_blocks) && input.read_at(at, &mut head).is_ok() {
+        let [l3, l2, l1, l0, kind @ ..] = head;
+        // Length, kind and checksum have four bytes each.
+        at += u64::from(u32::from_be_bytes([l3, l2, l1, l0])) + 12;
+        match &kind {
+            b"IEND" => break,
+            b"IDAT" => {}
+            _ => chunks += 1,
+        }
+    }
+    chunks
 }
 
 fn decoder<R: BufRead + Seek>(input: R) -> Decoder<R> {

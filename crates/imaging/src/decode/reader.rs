@@ -1,6 +1,6 @@
 //! A file opened for reading in rows, as the engine sees them.
 
-use super::{Info, Source, fill::Fill, native::Native};
+use super::{Info, Source, Wanted, fill::Fill, native::Native};
 use crate::{
     DecodeError, Depth, EncodeOptions, Format, InputFormat, Limits, Metadata, Pixels,
     colour::{Managed, manage},
@@ -43,12 +43,31 @@ pub struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    /// Opens a file and reads its header; refuses what [`probe`](super::probe) refuses.
+    /// Opens a file of one page and reads its header; refuses what [`probe`](super::probe) refuses.
     ///
     /// # Errors
     /// [`DecodeError`]; damage behind the header shows when its row is read.
     pub fn open(source: Box<dyn Source + 'a>, limits: &Limits) -> Result<Self, DecodeError> {
-        Ok(Self::of_native(Native::of_source(source, limits)?))
+        let (limits, page) = (*limits, None);
+        let native = Native::of_source(source, Wanted { limits, page })?;
+        Ok(Self::of_native(native))
+    }
+
+    /// [`open`](Self::open) for a page of a file that may have several:
+    /// [`page_count`](super::page_count).
+    ///
+    /// - `page`: from 0.
+    ///
+    /// # Errors
+    /// Like [`open`](Self::open), and [`DecodeError::NoSuchPage`].
+    pub fn open_page(
+        source: Box<dyn Source + 'a>,
+        limits: &Limits,
+        page: u32,
+    ) -> Result<Self, DecodeError> {
+        let (limits, page) = (*limits, Some(page));
+        let native = Native::of_source(source, Wanted { limits, page })?;
+        Ok(Self::of_native(native))
     }
 
     /// [`open`](Self::open) for a file in memory, which is not copied.
@@ -56,7 +75,9 @@ impl<'a> Reader<'a> {
     /// # Errors
     /// Like [`open`](Self::open).
     pub fn from_bytes(bytes: &'a [u8], limits: &Limits) -> Result<Self, DecodeError> {
-        Ok(Self::of_native(Native::of_bytes(bytes, limits)?))
+        let (limits, page) = (*limits, None);
+        let native = Native::of_bytes(bytes, Wanted { limits, page })?;
+        Ok(Self::of_native(native))
     }
 
     fn of_native(mut native: Native<'a>) -> Self {

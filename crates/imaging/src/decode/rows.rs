@@ -119,6 +119,7 @@ mod tests {
         ];
         for (tag, expected) in cases {
             let header = Header {
+                directory: None,
                 width: 3,
                 height: 2,
                 layout: Layout::GRAY8,

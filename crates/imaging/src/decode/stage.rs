@@ -4,14 +4,18 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use image::metadata::Orientation;
 
+#[cfg(feature = "jpeg2000")]
+use super::jpeg2000;
 use super::{
-    Header, bmp, gif,
+    Header, Wanted, bmp, gif,
     input::Input,
     jpeg, png,
     rows::{StoredRows, upright},
     tiff, webp,
 };
-use crate::{DecodeError, InputFormat, Limits, sniff};
+#[cfg(not(feature = "jpeg2000"))]
+use crate::sniff::NO_JPEG_2000;
+use crate::{DecodeError, InputFormat, sniff::sniff};
 
 /// Bytes from which the format of a file can be told.
 const SNIFFED_BYTES: u64 = 512;
@@ -38,13 +42,13 @@ impl<'a> Stage<'a> {
         &mut self,
         format: InputFormat,
         header: &Header,
-        limits: &Limits,
+        wanted: &Wanted,
         work: impl FnOnce(&mut dyn StoredRows) -> Result<T, DecodeError>,
     ) -> Result<T, DecodeError> {
         guarded(format, || {
             let mut rows = match std::mem::replace(self, Self::Failed) {
                 Self::Rows(rows) => rows,
-                Self::Opened(input) => start(format, input, header, limits)?,
+                Self::Opened(input) => start(format, input, header, wanted)?,
                 Self::Ended | Self::Failed => {
                     return Err(DecodeError::corrupt(format, DISAGREES));
                 }
@@ -59,38 +63,61 @@ impl<'a> Stage<'a> {
 /// Tells the format of a file and reads its header.
 ///
 /// # Errors
-/// [`DecodeError`] for what is not handled, or larger than `limits`.
+/// [`DecodeError`] for what is not handled, or larger than the limits.
 pub(super) fn header(
     input: &mut Input<'_>,
-    limits: &Limits,
+    wanted: &Wanted,
 ) -> Result<(InputFormat, Header), DecodeError> {
-    let mut head = vec![0; usize::try_from(input.len().min(SNIFFED_BYTES)).unwrap_or(0)];
-    input.read_at(0, &mut head).map_err(DecodeError::Read)?;
-    let format = sniff(&head)?;
+    let format = format_of(input)?;
+    let Wanted { limits, page } = wanted;
     let header = guarded(format, || match format {
         InputFormat::Jpeg => jpeg::header(input, limits),
         InputFormat::Png => png::header(input, limits),
-        InputFormat::Tiff => tiff::header(input, limits),
+        InputFormat::Tiff => tiff::header(input, wanted),
         InputFormat::WebP => webp::header(input, limits),
         InputFormat::Gif => gif::header(input, limits),
         InputFormat::Bmp => bmp::header(input, limits),
+        #[cfg(feature = "jpeg2000")]
+        InputFormat::Jpeg2000 => jpeg2000::header(input, limits),
+        #[cfg(not(feature = "jpeg2000"))]
+        InputFormat::Jpeg2000 => Err(DecodeError::UnsupportedFormat(NO_JPEG_2000)),
     })?;
-    Ok((format, header))
+    match page {
+        Some(page) if format != InputFormat::Tiff && *page > 0 => Err(DecodeError::NoSuchPage {
+            page: page.saturating_add(1),
+            pages: 1,
+        }),
+        _ => Ok((format, header)),
+    }
+}
+
+/// Tells the format of a file by its first bytes.
+///
+/// # Errors
+/// [`DecodeError`] for what is no image that is handled.
+pub(super) fn format_of(input: &mut Input<'_>) -> Result<InputFormat, DecodeError> {
+    let mut head = vec![0; usize::try_from(input.len().min(SNIFFED_BYTES)).unwrap_or(0)];
+    input.read_at(0, &mut head).map_err(DecodeError::Read)?;
+    sniff(&head)
 }
 
 fn start<'a>(
     format: InputFormat,
     input: Input<'a>,
     header: &Header,
-    limits: &Limits,
+    wanted: &Wanted,
 ) -> Result<Box<dyn StoredRows + 'a>, DecodeError> {
     let mut rows = match format {
         InputFormat::Jpeg => jpeg::rows(input, header)?,
         InputFormat::Png => png::rows(input, header)?,
-        InputFormat::Tiff => tiff::rows(input, header, limits)?,
+        InputFormat::Tiff => tiff::rows(input, header, wanted)?,
         InputFormat::WebP => webp::rows(input, header)?,
         InputFormat::Gif => gif::rows(input, header)?,
         InputFormat::Bmp => bmp::rows(input, header)?,
+        #[cfg(feature = "jpeg2000")]
+        InputFormat::Jpeg2000 => jpeg2000::rows(input, header)?,
+        #[cfg(not(feature = "jpeg2000"))]
+        InputFormat::Jpeg2000 => return Err(DecodeError::UnsupportedFormat(NO_JPEG_2000)),
     };
     if header.orientation == Orientation::NoTransforms {
         return Ok(rows);
@@ -102,7 +129,7 @@ fn start<'a>(
 }
 
 /// Turns a decoder's panic into a damaged file: a hostile input must not end the process.
-fn guarded<T>(
+pub(super) fn guarded<T>(
     format: InputFormat,
     work: impl FnOnce() -> Result<T, DecodeError>,
 ) -> Result<T, DecodeError> {

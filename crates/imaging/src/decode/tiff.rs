@@ -1,4 +1,4 @@
-//! TIFF, classic and `BigTIFF`: the `tiff` crate, one page.
+//! TIFF, classic and `BigTIFF`: the `tiff` crate, a page at a time.
 
 use std::io::{ErrorKind, Read, Seek};
 
@@ -10,16 +10,16 @@ use ::tiff::{
 use image::metadata::Orientation;
 
 use super::{
-    Header,
+    Header, Wanted,
     input::Input,
     patched::Patched,
     rows::StoredRows,
     tiff_kind::Kind,
-    tiff_pages::{Page, Photometric, only_page},
+    tiff_pages::{Page, Photometric, wanted_page},
     tiff_plain::{PlainStrips, is_plain},
     tiff_rows::Chunks,
 };
-use crate::{DecodeError, InputFormat, Limits, colour::Declared};
+use crate::{DecodeError, InputFormat, colour::Declared};
 
 pub(super) const FORMAT: InputFormat = InputFormat::Tiff;
 
@@ -31,12 +31,12 @@ pub(super) const BUFFER_BYTES: usize = 256 << 20;
 
 type Reader<'r, 'a> = Decoder<Patched<&'r mut Input<'a>>>;
 
-pub(super) fn header(input: &mut Input<'_>, limits: &Limits) -> Result<Header, DecodeError> {
-    let page = only_page(input, limits)?;
+pub(super) fn header(input: &mut Input<'_>, wanted: &Wanted) -> Result<Header, DecodeError> {
+    let page = wanted_page(input, wanted)?;
     let file_bytes = input.len();
     let mut reader = open(input, page)?;
     let (width, height) = reader.dimensions().map_err(refused)?;
-    limits.check_size(width, height)?;
+    wanted.limits.check_size(width, height)?;
     let icc = icc(&mut reader)?;
     let kind = Kind::read(&mut reader, page.photometric, icc.as_deref())?;
     // The decoder's own check of the combination.
@@ -61,6 +61,7 @@ pub(super) fn header(input: &mut Input<'_>, limits: &Limits) -> Result<Header, D
         colour: icc
             .filter(|_| kind.keeps_profile())
             .map_or(Declared::Srgb, Declared::Icc),
+        directory: Some(page.at),
         warnings,
     })
 }
@@ -76,9 +77,9 @@ fn icc<R: Read + Seek>(reader: &mut Decoder<R>) -> Result<Option<Vec<u8>>, Decod
 pub(super) fn rows<'a>(
     mut input: Input<'a>,
     header: &Header,
-    limits: &Limits,
+    wanted: &Wanted,
 ) -> Result<Box<dyn StoredRows + 'a>, DecodeError> {
-    let page = only_page(&mut input, limits)?;
+    let page = wanted_page(&mut input, wanted)?;
     let mut decoder = open(input, page)?;
     let icc = icc(&mut decoder)?;
     let kind = Kind::read(&mut decoder, page.photometric, icc.as_deref())?;

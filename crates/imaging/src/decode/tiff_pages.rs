@@ -1,13 +1,13 @@
-//! Which directory of a TIFF file is the page.
+//! Which directories of a TIFF file are its pages.
 //!
 //! A file may hold several directories: pages, reduced copies of a page (a pyramid, a thumbnail)
-//! and masks. Only a file with exactly one page is handled; page one is never taken silently.
+//! and masks. One page is read at a time; of several, page one is never taken silently.
 //! The walk reads four tags of each directory itself, so that a declared size is judged before
 //! a decoder looks at the rest.
 
 use std::collections::HashSet;
 
-use super::{input::Input, tiff::FORMAT};
+use super::{Wanted, input::Input, tiff::FORMAT};
 use crate::{DecodeError, Limits};
 
 /// More directories than any pyramid or thumbnail needs.
@@ -27,6 +27,10 @@ const MASK: u64 = 4;
 /// What one directory says about itself.
 #[derive(Debug, Default, Clone, Copy)]
 struct Directory {
+    /// Where it is, in bytes.
+    at: u64,
+    /// Entries in it; more than are allowed are not looked at.
+    entries: u64,
     kind: u64,
     width: u64,
     height: u64,
@@ -48,18 +52,41 @@ pub(super) struct Photometric {
 pub(super) struct Page {
     /// In the chain of directories, from 0.
     pub index: usize,
+    /// Where its directory is, in bytes.
+    pub at: u64,
     pub photometric: Photometric,
 }
 
-/// Returns the one page in the chain of directories.
+/// Returns the page that is wanted.
 ///
 /// # Errors
-/// [`DecodeError::Unsupported`] for several pages or a mask; [`DecodeError::Corrupt`] for a chain
-/// that loops; [`DecodeError::Truncated`] for one that leaves the file; a size over `limits`.
-pub(super) fn only_page(input: &mut Input<'_>, limits: &Limits) -> Result<Page, DecodeError> {
-    let directories = chain(input)?;
+/// Those of [`pages`]; [`DecodeError::SeveralPages`] where the only one is wanted,
+/// [`DecodeError::NoSuchPage`].
+pub(super) fn wanted_page(input: &mut Input<'_>, wanted: &Wanted) -> Result<Page, DecodeError> {
+    let found = pages(input, &wanted.limits)?;
+    let count = u32::try_from(found.len()).unwrap_or(u32::MAX);
+    let index = match wanted.page {
+        None if count > 1 => return Err(DecodeError::SeveralPages { pages: count }),
+        None => 0,
+        Some(index) => index,
+    };
+    let page = found.get(usize::try_from(index).unwrap_or(usize::MAX));
+    page.copied().ok_or(DecodeError::NoSuchPage {
+        page: index.saturating_add(1),
+        pages: count,
+    })
+}
+
+/// Returns the pages in the chain of directories, at least one.
+///
+/// # Errors
+/// [`DecodeError::Unsupported`] for a mask; [`DecodeError::Corrupt`] for a chain that loops, or has no
+/// page; [`DecodeError::Truncated`] for one that leaves the file; a size over `limits`.
+pub(super) fn pages(input: &mut Input<'_>, limits: &Limits) -> Result<Vec<Page>, DecodeError> {
+    let directories = chain(input, limits)?;
     for directory in &directories {
         let side = |pixels| u32::try_from(pixels).unwrap_or(u32::MAX);
+        limits.check_blocks(FORMAT, directory.entries)?;
         limits.check_size(side(directory.width), side(directory.height))?;
     }
     if directories
@@ -73,35 +100,32 @@ pub(super) fn only_page(input: &mut Input<'_>, limits: &Limits) -> Result<Page, 
             remedy,
         ));
     }
-    let pages: Vec<usize> = (0..directories.len())
-        .filter(|&index| directories.len() == 1 || directories[index].kind & REDUCED == 0)
-        .collect();
-    match *pages {
-        [index] => Ok(Page {
+    let pages: Vec<Page> = directories
+        .iter()
+        .enumerate()
+        .filter(|(_, directory)| directories.len() == 1 || directory.kind & REDUCED == 0)
+        .map(|(index, directory)| Page {
             index,
-            photometric: directories[index].photometric,
-        }),
-        [] => Err(DecodeError::corrupt(
+            at: directory.at,
+            photometric: directory.photometric,
+        })
+        .collect();
+    if pages.is_empty() {
+        return Err(DecodeError::corrupt(
             FORMAT,
             "there is no page in full resolution",
-        )),
-        _ => {
-            let what = format!("{} pages", pages.len());
-            Err(DecodeError::unsupported(
-                FORMAT,
-                what,
-                "split it into one file for each page",
-            ))
-        }
+        ));
     }
+    Ok(pages)
 }
 
-fn chain(input: &mut Input<'_>) -> Result<Vec<Directory>, DecodeError> {
+fn chain(input: &mut Input<'_>, limits: &Limits) -> Result<Vec<Directory>, DecodeError> {
     let cut_off = || DecodeError::Truncated { format: FORMAT };
     let mut magic = [0; 4];
     input.read_at(0, &mut magic).map_err(|_| cut_off())?;
     let mut words = Words {
         input,
+        most: limits.max_blocks.into(),
         little: magic.starts_with(b"II"),
         big: magic[2..] == *b"+\0" || magic[2..] == *b"\0+",
     };
@@ -127,6 +151,8 @@ fn chain(input: &mut Input<'_>) -> Result<Vec<Directory>, DecodeError> {
 /// Numbers of the file, in its byte order and with its size of offsets.
 struct Words<'r, 'a> {
     input: &'r mut Input<'a>,
+    /// Entries of a directory that are looked at.
+    most: u64,
     little: bool,
     big: bool,
 }
@@ -159,8 +185,19 @@ impl Words<'_, '_> {
         let entries = at.checked_add(count_size as u64)?;
         let end = entries.checked_add(count.checked_mul(entry_size)?)?;
         let next = self.offset(end)?;
+        if count > self.most {
+            let entries = count;
+            let directory = Directory {
+                entries,
+                ..Directory::default()
+            };
+            return Some((directory, 0));
+        }
 
-        let mut directory = Directory::default();
+        let mut directory = Directory {
+            at,
+            ..Directory::default()
+        };
         let mut entry = [0; 20];
         for index in 0..count {
             let entry = &mut entry[..if self.big { 20 } else { 12 }];

@@ -9,6 +9,7 @@ mod exif;
 mod photoshop;
 mod provenance;
 mod read_bmp;
+mod read_jp2;
 mod read_jpeg;
 mod read_png;
 mod read_tiff;
@@ -70,14 +71,21 @@ impl Metadata {
     /// Reads what the file of `format` holds; damage is left out.
     ///
     /// - `turned`: how the reader turns the pixels.
-    pub(crate) fn read(format: InputFormat, turned: Turned, file: &mut dyn ReadSeek) -> Self {
+    /// - `directory`: where the directory of a page of TIFF is, in bytes.
+    pub(crate) fn read(
+        format: InputFormat,
+        turned: Turned,
+        directory: Option<u64>,
+        file: &mut dyn ReadSeek,
+    ) -> Self {
         let mut bytes = Bytes(file);
         let read = match format {
             InputFormat::Jpeg => read_jpeg::read(&mut bytes),
             InputFormat::Png => read_png::read(&mut bytes),
-            InputFormat::Tiff => read_tiff::read(&mut bytes),
+            InputFormat::Tiff => read_tiff::read(&mut bytes, directory),
             InputFormat::WebP => read_webp::read(&mut bytes),
             InputFormat::Bmp => read_bmp::read(&mut bytes),
+            InputFormat::Jpeg2000 => read_jp2::read(&mut bytes),
             // Its decoder says what it has.
             InputFormat::Gif => Self::default(),
         };
@@ -162,7 +170,7 @@ impl Metadata {
     /// Takes over an EXIF block, with or without the `Exif\0\0` before it.
     fn set_exif_block(&mut self, block: &[u8]) {
         let block = block.strip_prefix(b"Exif\0\0").unwrap_or(block);
-        let found = source::in_block(block, |bytes| exif::Directories::open(bytes)?.read());
+        let found = source::in_block(block, |bytes| exif::Directories::open(bytes)?.read(None));
         match found {
             Some(found) => self.set_exif(found),
             None => self.leave_behind("a damaged EXIF block"),

@@ -1,10 +1,12 @@
-//! The metadata of a TIFF file: part of its directory.
+//! The metadata of a page of TIFF: part of its directory.
 
 use super::{Metadata, exif::Directories, source::Bytes};
 
-pub(super) fn read(bytes: &mut Bytes<'_>) -> Metadata {
+/// - `directory`: of the page, in bytes.
+pub(super) fn read(bytes: &mut Bytes<'_>, directory: Option<u64>) -> Metadata {
     let mut metadata = Metadata::default();
-    let Some(mut found) = Directories::open(bytes).and_then(Directories::read) else {
+    let found = Directories::open(bytes).and_then(|found| found.read(directory));
+    let Some(mut found) = found else {
         return metadata;
     };
     metadata.xmp = found.xmp.take();

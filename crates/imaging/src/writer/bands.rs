@@ -6,6 +6,7 @@ use super::{
     jpeg,
     png::{self, Position},
     png_head,
+    sheets::{Sheet, Written},
     tiff::Strips,
     webp,
 };
@@ -25,19 +26,21 @@ pub(super) enum Bands {
 }
 
 impl Bands {
-    pub(super) fn new(format: Format, shape: &Shape) -> Self {
+    pub(super) fn new(format: Format) -> Self {
         match format {
             Format::Jpeg => Self::Jpeg,
             Format::Png => Self::Png { adler: 1 },
-            Format::Tiff => Self::Tiff(Strips::new(shape)),
+            Format::Tiff => Self::Tiff(Strips::default()),
             Format::WebP => Self::WebP,
         }
     }
 
     /// Goes on from `state`; appends to `ready` those of the `held` bytes that can be taken.
+    ///
+    /// - `above`: all bands so far.
     pub(super) fn resume(
         state: &State,
-        shape: &Shape,
+        above: &[Written],
         held: &[u8],
         ready: &mut Vec<u8>,
     ) -> Result<Self, EncodeError> {
@@ -51,7 +54,7 @@ impl Bands {
                 Self::Png { adler: *adler }
             }
             State::Tiff { strips } => {
-                let mut strips = Strips::resume(shape, strips.clone(), held)
+                let mut strips = Strips::resume(above, strips.clone(), held)
                     .ok_or(EncodeError::Checkpoint("its strips have other sizes"))?;
                 strips.release(ready);
                 Self::Tiff(strips)
@@ -84,7 +87,9 @@ impl Bands {
                 }
                 png::append_band(shape, samples, position, adler, out);
             }
-            Self::Tiff(strips) => strips.push(shape, samples, out),
+            Self::Tiff(strips) => {
+                strips.push(shape, options, samples, shape.rows_of_band(row), out);
+            }
             Self::WebP => webp::append_file(shape, samples, options, out)?,
         }
         Ok(())
@@ -104,17 +109,15 @@ impl Bands {
 
     /// The row behind the last band whose bytes were all appended, and the state at that row.
     ///
-    /// - `row`: behind the last band pushed.
-    pub(super) fn released(&self, shape: &Shape, row: u32) -> (u32, State) {
+    /// - `row`: behind the last band pushed; like what is returned, counted through all pages.
+    pub(super) fn released(&self, row: u32) -> (u32, State) {
         let Self::Tiff(strips) = self else {
             return (row, self.state());
         };
-        let released = strips.released();
-        let bands = u32::try_from(released).unwrap_or(u32::MAX) / shape.across();
         let state = State::Tiff {
-            strips: strips.sizes[..released].to_vec(),
+            strips: strips.sizes[..strips.released()].to_vec(),
         };
-        (bands.saturating_mul(shape.band_rows).min(row), state)
+        (row - strips.held_rows(), state)
     }
 
     /// Appends the bytes of finished bands that were kept back.
@@ -127,13 +130,9 @@ impl Bands {
     }
 
     /// The beginning of the file, if that is known only at its end.
-    pub(super) fn head(
-        self,
-        shape: &Shape,
-        options: &EncodeOptions,
-    ) -> Result<Vec<u8>, EncodeError> {
+    pub(super) fn head(self, sheets: &[Sheet]) -> Result<Vec<u8>, EncodeError> {
         match self {
-            Self::Tiff(strips) => strips.head(shape, options),
+            Self::Tiff(strips) => strips.head(sheets),
             Self::Jpeg | Self::Png { .. } | Self::WebP => Ok(Vec::new()),
         }
     }

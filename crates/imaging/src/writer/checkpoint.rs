@@ -2,28 +2,22 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Shape;
-use crate::{Depth, EncodeError, EncodeOptions, Format, TiffTile};
+use super::sheets::{Sheet, Sheets};
+use crate::{Depth, EncodeError, Format, TiffCompression, TiffTile};
 
 /// Changes whenever the bytes of a file would: what an older version began is then begun again.
-const LAYOUT: u32 = 2;
+const LAYOUT: u32 = 3;
 
 /// Where a half-written file stands. Small: a number for each strip of a TIFF, a few numbers
 /// otherwise, no pixels. Made to be serialised.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Checkpoint {
     layout: u32,
-    format: Format,
-    width: u32,
-    height: u32,
-    gray: bool,
-    alpha: bool,
-    depth: Depth,
-    jpeg_quality: u8,
-    tiff_tile: Option<TiffTile>,
-    icc: Digest,
-    metadata: Digest,
-    /// The first row that the writer that goes on needs.
+    /// The first page, in full.
+    first: PageRecord,
+    /// All pages.
+    pages: Digest,
+    /// The first row that the writer that goes on needs, counted through all pages.
     pub next_row: u32,
     /// Rows above that one whose samples are held: those of a band that is not full.
     rows_in_hand: u32,
@@ -32,6 +26,22 @@ pub struct Checkpoint {
     pub bytes: u64,
     held: Digest,
     pub(super) state: State,
+}
+
+/// What the bytes of a page depend on, beside its pixels.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct PageRecord {
+    format: Format,
+    width: u32,
+    height: u32,
+    gray: bool,
+    alpha: bool,
+    depth: Depth,
+    jpeg_quality: u8,
+    tiff_tile: Option<TiffTile>,
+    tiff_compression: TiffCompression,
+    icc: Digest,
+    metadata: Digest,
 }
 
 /// Tells one sequence of bytes from another by accident, not by design.
@@ -53,19 +63,13 @@ pub(super) enum State {
 
 impl Checkpoint {
     /// The beginning of a file.
-    pub(super) fn new(options: &EncodeOptions, shape: &Shape, state: State) -> Self {
+    pub(super) fn new(sheets: &Sheets, state: State) -> Self {
+        let pages: Vec<PageRecord> = sheets.all().iter().map(PageRecord::of).collect();
+        let all: String = pages.iter().map(|page| format!("{page:?}")).collect();
         Self {
             layout: LAYOUT,
-            format: options.format,
-            width: shape.width,
-            height: shape.height,
-            gray: shape.layout.gray,
-            alpha: shape.layout.alpha,
-            depth: shape.layout.depth,
-            jpeg_quality: options.jpeg_quality,
-            tiff_tile: options.tiff_tile,
-            icc: Digest::of(options.icc.as_deref().unwrap_or_default()),
-            metadata: Digest::of(&options.metadata.fingerprint()),
+            pages: Digest::of(all.as_bytes()),
+            first: pages[0].clone(),
             next_row: 0,
             rows_in_hand: 0,
             bytes: 0,
@@ -110,7 +114,7 @@ impl Checkpoint {
     pub(super) fn check(
         &self,
         fresh: &Self,
-        shape: &Shape,
+        sheets: &Sheets,
         held: &[u8],
     ) -> Result<(), EncodeError> {
         let refuse = |what| Err(EncodeError::Checkpoint(what));
@@ -124,26 +128,54 @@ impl Checkpoint {
         let Some(band_row) = self.next_row.checked_sub(self.rows_in_hand) else {
             return refuse("it holds more rows than there were");
         };
-        let bands = band_row.div_ceil(shape.band_rows);
-        let at_a_band = band_row.is_multiple_of(shape.band_rows) || band_row == shape.height;
+        if self.next_row > sheets.rows() || !sheets.is_at_a_band(band_row) {
+            return refuse("its row is not the first of a band");
+        }
+        let chunks = |band: &super::sheets::Written| band.chunks;
         let strips_fit = match &self.state {
             State::Tiff { strips } => {
-                strips.len() as u64 == u64::from(bands) * u64::from(shape.across())
+                strips.len()
+                    == sheets
+                        .bands_above(band_row)
+                        .iter()
+                        .map(chunks)
+                        .sum::<usize>()
             }
             State::Jpeg | State::Png { .. } | State::WebP => true,
         };
-        if self.next_row > shape.height || !at_a_band || !strips_fit {
+        if !strips_fit {
             return refuse("its row is not the first of a band");
         }
         if self.held != Digest::of(held) {
             return refuse("the bytes held with it are others");
         }
-        if self.rows_in_hand >= shape.band_rows
+        let (index, row) = sheets.find(band_row);
+        let shape = &sheets.all()[index].shape;
+        if self.rows_in_hand >= shape.rows_of_band(row).max(1)
             || held.len() / shape.row_bytes() < self.rows_in_hand as usize
         {
             return refuse("it lacks rows");
         }
         Ok(())
+    }
+}
+
+impl PageRecord {
+    fn of(sheet: &Sheet) -> Self {
+        let Sheet { options, shape, .. } = sheet;
+        Self {
+            format: options.format,
+            width: shape.width,
+            height: shape.height,
+            gray: shape.layout.gray,
+            alpha: shape.layout.alpha,
+            depth: shape.layout.depth,
+            jpeg_quality: options.jpeg_quality,
+            tiff_tile: options.tiff_tile,
+            tiff_compression: options.tiff_compression,
+            icc: Digest::of(options.icc.as_deref().unwrap_or_default()),
+            metadata: Digest::of(&options.metadata.fingerprint()),
+        }
     }
 }
 

@@ -13,9 +13,11 @@ mod deflate;
 mod filter;
 mod jpeg;
 mod jpeg_head;
+mod lzw;
 mod png;
 mod png_head;
 mod shape;
+mod sheets;
 mod tiff;
 mod tiff_chunks;
 mod tiff_directory;
@@ -29,10 +31,13 @@ use checkpoint::State;
 #[cfg(test)]
 pub(crate) use deflate::zlib_stream;
 use shape::Shape;
+pub use sheets::Page;
+use sheets::Sheets;
 
 use crate::{Depth, EncodeError, EncodeOptions, pixels::luma_of, samples::Layout};
 
-/// Writes a file from rows.
+/// Writes a file from rows. Those of a file of several pages are counted through all of them, as if
+/// they lay one below the other.
 ///
 /// ```
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -52,11 +57,12 @@ use crate::{Depth, EncodeError, EncodeOptions, pixels::luma_of, samples::Layout}
 /// # }
 /// ```
 pub struct Writer {
-    options: EncodeOptions,
-    shape: Shape,
+    sheets: Sheets,
+    /// The page in hand.
+    page: usize,
     /// Samples of the band that is not full.
     samples: Vec<u8>,
-    /// First row of that band.
+    /// First row of that band, in its page.
     band_row: u32,
     bands: Bands,
     /// Finished bytes that nobody has taken.
@@ -90,14 +96,27 @@ impl Writer {
     /// # Errors
     /// [`EncodeError::SideTooLong`], [`EncodeError::NoPixels`], [`EncodeError::NoTransparency`].
     pub fn new(options: &EncodeOptions, width: u32, height: u32) -> Result<Self, EncodeError> {
-        options.check(width, height)?;
-        let shape = Shape::new(options, width, height);
-        let bands = Bands::new(options.format, &shape);
+        let options = options.clone();
+        Self::of_pages(vec![Page {
+            options,
+            width,
+            height,
+        }])
+    }
+
+    /// Begins a file of several pages.
+    ///
+    /// # Errors
+    /// [`EncodeError::SeveralPages`] for more than one but for TIFF, [`EncodeError::NoPages`],
+    /// [`EncodeError::TooManyRows`], and those of [`new`](Self::new).
+    pub fn of_pages(pages: Vec<Page>) -> Result<Self, EncodeError> {
+        let sheets = Sheets::new(pages)?;
+        let bands = Bands::new(sheets.format());
         Ok(Self {
             mark: Some((0, bands.state())),
-            start: Checkpoint::new(options, &shape, bands.state()),
-            options: options.clone(),
-            shape,
+            start: Checkpoint::new(&sheets, bands.state()),
+            sheets,
+            page: 0,
             samples: Vec::new(),
             band_row: 0,
             bands,
@@ -124,22 +143,40 @@ impl Writer {
         checkpoint: Checkpoint,
         held: &[u8],
     ) -> Result<Self, EncodeError> {
-        let mut writer = Self::new(options, width, height)?;
-        checkpoint.check(&writer.start, &writer.shape, held)?;
-        writer.band_row = checkpoint.band_row();
+        let options = options.clone();
+        let page = Page {
+            options,
+            width,
+            height,
+        };
+        Self::resume_pages(vec![page], checkpoint, held)
+    }
+
+    /// [`resume`](Self::resume) for a file of several pages.
+    ///
+    /// # Errors
+    /// Those of [`resume`](Self::resume) and of [`of_pages`](Self::of_pages).
+    pub fn resume_pages(
+        pages: Vec<Page>,
+        checkpoint: Checkpoint,
+        held: &[u8],
+    ) -> Result<Self, EncodeError> {
+        let mut writer = Self::of_pages(pages)?;
+        checkpoint.check(&writer.start, &writer.sheets, held)?;
+        let band_row = checkpoint.band_row();
+        (writer.page, writer.band_row) = writer.sheets.find(band_row);
         writer.taken = checkpoint.bytes;
-        let rows_in_hand = checkpoint.next_row - checkpoint.band_row();
-        let samples = rows_in_hand as usize * writer.shape.row_bytes();
+        let rows_in_hand = checkpoint.next_row - band_row;
+        let samples = rows_in_hand as usize * writer.shape().row_bytes();
         let (held, samples) = held.split_at(held.len() - samples);
         writer.samples = samples.to_vec();
-        writer.bands = Bands::resume(&checkpoint.state, &writer.shape, held, &mut writer.ready)?;
-        writer.mark = held
-            .is_empty()
-            .then_some((checkpoint.band_row(), checkpoint.state));
+        let above = writer.sheets.bands_above(band_row);
+        writer.bands = Bands::resume(&checkpoint.state, &above, held, &mut writer.ready)?;
+        writer.mark = held.is_empty().then_some((band_row, checkpoint.state));
         Ok(writer)
     }
 
-    /// Adds rows of 8 bit RGB from the top downwards.
+    /// Adds rows of 8 bit RGB from the top downwards, all of one page.
     ///
     /// - `rgb`: any number of whole rows, `width * 3` bytes each, red green blue. For a gray file
     ///   their luma is written, for one of 16 bits 257 times each sample, for one with transparency
@@ -149,23 +186,24 @@ impl Writer {
     /// [`EncodeError::WrongLength`] for half a row or more rows than the picture has;
     /// [`EncodeError::Encoder`] if the encoder refuses. The file cannot be finished after an error.
     pub fn push_rows(&mut self, rgb: &[u8]) -> Result<(), EncodeError> {
-        let row_rgb = self.shape.row_rgb();
-        if self.shape.layout == Layout::RGB8 {
+        let row_rgb = self.shape().row_rgb();
+        if self.shape().layout == Layout::RGB8 {
             return self.push_samples(rgb);
         }
         if !rgb.len().is_multiple_of(row_rgb) {
             return Err(self.wrong_length(rgb.len(), row_rgb));
         }
-        let mut samples = Vec::with_capacity(self.shape.row_bytes());
+        let layout = self.shape().layout;
+        let mut samples = Vec::with_capacity(self.shape().row_bytes());
         for row in rgb.chunks_exact(row_rgb) {
             samples.clear();
-            append_as(self.shape.layout, row, &mut samples);
+            append_as(layout, row, &mut samples);
             self.push_samples(&samples)?;
         }
         Ok(())
     }
 
-    /// Adds rows from the top downwards, of samples as the options name them.
+    /// Adds rows from the top downwards, of samples as the options name them, all of one page.
     ///
     /// - `samples`: any number of whole rows: gray or red green blue of each pixel, then alpha if there
     ///   is one, not multiplied; those of 16 bits in the machine's order of bytes.
@@ -173,14 +211,15 @@ impl Writer {
     /// # Errors
     /// Like [`push_rows`](Self::push_rows).
     pub fn push_samples(&mut self, samples: &[u8]) -> Result<(), EncodeError> {
-        let row_bytes = self.shape.row_bytes();
+        let row_bytes = self.shape().row_bytes();
         let rows = u32::try_from(samples.len() / row_bytes).unwrap_or(u32::MAX);
-        if !samples.len().is_multiple_of(row_bytes) || rows > self.shape.height - self.next_row() {
+        let left = self.shape().height - self.band_row - self.rows_in_hand();
+        if !samples.len().is_multiple_of(row_bytes) || rows > left {
             return Err(self.wrong_length(samples.len(), row_bytes));
         }
         let mut rest = samples;
         while !rest.is_empty() {
-            let band_rows = self.shape.rows_of_band(self.band_row);
+            let band_rows = self.shape().rows_of_band(self.band_row);
             let missing = usize::try_from(band_rows - self.rows_in_hand()).unwrap_or(usize::MAX);
             let (rows, after) = rest.split_at(rest.len().min(missing.saturating_mul(row_bytes)));
             rest = after;
@@ -199,10 +238,22 @@ impl Writer {
         Ok(())
     }
 
-    /// The row that is to be pushed next.
+    /// The row that is to be pushed next, counted through all pages.
     #[must_use]
     pub fn next_row(&self) -> u32 {
-        self.band_row + self.rows_in_hand()
+        self.at_band() + self.rows_in_hand()
+    }
+
+    /// Rows of all pages.
+    #[must_use]
+    pub fn rows(&self) -> u32 {
+        self.sheets.rows()
+    }
+
+    /// The page, from 0, with the row that is to be pushed next, and which of its rows that is.
+    #[must_use]
+    pub fn place(&self) -> (usize, u32) {
+        self.sheets.find(self.next_row())
     }
 
     /// Finished bytes that [`take`](Self::take) would give now.
@@ -217,7 +268,7 @@ impl Writer {
     pub fn take(&mut self) -> Vec<u8> {
         let bytes = std::mem::take(&mut self.ready);
         self.taken += bytes.len() as u64;
-        self.mark = Some(self.bands.released(&self.shape, self.band_row));
+        self.mark = Some(self.bands.released(self.at_band()));
         bytes
     }
 
@@ -231,7 +282,7 @@ impl Writer {
     pub fn checkpoint(&self) -> Option<Checkpoint> {
         let (row, state) = self.mark.clone()?;
         let checkpoint = self.start.at(row, self.taken, state, &[]);
-        self.options.format.streams().then_some(checkpoint)
+        self.sheets.format().streams().then_some(checkpoint)
     }
 
     /// Stops on purpose: like [`checkpoint`](Self::checkpoint), but with all that was not taken: the
@@ -242,11 +293,13 @@ impl Writer {
         let mut held = self.ready;
         self.bands.append_held(&mut held);
         let state = self.bands.state();
-        let checkpoint = self.start.at(self.band_row, self.taken, state, &held);
+        let at_band = self.sheets.all()[self.page].above + self.band_row;
+        let checkpoint = self.start.at(at_band, self.taken, state, &held);
         held.extend_from_slice(&self.samples);
-        let rows = u32::try_from(self.samples.len() / self.shape.row_bytes()).unwrap_or(u32::MAX);
+        let row_bytes = self.sheets.all()[self.page].shape.row_bytes();
+        let rows = u32::try_from(self.samples.len() / row_bytes).unwrap_or(u32::MAX);
         let checkpoint = checkpoint.with_rows_in_hand(rows, &held);
-        self.options.format.streams().then_some((checkpoint, held))
+        self.sheets.format().streams().then_some((checkpoint, held))
     }
 
     /// Ends the file.
@@ -255,42 +308,57 @@ impl Writer {
     /// [`EncodeError::WrongLength`] if rows are missing; [`EncodeError::Encoder`] if the encoder
     /// refuses.
     pub fn finish(self) -> Result<Finished, EncodeError> {
-        if self.next_row() != self.shape.height {
-            return Err(self.wrong_length(0, self.shape.row_bytes()));
+        if self.next_row() != self.sheets.rows() {
+            return Err(self.wrong_length(0, self.shape().row_bytes()));
         }
         Ok(Finished {
-            head: self.bands.head(&self.shape, &self.options)?,
+            head: self.bands.head(self.sheets.all())?,
             tail: self.ready,
         })
     }
 
+    /// Of the page in hand.
+    fn shape(&self) -> &Shape {
+        &self.sheets.all()[self.page].shape
+    }
+
+    /// First row of the band that is not full, counted through all pages.
+    fn at_band(&self) -> u32 {
+        self.sheets.all()[self.page].above + self.band_row
+    }
+
     fn rows_in_hand(&self) -> u32 {
-        u32::try_from(self.samples.len() / self.shape.row_bytes()).unwrap_or(u32::MAX)
+        u32::try_from(self.samples.len() / self.shape().row_bytes()).unwrap_or(u32::MAX)
     }
 
     fn add(&mut self, rows: &[u8]) {
         if self.samples.is_empty() {
-            let rows = usize::try_from(self.shape.rows_of_band(self.band_row)).unwrap_or(0);
-            self.samples.reserve_exact(rows * self.shape.row_bytes());
+            let rows = usize::try_from(self.shape().rows_of_band(self.band_row)).unwrap_or(0);
+            self.samples.reserve_exact(rows * self.shape().row_bytes());
         }
         self.samples.extend_from_slice(rows);
     }
 
     fn finish_band(&mut self, samples: &[u8]) -> Result<(), EncodeError> {
-        let (shape, ready) = (&self.shape, &mut self.ready);
+        let sheet = &self.sheets.all()[self.page];
+        let (shape, ready) = (&sheet.shape, &mut self.ready);
         self.bands
-            .push(shape, &self.options, self.band_row, samples, ready)?;
+            .push(shape, &sheet.options, self.band_row, samples, ready)?;
         self.band_row += shape.rows_of_band(self.band_row);
+        if self.band_row == shape.height && self.page + 1 < self.sheets.all().len() {
+            (self.page, self.band_row) = (self.page + 1, 0);
+        }
         Ok(())
     }
 
     fn wrong_length(&self, pushed: usize, row_bytes: usize) -> EncodeError {
         let row_bytes = row_bytes as u64;
+        let &Shape { width, height, .. } = self.shape();
         EncodeError::WrongLength {
-            width: self.shape.width,
-            height: self.shape.height,
-            expected: u64::from(self.shape.height) * row_bytes,
-            found: u64::from(self.next_row()) * row_bytes + pushed as u64,
+            width,
+            height,
+            expected: u64::from(height) * row_bytes,
+            found: u64::from(self.band_row + self.rows_in_hand()) * row_bytes + pushed as u64,
         }
     }
 }

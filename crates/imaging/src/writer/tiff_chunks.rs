@@ -2,11 +2,16 @@
 
 use std::borrow::Cow;
 
-use super::{Shape, deflate, filter};
+use super::{Shape, deflate, filter, lzw};
+use crate::TiffCompression;
 
 /// The chunks of a band, from left to right, each padded to an even length; and their sizes without
 /// padding, in bytes.
-pub(super) fn of_band(shape: &Shape, samples: &[u8]) -> (Vec<u8>, Vec<u32>) {
+pub(super) fn of_band(
+    shape: &Shape,
+    compression: TiffCompression,
+    samples: &[u8],
+) -> (Vec<u8>, Vec<u32>) {
     let (mut chunks, mut sizes) = (Vec::new(), Vec::new());
     for column in 0..shape.across() {
         let (chunk, row_bytes) = match shape.tile {
@@ -18,7 +23,10 @@ pub(super) fn of_band(shape: &Shape, samples: &[u8]) -> (Vec<u8>, Vec<u32>) {
         } else {
             filter::tiff_rows(&chunk, row_bytes, shape.channels())
         };
-        let packed = deflate::zlib_stream(&differences);
+        let packed = match compression {
+            TiffCompression::Deflate => deflate::zlib_stream(&differences),
+            TiffCompression::Lzw => lzw::stream(&differences),
+        };
         sizes.push(u32::try_from(packed.len()).expect("a band is far below 4 GiB"));
         chunks.extend(packed);
         // Readers may want chunks and the directory at even offsets.

@@ -101,13 +101,19 @@ fn outside(data: &[u8], big: bool) -> usize {
     }
 }
 
-/// A directory that stands at byte `at`, with all that it refers to behind it. There is no next one.
+/// A directory that stands at byte `at`, with all that it refers to behind it.
 ///
 /// - `entries`: in the order of their tags.
+/// - `next`: where the next one is; 0 if there is none.
 ///
 /// # Errors
 /// [`EncodeError::Encoder`] if an offset does not fit.
-pub(super) fn serialise(entries: &[Entry], at: usize, big: bool) -> Result<Vec<u8>, EncodeError> {
+pub(super) fn serialise(
+    entries: &[Entry],
+    at: usize,
+    next: usize,
+    big: bool,
+) -> Result<Vec<u8>, EncodeError> {
     let offset_bytes = offset_bytes(big);
     let referred_at = at + own_length(entries, big);
     let mut out = Vec::with_capacity(length(entries, big));
@@ -126,7 +132,7 @@ pub(super) fn serialise(entries: &[Entry], at: usize, big: bool) -> Result<Vec<u
         append_offset(entry.count as u64, big, &mut out)?;
         if let Some(directory) = &entry.directory {
             append_offset(place as u64, big, &mut out)?;
-            referred.extend(serialise(directory, place, big)?);
+            referred.extend(serialise(directory, place, 0, big)?);
         } else if entry.data.len() <= offset_bytes {
             out.extend_from_slice(&entry.data);
             out.resize(out.len() + offset_bytes - entry.data.len(), 0);
@@ -136,7 +142,7 @@ pub(super) fn serialise(entries: &[Entry], at: usize, big: bool) -> Result<Vec<u
             referred.resize(referred.len().next_multiple_of(2), 0);
         }
     }
-    append_offset(0, big, &mut out)?;
+    append_offset(next as u64, big, &mut out)?;
     out.extend(referred);
     Ok(out)
 }

@@ -5,7 +5,7 @@ usage: record_readings.py DATA_FOLDER > readings.csv
 
 needs: pillow, numpy, tifffile, imagecodecs. A line for each file that is read: name, upright width and
 height, channels (L, LA, RGB, RGBA), bits, and the mean of every channel in each of 4x3 cells, row by
-row, on a scale to 255. Colours are as stored (in the file's own space), multiplied by alpha; Lab and
+row, on a scale to 255; of a file of several pages a line for each, with # and its number behind the name. Colours are as stored (in the file's own space), multiplied by alpha; Lab and
 linear pictures are converted to sRGB, as no result is written in those.
 """
 import csv
@@ -42,8 +42,9 @@ def tiff(path, picture):
         return samples, 8 * samples.dtype.itemsize
 
 
-def read(path):
+def read(path, page=0):
     picture = Image.open(path)
+    picture.seek(page)
     if picture.format == "TIFF":
         if picture.mode == "LAB":
             lab, srgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
@@ -94,19 +95,22 @@ def main():
     with open(os.path.join(folder, "MANIFEST.csv"), encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     for row in rows:
-        refused = ("bomb_", "animated", "cmyk", "photo.avif", "jpeg2000", "float32", "multipage", "ifd_loop")
+        refused = ("bomb_", "animated", "cmyk", "photo.avif", "float32", "ifd_loop")
         name = row["name"]
         is_refused = row["expected"].startswith("reject") or any(word in name for word in refused)
         if is_refused and "ztxt" not in name:
             continue
-        try:
-            samples, bits = read(os.path.join(folder, name))
-        except Exception as error:
-            sys.exit(f"{name}: {error}")
-        channels, means = cells(samples, bits)
-        mode = ["L", "LA", "RGB", "RGBA"][channels - 1]
-        text = " ".join(f"{mean:.2f}" for mean in means)
-        out.writerow([name, samples.shape[1], samples.shape[0], mode, bits, text])
+        pages = int(row["pages"]) if "multipage" in name else 1
+        for page in range(pages):
+            try:
+                samples, bits = read(os.path.join(folder, name), page)
+            except Exception as error:
+                sys.exit(f"{name}: {error}")
+            channels, means = cells(samples, bits)
+            mode = ["L", "LA", "RGB", "RGBA"][channels - 1]
+            text = " ".join(f"{mean:.2f}" for mean in means)
+            known = f"{name}#{page + 1}" if pages > 1 else name
+            out.writerow([known, samples.shape[1], samples.shape[0], mode, bits, text])
 
 
 main()

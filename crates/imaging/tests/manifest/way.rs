@@ -1,23 +1,45 @@
 //! The whole way of a file with an engine that repeats every pixel sixteen times, and what a picture is
 //! on average.
 
-use imaging::{EncodeOptions, Finish, Finished, Limits, Reader, Writer};
+use std::io::Cursor;
 
-/// The result of a file.
+use ::tiff::decoder::{Decoder, DecodingResult};
+use imaging::{EncodeOptions, Finish, Finished, Limits, Page, Reader, Writer};
+
+/// The result of a file of one page.
 pub fn upscale(file: &[u8], options: &EncodeOptions) -> Vec<u8> {
-    let open = || Reader::from_bytes(file, &Limits::default()).unwrap();
-    let mut reader = open();
-    let (width, height) = (reader.info().width, reader.info().height);
-    let mut finish = Finish::new(open(), options);
-    let mut writer = Writer::new(options, 4 * width, 4 * height).unwrap();
+    upscale_pages(file, std::slice::from_ref(options))
+}
+
+/// The result of a file with a page for each of `options`.
+pub fn upscale_pages(file: &[u8], options: &[EncodeOptions]) -> Vec<u8> {
+    let open = |page| {
+        let file = Box::new(Cursor::new(file));
+        Reader::open_page(file, &Limits::default(), page).unwrap()
+    };
+    let page = |(index, options): (u32, &EncodeOptions)| {
+        let info = open(index).info().clone();
+        Page {
+            options: options.clone(),
+            width: 4 * info.width,
+            height: 4 * info.height,
+        }
+    };
+    let pages = (0..).zip(options).map(page).collect();
+    let mut writer = Writer::of_pages(pages).unwrap();
     let mut body = Vec::new();
-    let mut row = vec![0.0; reader.row_bytes()];
-    while reader.next_row() < height {
-        reader.read_unit_rows(&mut row).unwrap();
-        let wide: Vec<f32> = row.chunks(3).flat_map(|pixel| pixel.repeat(4)).collect();
-        let samples = finish.rows(writer.next_row(), &wide.repeat(4)).unwrap();
-        writer.push_samples(&samples).unwrap();
-        body.extend(writer.take());
+    for (index, options) in (0..).zip(options) {
+        let mut reader = open(index);
+        let mut finish = Finish::new(open(index), options);
+        let mut row = vec![0.0; reader.row_bytes()];
+        while reader.next_row() < reader.info().height {
+            let at = 4 * reader.next_row();
+            reader.read_unit_rows(&mut row).unwrap();
+            let wide: Vec<f32> = row.chunks(3).flat_map(|pixel| pixel.repeat(4)).collect();
+            let samples = finish.rows(at, &wide.repeat(4)).unwrap();
+            writer.push_samples(&samples).unwrap();
+            body.extend(writer.take());
+        }
     }
     let Finished { head, tail } = writer.finish().unwrap();
     [head, body, tail].concat()
@@ -55,6 +77,28 @@ impl Picture {
             width,
             height,
             rgba,
+            scale,
+        }
+    }
+
+    /// A page of TIFF with 8 bits a sample, gray or RGB, by another crate.
+    pub fn page(file: &[u8], index: usize, scale: usize) -> Self {
+        let mut decoder = Decoder::new(Cursor::new(file)).unwrap();
+        decoder.seek_to_image(index).unwrap();
+        let (width, height) = decoder.dimensions().unwrap();
+        let (width, height) = (width as usize, height as usize);
+        let DecodingResult::U8(samples) = decoder.read_image().unwrap() else {
+            panic!("the page has other samples");
+        };
+        let channels = samples.len() / (width * height);
+        let opaque = |pixel: &[u8]| {
+            let [red, green, blue] = [0, 1, 2].map(|i| f32::from(pixel[i % channels]));
+            [red, green, blue, 255.0]
+        };
+        Self {
+            width,
+            height,
+            rgba: samples.chunks(channels).map(opaque).collect(),
             scale,
         }
     }

@@ -4,6 +4,7 @@
 
 mod batch;
 mod engine;
+mod large;
 mod leases;
 mod load;
 mod peer;
@@ -27,6 +28,8 @@ enum Command {
     Seams(seams::SeamArgs),
     /// Times an image of any size through the engine without its networks.
     Stream(stream::StreamArgs),
+    /// A picture far larger than memory from file to file, the engine without its networks.
+    Large(large::LargeArgs),
     /// A hundred thousand jobs through the queue, and claims beside millions of jobs that have ended;
     /// under with-services.sh.
     Load(load::LoadArgs),
@@ -49,6 +52,7 @@ async fn main() -> anyhow::Result<()> {
         Command::Queue(args) => queue::run(&args).await,
         Command::Seams(args) => seams::run(&args),
         Command::Stream(args) => stream::run(&args),
+        Command::Large(args) => large::run(&args),
         Command::Load(args) => load::run(&args).await,
         Command::Batch(args) => batch::run(&args).await,
         Command::Polls(args) => polls::run(&args).await,

@@ -119,7 +119,7 @@ pub(crate) fn run(args: &StreamArgs) -> anyhow::Result<()> {
 }
 
 /// The most memory that this process ever had resident.
-fn peak_kib() -> anyhow::Result<usize> {
+pub(crate) fn peak_kib() -> anyhow::Result<usize> {
     let status = fs::read_to_string("/proc/self/status").context("read the process's memory")?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
     let number = line.and_then(|line| line.split_whitespace().next());

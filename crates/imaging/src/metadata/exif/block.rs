@@ -230,7 +230,7 @@ mod tests {
 
     fn read(block: &[u8]) -> super::super::Found {
         in_block(block, |bytes| {
-            Directories::open(bytes).unwrap().read().unwrap()
+            Directories::open(bytes).unwrap().read(None).unwrap()
         })
     }
 
@@ -261,7 +261,7 @@ mod tests {
         let block = exif(true, None).to_block(None);
         for length in 0..block.len() {
             let cut = &block[..length];
-            let found = in_block(cut, |bytes| Directories::open(bytes)?.read());
+            let found = in_block(cut, |bytes| Directories::open(bytes)?.read(None));
             if let Some(found) = found {
                 assert!(found.incomplete, "{length} of {}", block.len());
             }

@@ -6,12 +6,8 @@ use crate::metadata::source::{Bytes, MAX_BLOCK_BYTES};
 
 /// More than any program writes into one directory.
 const MAX_FIELDS: u64 = 4_000;
-/// Directories that are looked through for the page.
-const MAX_DIRECTORIES: usize = 64;
 /// A maker's note further back than this is not worth the gap that keeps it there.
 const MAX_NOTE_AT: u64 = 60_000;
-
-const NEW_SUBFILE_TYPE: u16 = 254;
 
 /// What a TIFF file, or an EXIF block, holds of metadata.
 #[derive(Debug, Default)]
@@ -58,31 +54,14 @@ impl<'s, 'r> Directories<'s, 'r> {
         })
     }
 
-    /// Reads the first directory that is not a reduced copy, and those it refers to.
-    pub(in crate::metadata) fn read(mut self) -> Option<Found> {
-        let first = self.number(if self.big { 8 } else { 4 }, self.offset_bytes())?;
-        let (mut page, mut at) = (None, first);
-        for _ in 0..MAX_DIRECTORIES {
-            let Some((fields, next)) = self.directory(at, wanted) else {
-                break;
-            };
-            let reduced = find(&fields, NEW_SUBFILE_TYPE).is_some_and(|field| {
-                let kind = if self.big_endian {
-                    field.data.last()
-                } else {
-                    field.data.first()
-                };
-                kind.is_some_and(|kind| kind & 1 == 1)
-            });
-            if !reduced || page.is_none() {
-                page = Some(fields);
-            }
-            if !reduced || next == 0 {
-                break;
-            }
-            at = next;
-        }
-        Some(self.assemble(page?))
+    /// Reads the directory at byte `at`, or the first one, and those it refers to.
+    pub(in crate::metadata) fn read(mut self, at: Option<u64>) -> Option<Found> {
+        let at = match at {
+            Some(at) => at,
+            None => self.number(if self.big { 8 } else { 4 }, self.offset_bytes())?,
+        };
+        let fields = self.directory(at, wanted)?;
+        Some(self.assemble(fields))
     }
 
     fn assemble(mut self, mut image: Vec<Field>) -> Found {
@@ -147,7 +126,7 @@ impl<'s, 'r> Directories<'s, 'r> {
         };
         let at = self.joined(&field.data);
         match self.directory(at, |_| true) {
-            Some((fields, _)) => fields,
+            Some(fields) => fields,
             None => {
                 self.incomplete = true;
                 Vec::new()
@@ -156,7 +135,7 @@ impl<'s, 'r> Directories<'s, 'r> {
     }
 
     /// The directory at byte `at`, in the order of its tags, and where the next one is.
-    fn directory(&mut self, at: u64, wanted: fn(u16) -> bool) -> Option<(Vec<Field>, u64)> {
+    fn directory(&mut self, at: u64, wanted: fn(u16) -> bool) -> Option<Vec<Field>> {
         let (count_bytes, entry_bytes) = if self.big { (8, 20) } else { (2, 12) };
         let count = self.number(at, count_bytes)?;
         if count > MAX_FIELDS {
@@ -177,10 +156,7 @@ impl<'s, 'r> Directories<'s, 'r> {
         }
         fields.sort_by_key(|field: &Field| field.tag);
         fields.dedup_by_key(|field| field.tag);
-        let end = entries.checked_add(count * entry_bytes)?;
-        // EXIF blocks may end here, though they should not.
-        let next = self.number(end, self.offset_bytes()).unwrap_or(0);
-        Some((fields, next))
+        Some(fields)
     }
 
     fn field(&mut self, entry: u64, tag: u16) -> Option<Field> {
@@ -237,8 +213,7 @@ impl<'s, 'r> Directories<'s, 'r> {
 fn wanted(tag: u16) -> bool {
     let looked_at = matches!(
         tag,
-        NEW_SUBFILE_TYPE
-            | tags::XMP
+        tags::XMP
             | tags::IPTC
             | tags::PHOTOSHOP
             | tags::EXIF_DIRECTORY
