@@ -1,7 +1,5 @@
 //! What is larger than the limits is refused by its header, with a sentence.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
 use imaging::{EncodeOptions, Format, Limits, Pixels, decode, encode, probe};
 
 fn small(format: Format) -> Vec<u8> {

@@ -74,7 +74,15 @@ pub(crate) struct Request {
     pub(crate) suspend: CancellationToken,
     /// Gives the tiles under way up, so that a wish to suspend is not kept waiting for them.
     pub(crate) hurry: CancellationToken,
-    pub(crate) answer: oneshot::Sender<Result<Spent, UpscaleError>>,
+    pub(crate) answer: oneshot::Sender<Answer>,
+}
+
+/// How a request ended.
+pub(crate) struct Answer {
+    /// Tiles of pages that were finished, however the rest went.
+    pub(crate) before: usize,
+    /// Of all pages.
+    pub(crate) done: Result<Spent, UpscaleError>,
 }
 
 /// The engine's thread has ended: it panicked, or the process stops.
@@ -140,12 +148,22 @@ impl Engine {
 
 impl Request {
     fn serve(mut self, upscale: &mut dyn Upscale) {
-        let result = self.upscale(upscale);
+        let mut spent = Spent::default();
+        let done = self.upscale(upscale, &mut spent);
+        let answer = Answer {
+            before: spent.tiles,
+            done: done.map(|()| spent),
+        };
         // Whoever asked may have left: the job was cancelled or handed back.
-        drop(self.answer.send(result));
+        drop(self.answer.send(answer));
     }
 
-    fn upscale(&mut self, upscale: &mut dyn Upscale) -> Result<Spent, UpscaleError> {
+    /// Adds to `spent` what each page took.
+    fn upscale(
+        &mut self,
+        upscale: &mut dyn Upscale,
+        spent: &mut Spent,
+    ) -> Result<(), UpscaleError> {
         let mut tiles = Vec::with_capacity(self.pages.len());
         for Closed { size, .. } in &self.pages {
             // A page that the engine will not take is known before any is worked on.
@@ -153,7 +171,6 @@ impl Request {
         }
         let (first, start) = std::mem::replace(&mut self.start, (0, Start::Row(0)));
         let mut start = Some(start);
-        let mut spent = Spent::default();
         for (index, page) in self.pages.drain(..).enumerate().skip(first) {
             let mut reporter = Reporter {
                 tiles: &self.tiles,
@@ -173,9 +190,9 @@ impl Request {
             let start = start.take().unwrap_or(Start::Row(0));
             let (source, sink) = (source.as_mut(), sink.as_mut());
             let page = upscale.upscale_rows(source, start, &self.options, sink, &mut reporter)?;
-            add(&mut spent, page);
+            add(spent, page);
         }
-        Ok(spent)
+        Ok(())
     }
 }
 

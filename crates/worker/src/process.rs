@@ -12,7 +12,7 @@ use upres_common::lease::{Lease, Outcome};
 use upres_common::objects::{ObjectStore, ObjectUri};
 
 use crate::clock::Clock;
-use crate::engine::{Engine, EngineStopped, Request};
+use crate::engine::{Answer, Engine, EngineStopped, Request};
 use crate::failure::ProcessError;
 use crate::hand_over;
 use crate::lease::Held;
@@ -142,8 +142,8 @@ async fn whole(
             );
             Ok((spent, progress, uploaded))
         }
-        (Upscaled::Suspended(engine), Written::Cut(writing, writer)) => {
-            writing.leave(writer, &engine).await?;
+        (Upscaled::Suspended { left, before }, Written::Cut(writing, writer)) => {
+            writing.leave(writer, &left, before).await?;
             Err(UpscaleError::Cancelled.into())
         }
         // The engine gave all rows, and then did not say so; or the other way round.
@@ -228,7 +228,11 @@ enum Upscaled {
         progress: Progress,
     },
     /// It stopped for another worker to go on.
-    Suspended(Box<HandOver>),
+    Suspended {
+        left: Box<HandOver>,
+        /// Tiles of the pages before.
+        before: usize,
+    },
 }
 
 async fn upscale(
@@ -273,8 +277,11 @@ async fn upscale(
     loop {
         tokio::select! {
             done = &mut answered => {
-                let spent = match done.map_err(|_| EngineStopped)? {
-                    Err(UpscaleError::Suspended(left)) => return Ok(Upscaled::Suspended(left)),
+                let Answer { before, done } = done.map_err(|_| EngineStopped)?;
+                let spent = match done {
+                    Err(UpscaleError::Suspended(left)) => {
+                        return Ok(Upscaled::Suspended { left, before });
+                    }
                     Err(UpscaleError::Memory { needed, .. }) => {
                         return Err(shop.room.memory.needing(needed + beside).into());
                     }

@@ -214,10 +214,13 @@ impl<'a> WriteBack<'a> {
 
     /// Leaves all that was not uploaded to the next worker: what the engine keeps, and what the writer
     /// does. A place that cannot be written to costs the next worker some tiles, nothing else.
+    ///
+    /// - `before`: tiles of pages that this attempt finished.
     pub(crate) async fn leave(
         mut self,
         writer: Writer,
         engine: &HandOver,
+        before: usize,
     ) -> Result<(), WriteBackError> {
         let Some(place) = self.to.held.lease.hand_over_to.as_deref() else {
             return Ok(());
@@ -249,7 +252,7 @@ impl<'a> WriteBack<'a> {
         }
         tracing::info!(
             tile = engine.next_tile(),
-            computed = engine.computed(),
+            computed = before + engine.computed(),
             bytes = length,
             "unfinished work left to the next worker"
         );

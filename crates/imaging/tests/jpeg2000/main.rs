@@ -1,7 +1,10 @@
 //! JPEG 2000, made by openjpeg (`make_files.py`). With the feature it is read, without it is refused by
 //! name.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![cfg_attr(
+    feature = "jpeg2000",
+    expect(clippy::unwrap_used, reason = "a test fails by panicking")
+)]
 
 use imaging::{Limits, probe};
 

@@ -15,6 +15,9 @@ use imaging::{
     Reader, TiffCompression, TiffTile, Writer, page_count,
 };
 
+/// A page with its samples.
+type Filled = (Page, Vec<u8>);
+
 /// Gradients with grain, whose rows differ; without grain there are long runs.
 fn samples(page: &Page, grain: u32) -> Vec<u8> {
     let EncodeOptions {
@@ -61,7 +64,7 @@ fn lzw(options: &mut EncodeOptions) {
 }
 
 /// Three pages that differ in everything, more than fits in the head of the file.
-fn three_pages() -> Vec<(Page, Vec<u8>)> {
+fn three_pages() -> Vec<Filled> {
     let pages = [
         page(900, 1900, |options| options.icc = Some(vec![7; 300])),
         page(200, 130, |options| {
@@ -80,15 +83,15 @@ fn three_pages() -> Vec<(Page, Vec<u8>)> {
     pages.into_iter().map(with_samples).collect()
 }
 
-fn pages_of(all: &[(Page, Vec<u8>)]) -> Vec<Page> {
+fn pages_of(all: &[Filled]) -> Vec<Page> {
     all.iter().map(|(page, _)| page.clone()).collect()
 }
 
-fn row_bytes((page, samples): &(Page, Vec<u8>)) -> usize {
+fn row_bytes((page, samples): &Filled) -> usize {
     samples.len() / page.height as usize
 }
 
-fn write(all: &[(Page, Vec<u8>)]) -> Vec<u8> {
+fn write(all: &[Filled]) -> Vec<u8> {
     let mut writer = Writer::of_pages(pages_of(all)).unwrap();
     let mut body = Vec::new();
     for (_, samples) in all {
@@ -115,7 +118,7 @@ fn found(file: &[u8], page: usize) -> Vec<u8> {
 }
 
 /// Every file that other programs have read.
-fn files() -> Vec<(&'static str, Vec<(Page, Vec<u8>)>)> {
+fn files() -> Vec<(&'static str, Vec<Filled>)> {
     let one = |page: Page, grain| {
         let samples = samples(&page, grain);
         vec![(page, samples)]
@@ -246,7 +249,7 @@ fn a_file_of_several_pages_is_the_same_wherever_it_was_interrupted() {
     }
 }
 
-fn interrupted(all: &[(Page, Vec<u8>)], suspends: bool, rows_a_turn: usize) -> Vec<u8> {
+fn interrupted(all: &[Filled], suspends: bool, rows_a_turn: usize) -> Vec<u8> {
     let mut writer = Writer::of_pages(pages_of(all)).unwrap();
     let total = writer.rows();
     let mut body = Vec::new();
