@@ -27,6 +27,7 @@ pub(crate) use time::{Sinusoids, TimeEmbedding};
 #[cfg(test)]
 mod tests {
     use candle_core::{Device, Result, Tensor};
+    use sha2::{Digest as _, Sha256};
 
     use super::*;
     use crate::weights::Weights;
@@ -45,6 +46,63 @@ mod tests {
             assert!(found == values(alone), "sample {sample} of {:?}", x.dims());
         }
     }
+
+    /// The digest of what the layers make of fixed numbers, under the revision that it belongs to.
+    /// Only arithmetic with one right answer goes into it, so that it holds on every processor.
+    /// **Another digest wants another [`crate::REVISION`].**
+    #[test]
+    fn the_bits_of_the_layers_belong_to_the_revision() {
+        const BITS: (u32, &str) = (2, "4579f95943820160");
+        let mut digest = Sha256::new();
+        let mut add = |y: Tensor| {
+            for value in y.flatten_all().unwrap().to_vec1::<f32>().unwrap() {
+                digest.update(value.to_le_bytes());
+            }
+        };
+        let x = fixed(&[1, 32, 12, 10]);
+        for window in WINDOWS {
+            let side = if window == Window::Point { 1 } else { 3 };
+            let weight = fixed(&[20, 32, side, side]);
+            let weights = Weights::of(&[("weight", weight), ("bias", fixed(&[20]))]);
+            let conv = Conv2d::load(&weights.root(), 32, 20, window).unwrap();
+            add(conv.forward(&x).unwrap());
+        }
+        let affine = Weights::of(&[("weight", fixed(&[32])), ("bias", fixed(&[32]))]);
+        let group = GroupNorm::load(&affine.root(), 32, 8, 1e-5).unwrap();
+        add(group.forward_silu(&x).unwrap());
+        let tokens = fixed(&[1, 300, 32]);
+        let layer = LayerNorm::load(&affine.root(), 32).unwrap();
+        add(layer.forward(&tokens).unwrap());
+        add(attention(&tokens, &tokens, &tokens, 2).unwrap());
+        let weights = Weights::of(&[("weight", fixed(&[80, 32])), ("bias", fixed(&[80]))]);
+        let (linear, gated) = (
+            Linear::load(&weights.root(), 32, 80).unwrap(),
+            Gated::load(&weights.root(), 32, 40).unwrap(),
+        );
+        add(linear.forward(&tokens).unwrap());
+        add(gated.forward(&tokens).unwrap());
+        let found = hex::encode(&digest.finalize()[..8]);
+        assert_eq!((crate::REVISION, found.as_str()), BITS);
+    }
+
+    /// Numbers in `[-1, 1)` that depend on nothing but the shape.
+    fn fixed(shape: &[usize]) -> Tensor {
+        let mut state = 1u32;
+        let mut next = || {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 8) as f32 / 8_388_608.0 - 1.0
+        };
+        let values = (0..shape.iter().product()).map(|_| next()).collect();
+        Tensor::from_vec(values, shape, &Device::Cpu).unwrap()
+    }
+
+    const WINDOWS: [Window; 5] = [
+        Window::Point,
+        Window::Same,
+        Window::Halve,
+        Window::HalveAhead,
+        Window::Double,
+    ];
 
     #[test]
     fn linear_is_blind_to_neighbours() {
@@ -91,13 +149,7 @@ mod tests {
             (16, 4, 16),
             (64, 8, 4),
         ] {
-            for window in [
-                Window::Point,
-                Window::Same,
-                Window::Halve,
-                Window::HalveAhead,
-                Window::Double,
-            ] {
+            for window in WINDOWS {
                 if window == Window::HalveAhead && side == 1 {
                     continue;
                 }

@@ -121,13 +121,13 @@ impl Packed {
             width,
             window: self.window,
         };
-        let grid = self.window.grid(height, width);
+        let grid = image.grid();
         let (pixels, channels) = self.shares(grid);
         let places = self.window.places();
         rectangles(out, places * grid.0 * grid.1, channels, places * pixels)
             .into_par_iter()
             .for_each(|out| {
-                ROOM.with_borrow_mut(|room| self.fill(cpu, image, grid, added, out, room));
+                ROOM.with_borrow_mut(|room| self.fill(cpu, image, added, out, room));
             });
     }
 
@@ -148,12 +148,11 @@ impl Packed {
         &self,
         cpu: Instructions,
         image: Image<'_>,
-        grid: (usize, usize),
         added: Added<'_>,
         out: Rectangle<'_>,
         room: &mut Room,
     ) {
-        let places = self.window.places();
+        let (places, grid) = (self.window.places(), image.grid());
         let first = out.columns.start / places;
         let pixels = out.columns.len() / places;
         let runs = runs(first, pixels, grid.1);

@@ -54,6 +54,11 @@ pub(super) struct Image<'a> {
 }
 
 impl Image<'_> {
+    /// Height and width of the grid that the kernel visits.
+    pub(super) fn grid(&self) -> (usize, usize) {
+        self.window.grid(self.height, self.width)
+    }
+
     /// Fills panels of [`LANES`] pixels with a row of them for each term; zeros where the kernel
     /// leaves the image.
     #[inline(always)]
