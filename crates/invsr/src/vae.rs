@@ -7,7 +7,7 @@ use candle_core::{Result, Tensor};
 
 use crate::config::VaeConfig;
 use crate::error::LoadError;
-use crate::nn::{Conv2d, GroupNorm, ImageAttention, Resnet, ResnetShape, Window, upsample_nearest};
+use crate::nn::{Conv2d, GroupNorm, ImageAttention, Resnet, ResnetShape, Window};
 use crate::noise_predictor::mean_and_deviation;
 use crate::weights::Scope;
 
@@ -159,7 +159,7 @@ enum Resample {
 #[derive(Debug)]
 struct Level {
     resnets: Vec<Resnet>,
-    resample: Option<(Resample, Conv2d)>,
+    resample: Option<Conv2d>,
 }
 
 impl Level {
@@ -178,13 +178,8 @@ impl Level {
         }
         let conv = |name: &str, window| Conv2d::load(&scope.at(name), width, width, window);
         let resample = match resample {
-            Some(Resample::Halve) => Some((
-                Resample::Halve,
-                conv("downsamplers.0.conv", Window::HalveAhead)?,
-            )),
-            Some(Resample::Double) => {
-                Some((Resample::Double, conv("upsamplers.0.conv", Window::Same)?))
-            }
+            Some(Resample::Halve) => Some(conv("downsamplers.0.conv", Window::HalveAhead)?),
+            Some(Resample::Double) => Some(conv("upsamplers.0.conv", Window::Double)?),
             None => None,
         };
         Ok(Self { resnets, resample })
@@ -196,8 +191,7 @@ impl Level {
             x = resnet.forward(&x, None)?;
         }
         match &self.resample {
-            Some((Resample::Halve, conv)) => conv.forward(&x),
-            Some((Resample::Double, conv)) => conv.forward(&upsample_nearest(&x)?),
+            Some(conv) => conv.forward(&x),
             None => Ok(x),
         }
     }

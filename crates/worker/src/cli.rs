@@ -110,9 +110,9 @@ fn load(config: EngineConfig) -> impl FnOnce() -> anyhow::Result<Loaded> + Send 
         }
         let device = config.device.split(':').next().unwrap_or_default();
         let weights = info.digest.as_deref().unwrap_or(&info.name);
-        let version = env!("CARGO_PKG_VERSION");
+        let (version, revision) = (env!("CARGO_PKG_VERSION"), invsr::REVISION);
         Ok(Loaded {
-            identity: format!("{version} {weights} {device} {}", config.dtype),
+            identity: format!("{version} r{revision} {weights} {device} {}", config.dtype),
             made_by: MadeBy {
                 model: info.name.clone(),
                 model_sha256: info.digest.clone(),

@@ -6,7 +6,7 @@
 use crate::config::{PredictorConfig, SCALE, UnetConfig, VaeConfig};
 use crate::error::LoadError;
 use crate::networks::Configs;
-use crate::nn::patch_values;
+use crate::nn::{Window, room_values};
 use crate::noise_predictor::NoisePredictor;
 use crate::unet::Unet;
 use crate::vae::Vae;
@@ -98,7 +98,9 @@ impl Most {
 
     /// A 3x3 convolution: its strips' products and its output.
     fn conv(&mut self, inputs: usize, outputs: usize, out_px: usize) {
-        self.patches = self.patches.max(patch_values(9 * inputs, out_px));
+        self.patches = self
+            .patches
+            .max(room_values(inputs, outputs, Window::Same, out_px));
         self.see(2 * outputs * out_px);
     }
 

@@ -2,7 +2,7 @@
 
 use candle_core::{Result, Tensor};
 
-use super::{Conv2d, GroupNorm, Linear, Window, add_into, attention, merge_heads, split_heads};
+use super::{Conv2d, GroupNorm, Joins, Linear, Window, attention};
 use crate::error::LoadError;
 use crate::weights::Scope;
 
@@ -68,16 +68,27 @@ impl Resnet {
     /// - `time`: `[B, 1, time]`, after silu; ignored by a resnet without time.
     /// - returns `[B, out, H, W]`.
     pub(crate) fn forward(&self, x: &Tensor, time: Option<&Tensor>) -> Result<Tensor> {
-        let mut h = self.conv1.forward(&self.norm1.forward_silu(x)?)?;
-        if let (Some(project), Some(time)) = (&self.time_emb_proj, time) {
-            let shift = project.forward(time)?.transpose(1, 2)?.unsqueeze(3)?;
-            h = h.broadcast_add(&shift)?;
-        }
-        let h = self.conv2.forward(&self.norm2.forward_silu(&h)?)?;
-        match &self.conv_shortcut {
-            Some(shortcut) => add_into(h, &shortcut.forward(x)?),
-            None => add_into(h, x),
-        }
+        let shift = match (&self.time_emb_proj, time) {
+            (Some(project), Some(time)) => Some(project.forward(time)?),
+            _ => None,
+        };
+        let joins = Joins {
+            shift: shift.as_ref(),
+            image: None,
+        };
+        let h = self
+            .conv1
+            .forward_with(&self.norm1.forward_silu(x)?, joins)?;
+        let h = self.norm2.forward_silu(&h)?;
+        let shortcut = match &self.conv_shortcut {
+            Some(shortcut) => shortcut.forward(x)?,
+            None => x.clone(),
+        };
+        let joins = Joins {
+            shift: None,
+            image: Some(&shortcut),
+        };
+        self.conv2.forward_with(&h, joins)
     }
 }
 
@@ -125,13 +136,12 @@ impl ImageAttention {
             .forward(x)?
             .flatten_from(2)?
             .transpose(1, 2)?;
-        let heads = |to: &Linear| split_heads(&to.forward(&tokens)?, self.heads);
         let mixed = attention(
-            &heads(&self.to_q)?,
-            &heads(&self.to_k)?,
-            &heads(&self.to_v)?,
+            &self.to_q.forward(&tokens)?,
+            &self.to_k.forward(&tokens)?,
+            &self.to_v.forward(&tokens)?,
+            self.heads,
         )?;
-        let y = self.to_out.forward(&merge_heads(&mixed)?)?;
-        add_into(y.transpose(1, 2)?.reshape(x.shape())?, x)
+        self.to_out.forward_onto(&mixed, x)
     }
 }

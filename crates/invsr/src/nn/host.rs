@@ -25,6 +25,22 @@ pub(crate) fn with_values<R>(tensor: &Tensor, read: impl FnOnce(&[f32]) -> R) ->
     Ok(read(&storage.as_slice::<f32>()?[start..end]))
 }
 
+/// Lends the values of an `f32` tensor on the CPU from its first on, and the strides of its sides.
+pub(crate) fn with_strided<R>(
+    tensor: &Tensor,
+    read: impl FnOnce(&[f32], &[usize]) -> R,
+) -> Result<R> {
+    let (storage, layout) = tensor.storage_and_layout();
+    let Storage::Cpu(storage) = &*storage else {
+        bail!(
+            "a tensor that should lie in main memory lies on {:?}",
+            tensor.device().location()
+        );
+    };
+    let values = &storage.as_slice::<f32>()?[layout.start_offset()..];
+    Ok(read(values, layout.stride()))
+}
+
 /// Lends the values of a contiguous storage for writing, to an in-place operation.
 pub(crate) fn values_mut<'a>(
     storage: &'a mut CpuStorage,

@@ -40,7 +40,7 @@ impl TimeEmbedding {
         )]
         let frequencies: Vec<f32> = (0..half).map(|i| (step * i as f64).exp() as f32).collect();
         let linear_1 = Linear::load(&scope.at("linear_1"), 2 * half, outputs)?;
-        let device = linear_1.weight().device();
+        let device = linear_1.device();
         Ok(Self {
             frequencies: Tensor::from_vec(frequencies, (1, half), device)
                 .map_err(LoadError::Prepare)?,
@@ -62,7 +62,7 @@ impl TimeEmbedding {
         };
         let waves = Tensor::cat(&waves, 1)?
             .unsqueeze(1)?
-            .to_dtype(self.linear_1.weight().dtype())?;
+            .to_dtype(self.linear_1.dtype())?;
         self.linear_2
             .forward(&self.linear_1.forward(&waves)?.silu()?)?
             .silu()

@@ -8,9 +8,7 @@ use candle_core::{Result, Tensor};
 
 use crate::config::UnetConfig;
 use crate::error::LoadError;
-use crate::nn::{
-    Conv2d, GroupNorm, Resnet, ResnetShape, Sinusoids, TimeEmbedding, Window, upsample_nearest,
-};
+use crate::nn::{Conv2d, GroupNorm, Resnet, ResnetShape, Sinusoids, TimeEmbedding, Window};
 use crate::weights::Scope;
 pub(crate) use transformer::Prompted;
 use transformer::{Transformer, TransformerShape};
@@ -130,7 +128,7 @@ impl Unet {
                 x = attend(transformer.as_ref(), x, &mut prompts)?;
             }
             if let Some(conv) = &level.resample {
-                x = conv.forward(&upsample_nearest(&x)?)?;
+                x = conv.forward(&x)?;
             }
         }
         self.conv_out.forward(&self.conv_norm_out.forward_silu(&x)?)
@@ -233,7 +231,7 @@ impl Loader<'_> {
             }
             let resample = if level > 0 {
                 let scope = scope.at("upsamplers.0.conv");
-                Some(Conv2d::load(&scope, width, width, Window::Same)?)
+                Some(Conv2d::load(&scope, width, width, Window::Double)?)
             } else {
                 None
             };

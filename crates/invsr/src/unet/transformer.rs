@@ -3,9 +3,7 @@
 use candle_core::{Result, Tensor};
 
 use crate::error::LoadError;
-use crate::nn::{
-    GroupNorm, LayerNorm, Linear, add_into, attention, geglu, merge_heads, split_heads,
-};
+use crate::nn::{Gated, GroupNorm, LayerNorm, Linear, add_into, attention};
 use crate::weights::Scope;
 
 /// A transformer's sizes.
@@ -19,7 +17,7 @@ pub(super) struct TransformerShape {
 
 /// The keys and values that one cross-attention reads from the prompt.
 ///
-/// Each `[1, heads, L, d]`: the same for every image, so they are worked out once.
+/// Each `[1, L, C]`: the same for every image, so they are worked out once.
 #[derive(Debug)]
 pub(crate) struct Prompted {
     keys: Tensor,
@@ -37,7 +35,7 @@ pub(super) struct Transformer {
     norm2: LayerNorm,
     attn2: Projections,
     norm3: LayerNorm,
-    ff_in: Linear,
+    ff_in: Gated,
     ff_out: Linear,
     proj_out: Linear,
     heads: usize,
@@ -81,7 +79,7 @@ impl Transformer {
             norm2: LayerNorm::load(&block.at("norm2"), width)?,
             attn2: Projections::load(&block.at("attn2"), width, shape.prompt_width)?,
             norm3: LayerNorm::load(&block.at("norm3"), width)?,
-            ff_in: Linear::load(&block.at("ff.net.0.proj"), width, 8 * width)?,
+            ff_in: Gated::load(&block.at("ff.net.0.proj"), width, 4 * width)?,
             ff_out: Linear::load(&block.at("ff.net.2"), 4 * width, width)?,
             proj_out: Linear::load(&scope.at("proj_out"), width, width)?,
             heads: shape.heads,
@@ -91,8 +89,8 @@ impl Transformer {
     /// - `prompt`: `[1, L, D]`.
     pub(super) fn read_prompt(&self, prompt: &Tensor) -> Result<Prompted> {
         Ok(Prompted {
-            keys: split_heads(&self.attn2.to_k.forward(prompt)?, self.heads)?,
-            values: split_heads(&self.attn2.to_v.forward(prompt)?, self.heads)?,
+            keys: self.attn2.to_k.forward(prompt)?,
+            values: self.attn2.to_v.forward(prompt)?,
         })
     }
 
@@ -102,39 +100,34 @@ impl Transformer {
         let mut h = self.proj_in.forward(&tokens)?;
         h = add_into(self.attend_to_itself(&self.norm1.forward(&h)?)?, &h)?;
         h = add_into(self.attend_to_prompt(&self.norm2.forward(&h)?, prompt)?, &h)?;
-        let gated = geglu(&self.ff_in.forward(&self.norm3.forward(&h)?)?)?;
+        let gated = self.ff_in.forward(&self.norm3.forward(&h)?)?;
         h = add_into(self.ff_out.forward(&gated)?, &h)?;
-        let y = self.proj_out.forward(&h)?;
-        add_into(y.transpose(1, 2)?.reshape(x.shape())?, x)
+        self.proj_out.forward_onto(&h, x)
     }
 
     fn attend_to_itself(&self, tokens: &Tensor) -> Result<Tensor> {
-        let heads = |to: &Linear| split_heads(&to.forward(tokens)?, self.heads);
         let Projections {
             to_q,
             to_k,
             to_v,
             to_out,
         } = &self.attn1;
-        to_out.forward(&merge_heads(&attention(
-            &heads(to_q)?,
-            &heads(to_k)?,
-            &heads(to_v)?,
-        )?)?)
+        to_out.forward(&attention(
+            &to_q.forward(tokens)?,
+            &to_k.forward(tokens)?,
+            &to_v.forward(tokens)?,
+            self.heads,
+        )?)
     }
 
     fn attend_to_prompt(&self, tokens: &Tensor, prompt: &Prompted) -> Result<Tensor> {
         let Projections { to_q, to_out, .. } = &self.attn2;
-        let queries = split_heads(&to_q.forward(tokens)?, self.heads)?;
-        let for_each_sample = |one: &Tensor| {
-            let (_, heads, length, width) = one.dims4()?;
-            one.broadcast_as((tokens.dim(0)?, heads, length, width))?
-                .contiguous()
-        };
-        let (keys, values) = (
-            for_each_sample(&prompt.keys)?,
-            for_each_sample(&prompt.values)?,
-        );
-        to_out.forward(&merge_heads(&attention(&queries, &keys, &values)?)?)
+        let queries = to_q.forward(tokens)?;
+        to_out.forward(&attention(
+            &queries,
+            &prompt.keys,
+            &prompt.values,
+            self.heads,
+        )?)
     }
 }

@@ -312,6 +312,11 @@ impl Scope<'_> {
         self.weights.contains(&format!("{}{leaf}", self.prefix))
     }
 
+    /// Whether nothing is behind the tensors: they are only asked for so that their shapes are known.
+    pub(crate) fn notes_shapes_only(&self) -> bool {
+        matches!(self.weights.source, Source::Shapes { .. })
+    }
+
     /// Reads the tensor `leaf`. Trailing sides of 1 do not count, since old files store some
     /// linear layers as 1x1 convolutions.
     pub(crate) fn tensor(&self, leaf: &str, expected: &[usize]) -> Result<Tensor, LoadError> {
