@@ -284,7 +284,7 @@ fn other_readers_find_the_pixels() {
 /// The coded rows of each restart interval are those of the encoder, so the pixels must be too.
 #[test]
 fn a_jpeg_in_intervals_shows_what_the_encoder_alone_writes() {
-    for (height, gray) in [(3, false), (50, false), (50, true)] {
+    for (height, gray) in [(7, false), (50, false), (50, true)] {
         let pixels = picture(WIDE, height, 30);
         let file = encode(&pixels, &options(Format::Jpeg, gray)).unwrap();
         let (color, samples) = if gray {
