@@ -62,12 +62,14 @@ async fn orphaned_uploads_old_keys_and_old_jobs_go_and_nothing_else() -> anyhow:
     .execute(&mut database)
     .await?;
 
-    let expected = json!({"uploads": 1, "hand_overs": 1, "idempotency_keys": 1, "jobs": 1, "batches": 0});
+    let expected =
+        json!({"uploads": 1, "hand_overs": 1, "idempotency_keys": 1, "jobs": 1, "batches": 0});
     assert_eq!(sweep(&world, &["--dry-run"])?, expected);
     assert_eq!(world.store.open_uploads().await?, 3);
     assert_eq!(sweep(&world, &[])?, expected);
     assert_eq!(world.store.open_uploads().await?, 2);
-    let nothing = json!({"uploads": 0, "hand_overs": 0, "idempotency_keys": 0, "jobs": 0, "batches": 0});
+    let nothing =
+        json!({"uploads": 0, "hand_overs": 0, "idempotency_keys": 0, "jobs": 0, "batches": 0});
     assert_eq!(sweep(&world, &[])?, nothing);
     let left = sqlx::query_scalar::<_, i64>("select count(*) from jobs");
     assert_eq!(left.fetch_one(&mut database).await?, 2);

@@ -1,10 +1,9 @@
 //! Estimates: when it is worth asking for a job again.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use sqlx::PgPool;
-use tokio::sync::Mutex;
 use upres_common::job::Class;
 
 use crate::store::events::{Glance, Stage};
@@ -21,6 +20,7 @@ const MEASURE_EVERY: Duration = Duration::from_secs(10);
 pub struct Estimate {
     pool: PgPool,
     measured: Arc<Mutex<Option<(Instant, Lines)>>>,
+    measuring: Arc<tokio::sync::Mutex<()>>,
 }
 
 /// Seconds until all that waits now is done.
@@ -37,6 +37,7 @@ impl Estimate {
         Self {
             pool: pool.clone(),
             measured: Arc::default(),
+            measuring: Arc::default(),
         }
     }
 
@@ -48,7 +49,10 @@ impl Estimate {
             Stage::Scheduled(due_in) => due_in,
             Stage::Running(left) => left.unwrap_or_default(),
             Stage::Queued(class) => {
-                let lines = self.lines().await;
+                let lines = match self.known() {
+                    Some(lines) => lines,
+                    None => Box::pin(self.measure()).await,
+                };
                 return Some(bounded(match class {
                     Class::Interactive => lines.interactive,
                     Class::Bulk => lines.bulk,
@@ -58,12 +62,18 @@ impl Estimate {
         Some(bounded(seconds - ago.as_secs_f64()))
     }
 
+    fn known(&self) -> Option<Lines> {
+        let measured = self.measured.lock();
+        let measured = *measured.unwrap_or_else(PoisonError::into_inner);
+        measured
+            .filter(|(when, _)| when.elapsed() < MEASURE_EVERY)
+            .map(|(_, lines)| lines)
+    }
+
     /// One asks the database, the others wait for it. Without an answer there is no estimate.
-    async fn lines(&self) -> Lines {
-        let mut measured = self.measured.lock().await;
-        if let Some((when, lines)) = *measured
-            && when.elapsed() < MEASURE_EVERY
-        {
+    async fn measure(&self) -> Lines {
+        let _alone = self.measuring.lock().await;
+        if let Some(lines) = self.known() {
             return lines;
         }
         let looked: Result<_, StoreError> = within_patience(async {
@@ -80,6 +90,7 @@ impl Estimate {
             },
             _ => Lines::default(),
         };
+        let mut measured = self.measured.lock().unwrap_or_else(PoisonError::into_inner);
         *measured = Some((Instant::now(), lines));
         lines
     }

@@ -42,10 +42,11 @@ impl KeyCache {
         }
         // The moment before the look: what is revoked while it lasts is not remembered for longer.
         let checked = Instant::now();
-        let caller = within_patience(async {
+        // On the heap, as it is rare: every request carries room for what it may have to wait for.
+        let caller = Box::pin(within_patience(async {
             let mut conn = pool.acquire().await?;
             auth::authenticate(&mut conn, key).await
-        })
+        }))
         .await?;
         if let Some(caller) = &caller {
             self.remember(

@@ -57,7 +57,8 @@ pub async fn read(
     let id = job_id(&id)?;
     let known = known_versions(&headers);
     let seen = match query.only("wait")? {
-        Some(wait) => wait_for_change(&app, &caller, id, &known, seconds(&wait)?).await?,
+        // What may wait is on the heap: the answer from memory, which is nearly all there is, stays small.
+        Some(wait) => Box::pin(wait_for_change(&app, &caller, id, &known, seconds(&wait)?)).await?,
         None => glance(&app, &caller, id).await?,
     };
     if known.contains(&seen.glance.version) {
@@ -65,7 +66,7 @@ pub async fn read(
         mark(&app, &mut response, seen.glance.version, &seen).await;
         return Ok(response);
     }
-    let job = find(&app, &caller, id).await?;
+    let job = Box::pin(find(&app, &caller, id)).await?;
     let version = job.version;
     let mut response = Json(job).into_response();
     mark(&app, &mut response, version, &seen).await;
@@ -111,10 +112,10 @@ pub(super) async fn glance(app: &App, caller: &Caller, id: JobId) -> Result<Seen
         return Ok(Seen { glance, ago });
     }
     let look = app.changes.look(id.0);
-    let looked = within_patience(async {
+    let looked = Box::pin(within_patience(async {
         let mut conn = app.pool.acquire().await?;
         events::glance(&mut conn, &caller.tenant, id).await
-    });
+    }));
     let looked = looked.await?;
     app.changes
         .remember(&caller.tenant, id.0, look, looked.as_ref());
