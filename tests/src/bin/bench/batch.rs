@@ -158,7 +158,7 @@ async fn shares(world: &World, args: &BatchArgs) -> anyhow::Result<Value> {
     if args.many == 0 {
         return Ok(Value::Null);
     }
-    let other = another_tenant(world).await?;
+    let other = Leases::new(world, "other").with_key(&world.key_of("other")?);
     let idle = waits(world, &other.with_outputs("idle"), args.few).await?;
     store_manifest(world, args.many, 99).await?;
     let id = create(
@@ -185,22 +185,6 @@ async fn shares(world: &World, args: &BatchArgs) -> anyhow::Result<Value> {
     Ok(
         json!({"many": args.many, "idle_p95_ms": idle, "beside_p95_ms": beside, "load_average": load}),
     )
-}
-
-async fn another_tenant(world: &World) -> anyhow::Result<Leases> {
-    let request = json!({"label": "other", "scopes": ["submit", "read"]});
-    let made = world
-        .request(Method::POST, "/v1/keys")
-        .json(&request)
-        .send()
-        .await?;
-    let made: Value = made.error_for_status()?.json().await?;
-    let mut conn = world.database().await?;
-    sqlx::query("update api_keys set tenant = 'other' where key_id = $1")
-        .bind(made["id"].as_str())
-        .execute(&mut conn)
-        .await?;
-    Ok(Leases::new(world, "other").with_key(made["key"].as_str().context("a key")?))
 }
 
 /// Submits `few` jobs, one after the other, while [`AT_ONCE`] hands work on whatever comes.
