@@ -1,25 +1,12 @@
 //! `upres evaluate` as a person runs it, with an untrained model made here.
 
+mod program;
+
 use std::fs;
-use std::path::Path;
-use std::process::{Command, Output};
 
 use imaging::{EncodeOptions, Format, Pixels};
+use program::upres;
 use serde_json::Value;
-
-fn upres(folder: &Path, args: &[&str]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_upres"));
-    command.current_dir(folder).args(args);
-    for name in [
-        "UPRES_MODEL_DIR",
-        "UPRES_DEVICE",
-        "UPRES_DTYPE",
-        "UPRES_CONFIG",
-    ] {
-        command.env_remove(name);
-    }
-    command.output().expect("the program starts")
-}
 
 /// A folder with an untrained model, a picture of 130x67 px, one that is too small and a broken one.
 fn workplace() -> tempfile::TempDir {

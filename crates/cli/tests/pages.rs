@@ -1,26 +1,15 @@
 //! Files of several pages, with an untrained model made here.
 
+mod program;
+
 use std::fs;
 use std::io::Cursor;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::Output;
 
 use imaging::{EncodeOptions, Finished, Format, Limits, Page, Reader, Writer, page_count};
+use program::upres;
 use serde_json::{Value, json};
-
-fn upres(folder: &Path, args: &[&str]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_upres"));
-    command.current_dir(folder).args(args);
-    for name in [
-        "UPRES_MODEL_DIR",
-        "UPRES_DEVICE",
-        "UPRES_DTYPE",
-        "UPRES_CONFIG",
-    ] {
-        command.env_remove(name);
-    }
-    command.output().expect("the program starts")
-}
 
 fn workplace() -> tempfile::TempDir {
     let folder = tempfile::tempdir().expect("a temporary folder");

@@ -69,7 +69,7 @@ pub struct ServiceConfig {
     #[arg(
         long,
         env = "UPRES_MAX_PIXELS",
-        default_value_t = 250_000_000,
+        default_value_t = imaging::Limits::DEFAULT.max_pixels,
         value_name = "PIXELS"
     )]
     pub max_pixels: u64,

@@ -43,7 +43,8 @@ pub enum Outcome {
     Interrupted,
 }
 
-/// Opens `input` and decodes it once from beginning to end, since damage may show in its last row; makes sure that its result can be written to `output`.
+/// Opens `input` and decodes it once from beginning to end, since damage may show in its last row;
+/// makes sure that its result can be written to `output`.
 ///
 /// # Errors
 /// [`Failure`], in a sentence for a person.

@@ -24,16 +24,5 @@ pub async fn list(
         let mut conn = app.pool.acquire().await?;
         workers::list(&mut conn).await
     });
-    let views = rows.await?.into_iter().map(|row| WorkerView {
-        id: row.worker_id,
-        software: row.software,
-        device: row.device,
-        dtype: row.dtype,
-        model: row.model,
-        leases: row.leases,
-        jobs_ended: row.jobs_ended,
-        tile_steps_per_second: row.tile_steps_per_second,
-        last_seen: row.last_seen,
-    });
-    Ok(Json(views.collect()))
+    Ok(Json(rows.await?))
 }

@@ -10,6 +10,7 @@ mod items;
 mod manifest;
 pub mod parent;
 pub mod report;
+mod sorted;
 mod source;
 mod template;
 pub mod view;

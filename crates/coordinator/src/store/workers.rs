@@ -1,8 +1,7 @@
 //! Who works: what workers say of themselves, and what the attempts of the last minutes tell.
 
-use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
-use upres_common::lease::AboutWorker;
+use upres_common::lease::{AboutWorker, WorkerView};
 
 use super::StoreError;
 
@@ -42,37 +41,14 @@ pub async fn forget(conn: &mut PgConnection) -> Result<u64, StoreError> {
     Ok(done.execute(conn).await?.rows_affected())
 }
 
-/// A worker that is here, or was a moment ago.
-#[derive(Debug, Clone)]
-pub struct WorkerRow {
-    /// Its name.
-    pub worker_id: String,
-    /// Program and version, if it has said so.
-    pub software: Option<String>,
-    /// `cpu` or `cuda:N`, if it has said so.
-    pub device: Option<String>,
-    /// `f32`, `bf16` or `f16`, if it has said so.
-    pub dtype: Option<String>,
-    /// The model's short name, if it has said so.
-    pub model: Option<String>,
-    /// Leases that it holds.
-    pub leases: i64,
-    /// Attempts that it ended in the last ten minutes.
-    pub jobs_ended: i64,
-    /// Tile-steps a second of those that succeeded, since the first of them began.
-    pub tile_steps_per_second: f64,
-    /// When it last said so, claimed or ended an attempt, or was to renew a lease that has not lapsed.
-    pub last_seen: DateTime<Utc>,
-}
-
 /// The workers of the last ten minutes, by name. Reads the jobs that run and those that ended then, at
 /// most 20,000 of them.
 ///
 /// # Errors
 /// [`StoreError::Database`].
-pub async fn list(conn: &mut PgConnection) -> Result<Vec<WorkerRow>, StoreError> {
+pub async fn list(conn: &mut PgConnection) -> Result<Vec<WorkerView>, StoreError> {
     let rows = sqlx::query_as!(
-        WorkerRow,
+        WorkerView,
         r#"
         with recent as (
             select job_id, cost from jobs where state = 'running'
@@ -101,7 +77,7 @@ pub async fn list(conn: &mut PgConnection) -> Result<Vec<WorkerRow>, StoreError>
         ), present as (
             select * from workers where last_seen > now() - interval '10 minutes'
         )
-        select worker_id as "worker_id!", software as "software?", device as "device?", dtype as "dtype?",
+        select worker_id as "id!", software as "software?", device as "device?", dtype as "dtype?",
             model as "model?", coalesce(leases, 0) as "leases!", coalesce(jobs_ended, 0) as "jobs_ended!",
             coalesce(tile_steps_per_second, 0)::float8 as "tile_steps_per_second!",
             greatest(present.last_seen, told.last_seen) as "last_seen!"
