@@ -32,7 +32,7 @@ pub fn group(tasks: &TaskTracker, pool: &PgPool, bell: &Arc<Bell>) -> Accept {
             let mut conn = kept.take().await?;
             let answers = accept(&mut conn, &jobs).await?;
             kept.keep(conn);
-            bell.work.notify_one();
+            bell.work.ring();
             Ok(answers)
         }
     })

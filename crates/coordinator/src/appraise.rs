@@ -95,7 +95,7 @@ impl Appraiser {
             unpriced::give_back(&mut conn, &unseen, AGAIN_SECS).await
         })
         .await?;
-        self.bell.work.notify_one();
+        self.bell.work.ring();
         if !exist.is_empty() {
             within_patience(self.refuse(&exist)).await?;
         }

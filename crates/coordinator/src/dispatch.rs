@@ -31,13 +31,29 @@ const RECONNECT: std::ops::RangeInclusive<Duration> =
 /// The pace is measured anew after this long.
 const MEASURE_EVERY: Duration = Duration::from_secs(5);
 
-/// Wakes the relay.
+/// Wakes the relays.
 #[derive(Debug, Default)]
 pub struct Bell {
     /// A job waits.
-    pub work: Notify,
+    pub work: Rung,
     /// A wake-up was answered: there is room for another.
-    pub room: Notify,
+    pub room: Rung,
+}
+
+/// Heard by the relay of each class, now or when it next listens.
+#[derive(Debug, Default)]
+pub struct Rung([Notify; Class::ALL.len()]);
+
+impl Rung {
+    /// Rings.
+    pub fn ring(&self) {
+        self.0.iter().for_each(Notify::notify_one);
+    }
+
+    async fn heard(&self, class: Class) {
+        let relay = Class::ALL.iter().position(|other| *other == class);
+        self.0[relay.unwrap_or_default()].notified().await;
+    }
 }
 
 /// Why a tick was not finished. Whatever it left is taken up by the next.
@@ -57,9 +73,10 @@ impl From<sqlx::Error> for DispatchError {
     }
 }
 
-/// Runs until `stop`: ticks when the bell rings and at every interval, reconnecting to the
-/// broker as often as it takes.
+/// The relay of one class, so that work for which somebody waits stands behind no bulk. Runs until `stop`:
+/// ticks when the bell rings and at every interval, reconnecting to the broker as often as it takes.
 pub async fn run(
+    class: Class,
     pool: PgPool,
     amqp_url: SecretString,
     config: DispatchConfig,
@@ -72,7 +89,7 @@ pub async fn run(
             Ok(publisher) => {
                 tracing::info!("relay connected to the broker");
                 pause = *RECONNECT.start();
-                let ended = relay(&pool, &publisher, &config, &bell, &stop).await;
+                let ended = relay(class, &pool, &publisher, &config, &bell, &stop).await;
                 if let Err(error) = ended {
                     tracing::warn!(
                         error = &error as &dyn std::error::Error,
@@ -94,6 +111,7 @@ pub async fn run(
 
 /// Ticks until `stop`, or until the broker fails.
 async fn relay(
+    class: Class,
     pool: &PgPool,
     publisher: &Publisher,
     config: &DispatchConfig,
@@ -107,16 +125,18 @@ async fn relay(
     while !stop.is_cancelled() {
         if swept.elapsed() >= config.resend_after / 2 {
             swept = Instant::now();
-            broker_errors_only(within_patience(sweep(pool, publisher, config)).await)?;
+            broker_errors_only(within_patience(sweep(class, pool, publisher, config)).await)?;
         }
-        if queued.is_none_or(|queued| queued.elapsed() >= config.interval) {
+        // One of the relays is enough for this, and it is the one with less to do.
+        let is_first = class == Class::Interactive;
+        if is_first && queued.is_none_or(|queued| queued.elapsed() >= config.interval) {
             queued = Some(Instant::now());
             broker_errors_only(within_patience(queue_due(pool)).await)?;
         }
         let tick = async {
             let mut conn = kept.take().await?;
             let allowance = allowance.now(&mut conn, config).await?;
-            let ticked = tick(&mut conn, publisher, allowance).await?;
+            let ticked = tick(class, &mut conn, publisher, allowance).await?;
             kept.keep(conn);
             Ok(ticked)
         };
@@ -126,8 +146,8 @@ async fn relay(
             continue;
         }
         tokio::select! {
-            () = bell.work.notified() => {}
-            () = bell.room.notified(), if ticked == Ticked::Full => {}
+            () = bell.work.heard(class) => {}
+            () = bell.room.heard(class), if ticked == Ticked::Full => {}
             () = tokio::time::sleep(config.interval) => {}
             () = stop.cancelled() => {}
         }
@@ -193,28 +213,25 @@ pub enum Ticked {
     More,
 }
 
-/// Publishes one batch per class, as far as the allowance goes.
+/// Publishes one batch, as far as the allowance goes.
 ///
 /// # Errors
 /// [`DispatchError`].
 pub async fn tick(
+    class: Class,
     conn: &mut PgConnection,
     publisher: &Publisher,
     allowance: Allowance,
 ) -> Result<Ticked, DispatchError> {
-    let mut ticked = Ticked::Done;
-    for class in Class::ALL {
-        let taken = outbox::take(conn, class, BATCH, allowance).await?;
-        if !taken.rows.is_empty() {
-            publish(conn, publisher, &taken.rows).await?;
-        }
-        if taken.more {
-            ticked = Ticked::More;
-        } else if taken.held_back && ticked == Ticked::Done {
-            ticked = Ticked::Full;
-        }
+    let taken = outbox::take(conn, class, BATCH, allowance).await?;
+    if !taken.rows.is_empty() {
+        publish(conn, publisher, &taken.rows).await?;
     }
-    Ok(ticked)
+    Ok(match (taken.more, taken.held_back) {
+        (true, _) => Ticked::More,
+        (false, true) => Ticked::Full,
+        (false, false) => Ticked::Done,
+    })
 }
 
 async fn publish(
@@ -268,27 +285,26 @@ async fn queue_due(pool: &PgPool) -> Result<(), DispatchError> {
 /// # Errors
 /// [`DispatchError`].
 pub async fn sweep(
+    class: Class,
     pool: &PgPool,
     publisher: &Publisher,
     config: &DispatchConfig,
 ) -> Result<(), DispatchError> {
-    for class in Class::ALL {
-        let mut conn = pool.acquire().await?;
-        let unanswered = outbox::count_sent(&mut conn, class).await?;
-        if unanswered == 0 {
-            continue;
-        }
-        let missing = unanswered - i64::from(publisher.depth(class).await?);
-        if missing > 0 {
-            let resent = outbox::resend(&mut conn, class, config.resend_after, missing).await?;
-            if resent > 0 {
-                tracing::warn!(
-                    class = class.as_str(),
-                    resent,
-                    "wake-ups seem lost, sending them again"
-                );
-                metrics::counter!("upres_wakeups_resent_total").increment(resent);
-            }
+    let mut conn = pool.acquire().await?;
+    let unanswered = outbox::count_sent(&mut conn, class).await?;
+    if unanswered == 0 {
+        return Ok(());
+    }
+    let missing = unanswered - i64::from(publisher.depth(class).await?);
+    if missing > 0 {
+        let resent = outbox::resend(&mut conn, class, config.resend_after, missing).await?;
+        if resent > 0 {
+            tracing::warn!(
+                class = class.as_str(),
+                resent,
+                "wake-ups seem lost, sending them again"
+            );
+            metrics::counter!("upres_wakeups_resent_total").increment(resent);
         }
     }
     Ok(())

@@ -9,6 +9,7 @@ use sqlx::PgPool;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use upres_common::job::Class;
 use upres_common::lease::{Beat, ClaimRequest, Lease, Verdict};
 use upres_common::objects::ObjectStore;
 
@@ -48,13 +49,16 @@ pub(crate) async fn serve(config: Config) -> anyhow::Result<()> {
     let tasks = TaskTracker::new();
     let changes = listen(&tasks, &config.database.database_url, &stop)?;
 
-    tasks.spawn(dispatch::run(
-        pool.clone(),
-        config.amqp_url.clone(),
-        config.dispatch.clone(),
-        Arc::clone(&bell),
-        stop.clone(),
-    ));
+    for class in Class::ALL {
+        tasks.spawn(dispatch::run(
+            class,
+            pool.clone(),
+            config.amqp_url.clone(),
+            config.dispatch.clone(),
+            Arc::clone(&bell),
+            stop.clone(),
+        ));
+    }
     let door = Door::new(&tasks, &pool, &objects, config.retry);
     let reaper = Reaper {
         pool: pool.clone(),

@@ -219,7 +219,7 @@ async fn set_paused(
         batches::set_paused(&mut conn, id, paused).await
     })
     .await?;
-    app.bell.work.notify_one();
+    app.bell.work.ring();
     Ok(Json(show(app, caller, id).await?))
 }
 

@@ -239,7 +239,7 @@ pub async fn retry(
     let id = find(&app, &caller, job_id(&id)?).await?.id;
     within_patience(lease::revive(&app.pool, id)).await?;
     app.changes.tell(id.0);
-    app.bell.work.notify_one();
+    app.bell.work.ring();
     Ok((StatusCode::ACCEPTED, Json(find(&app, &caller, id).await?)))
 }
 

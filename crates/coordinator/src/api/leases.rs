@@ -38,7 +38,7 @@ pub async fn claim(
             lease.hand_over_to = place.map(|place| place.to_string());
         }
     }
-    app.bell.room.notify_one();
+    app.bell.room.ring();
     Ok(Json(ClaimAnswer { leases }))
 }
 
@@ -127,7 +127,7 @@ fn settled(
 ) -> Result<Json<SettledAnswer>, ApiError> {
     match state {
         Ok(state) => {
-            app.bell.work.notify_one();
+            app.bell.work.ring();
             Ok(Json(SettledAnswer {
                 state: state.to_owned(),
                 superseded: false,

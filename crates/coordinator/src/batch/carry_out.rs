@@ -76,7 +76,7 @@ impl Steward {
                 continue;
             }
             lease::revive_all(&mut conn, &ids).await?;
-            self.bell.work.notify_one();
+            self.bell.work.ring();
             more = true;
         }
         Ok(more)

@@ -133,7 +133,7 @@ impl Expander {
             };
             let end = chunk.end;
             from = self.accept(batch, &mould, from, chunk).await?;
-            self.bell.work.notify_one();
+            self.bell.work.ring();
             if end {
                 tracing::info!(batch.id = %batch.id, "batch expanded");
                 break;
