@@ -20,8 +20,8 @@ use crate::store::unpriced::{self, Unpriced};
 use crate::store::{StoreError, leases, outbox, within_patience};
 
 /// Jobs looked at in one tick, and at once.
-const BATCH: i64 = 512;
-const AT_ONCE: usize = 64;
+const BATCH: i64 = 128;
+const AT_ONCE: usize = 16;
 /// A store that does not answer is asked again after this long.
 const AGAIN_SECS: f64 = 5.0;
 /// Costs nothing and is refused by the worker, which says why.

@@ -28,6 +28,9 @@ const BATCH: i64 = 500;
 const RECONNECT: std::ops::RangeInclusive<Duration> =
     Duration::from_millis(200)..=Duration::from_secs(5);
 
+/// When there was no room for all, answers gather for so long before the next look: a look costs the
+/// database the same for one answer as for fifty, and what waits on the broker lasts for much longer.
+const GATHER: Duration = Duration::from_millis(25);
 /// The pace is measured anew after this long.
 const MEASURE_EVERY: Duration = Duration::from_secs(5);
 
@@ -36,7 +39,7 @@ const MEASURE_EVERY: Duration = Duration::from_secs(5);
 pub struct Bell {
     /// A job waits.
     pub work: Rung,
-    /// A wake-up was answered: there is room for another.
+    /// A wake-up was answered, or a job ended: there is room for another.
     pub room: Rung,
 }
 
@@ -142,8 +145,10 @@ async fn relay(
         };
         let ticked = broker_errors_only(within_patience(tick).await)?;
         let ticked = ticked.unwrap_or_default();
-        if ticked == Ticked::More {
-            continue;
+        match ticked {
+            Ticked::More => continue,
+            Ticked::Full => drop(tokio::time::timeout(GATHER, stop.cancelled()).await),
+            Ticked::Done => {}
         }
         tokio::select! {
             () = bell.work.heard(class) => {}

@@ -1,7 +1,9 @@
 //! Consuming with a small prefetch, and settling.
 
+use std::future::poll_fn;
+use std::task::Poll;
+
 use futures_util::StreamExt;
-use futures_util::stream::SelectAll;
 use lapin::message::Delivery;
 use lapin::options::{
     BasicAckOptions, BasicConsumeOptions, BasicNackOptions, BasicQosOptions, BasicRejectOptions,
@@ -17,7 +19,8 @@ use crate::job::Class;
 /// A connection that receives wake-ups. When [`Consumer::next`] ends or fails, connect anew.
 pub struct Consumer {
     connection: Connection,
-    deliveries: SelectAll<lapin::Consumer>,
+    /// In the order of [`Class::ALL`].
+    deliveries: Vec<lapin::Consumer>,
 }
 
 /// One received message, to be settled by its receiver.
@@ -43,7 +46,7 @@ impl Consumer {
         let name = ConnectionProperties::default()
             .with_connection_name(format!("upres-worker {worker_id}").into());
         let connection = Connection::connect(uri, name).await?;
-        let mut deliveries = SelectAll::new();
+        let mut deliveries = Vec::with_capacity(Class::ALL.len());
         for class in Class::ALL {
             let channel = connection.create_channel().await?;
             topology::declare(&channel).await?;
@@ -71,16 +74,24 @@ impl Consumer {
         })
     }
 
-    /// The next message; `None` when the broker closed the connection or cancelled a consumer.
+    /// The next message, interactive before bulk; `None` when the broker closed the connection or cancelled
+    /// a consumer.
     ///
     /// # Errors
     /// [`BrokerError`] when the connection failed.
     pub async fn next(&mut self) -> Result<Option<WakeUpDelivery>, BrokerError> {
-        if self.deliveries.len() < Class::ALL.len() {
-            // One class's queue was deleted: its stream has ended while the other goes on.
-            return Ok(None);
-        }
-        match self.deliveries.next().await {
+        // Asked in order each time: whoever waits for an interactive job does not wait for a turn.
+        let next = poll_fn(|context| {
+            let ready =
+                self.deliveries
+                    .iter_mut()
+                    .find_map(|class| match class.poll_next_unpin(context) {
+                        Poll::Ready(delivery) => Some(delivery),
+                        Poll::Pending => None,
+                    });
+            ready.map_or(Poll::Pending, Poll::Ready)
+        });
+        match next.await {
             Some(delivery) => Ok(Some(WakeUpDelivery {
                 delivery: delivery?,
             })),

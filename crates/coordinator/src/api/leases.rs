@@ -80,6 +80,8 @@ pub async fn complete(
         .tasks
         .spawn(async move { door.publish(lease, outcome).await });
     let settled = publishing.await.map_err(|_| ApiError::Internal)?;
+    // What the tenant may have released at once counts the jobs that run.
+    app.bell.room.ring();
     Ok(Json(settled?))
 }
 
@@ -127,7 +129,10 @@ fn settled(
 ) -> Result<Json<SettledAnswer>, ApiError> {
     match state {
         Ok(state) => {
-            app.bell.work.ring();
+            match state {
+                "queued" | "scheduled" => app.bell.work.ring(),
+                _ => app.bell.room.ring(),
+            }
             Ok(Json(SettledAnswer {
                 state: state.to_owned(),
                 superseded: false,

@@ -173,7 +173,9 @@ pub async fn pace(conn: &mut PgConnection) -> Result<Option<f64>, StoreError> {
             order by finished_at desc
             limit 1000
         ) as last"#
-    );
+    )
+    // Planned each time: a plan from when the table was empty reads all of it for ever after.
+    .persistent(false);
     Ok(pace.fetch_one(conn).await?)
 }
 

@@ -1,9 +1,14 @@
 -- $1 class, $2 rows at most, $3 seconds in the taker's hands, $4 $5 $6 the allowance: jobs, tile-steps,
 -- jobs that go whatever they cost; $7 tile-steps of one tenant, or null.
-with recursive sent as (
+with recursive sent as materialized (
+    -- Once, not once for each row that is next.
     select count(*) as jobs, coalesce(sum(cost), 0) as cost
     from outbox
     where class = $1 and sent_at is not null
+), room as (
+    -- No more rows are looked at than may go, and one that tells that there are more.
+    select greatest(least($2, $4 - jobs), 0) + 1 as rows
+    from sent
 ), lines as (
     -- Every line that holds anything, one look into the index for each.
     (
@@ -41,7 +46,7 @@ with recursive sent as (
             and sent_at is null and priced and due_at <= now()
             and (taken_until is null or taken_until < now())
         order by priority desc, place, outbox_id
-        limit $2
+        limit (select rows from room)
     ) as head
 ), busy as (
     -- What each tenant has out already; asked only where that is bounded.
@@ -69,12 +74,12 @@ with recursive sent as (
         or (coalesce(busy.cost, 0) = 0 and upto = heads.cost)
 ), next as (
     select outbox_id, tag, row_number() over line as jobs, sum(cost) over line as cost
-    from (select outbox_id, tag, cost from tagged order by tag, outbox_id limit $2) as first
+    from (select outbox_id, tag, cost from tagged order by tag, outbox_id limit (select rows from room)) as first
     window line as (order by tag, outbox_id)
 ), allowed as (
     select outbox_id
     from next, sent
-    where sent.jobs + next.jobs <= $4
+    where next.jobs <= $2 and sent.jobs + next.jobs <= $4
         and (sent.cost + next.cost <= $5::bigint or sent.jobs + next.jobs <= $6)
 ), free as (
     select outbox_id
