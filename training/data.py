@@ -14,7 +14,6 @@ import os
 import subprocess
 import sys
 import tarfile
-import urllib.request
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,10 +54,6 @@ PACKAGES = {
     "liberation": Package("fonts-liberation2_2.1.5-1_all.deb", "35ffaa54f117e633e89a5da89af235a073b34dbe582726fbf6989568f7fd9bda",
                           ("apt-get", "download", "fonts-liberation2=2.1.5-1")),
 }
-# Parameters of the NIQE metric (Apache-2.0), used by evaluate.py only.
-BASICSR = ("https://files.pythonhosted.org/packages/86/41/"
-           "00a6b000f222f0fa4c6d9e1d6dcc9811a374cabb8abb9d408b77de39648c/basicsr-1.4.2.tar.gz",
-           "b89b595a87ef964cda9913b4d99380ddb6554c965577c0c10cb7b78e31301e87")
 
 
 @dataclass(frozen=True)
@@ -174,21 +169,6 @@ def prepare_photos():
             small.save(out / f"{photo.name}_{round(scale * 100)}.png")
     for name in ("dejavu", "liberation"):
         subprocess.run(["dpkg-deb", "-x", files[name], DATA / "fonts"], check=True)
-    prepare_niqe(downloads)
-
-
-def prepare_niqe(downloads):
-    url, expected = BASICSR
-    path = downloads / url.rsplit("/", 1)[1]
-    if not path.exists():
-        urllib.request.urlretrieve(url, path)
-    check(path, expected)
-    raw = read_member_tar(path, "basicsr-1.4.2/basicsr/metrics/niqe_pris_params.npz")
-    (DATA / "niqe_pris_params.npz").write_bytes(raw)
-
-
-def read_member_tar(path, member):
-    return tarfile.open(path).extractfile(member).read()
 
 
 def prepare_made(count, seed=1):
@@ -227,7 +207,7 @@ Made by the recipe itself (`synth.py`): dead leaves, pages of text, engravings a
 Liberation 2 (free font licences; Debian `fonts-dejavu-core`, `fonts-liberation2`); colours and shades are taken from the
 photographs above.
 
-The NIQE metric's parameters, used for measuring only, come from basicsr 1.4.2 (Apache-2.0).
+The NIQE metric's parameters, used for measuring only, are those of `upres evaluate`.
 """
 
 

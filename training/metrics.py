@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 
 import degrade
-from data import DATA
+from data import ROOT
 
 
 def luma(x):
@@ -76,19 +76,33 @@ def normalised(y, window):
     return ((y - mean) / (deviation + 1))[0, 0].numpy()
 
 
+def pristine():
+    """Mean and covariance of undamaged photographs' features: the file that `upres evaluate` reads too."""
+    lines = (ROOT.parent / "crates/cli/src/evaluate/niqe_parameters.txt").read_text().splitlines()
+    mean, *rows = ([float(number) for number in line.split()] for line in lines if not line.startswith("#"))
+    lower = np.array([row + [0.0] * (len(mean) - len(row)) for row in rows])
+    return np.array(mean), lower + np.tril(lower, -1).T
+
+
+def window():
+    """Gaussian, 7 x 7, sigma 7/6."""
+    g = np.exp(-0.5 * (np.arange(-3, 4) * 6 / 7) ** 2)
+    return np.outer(g, g) / g.sum() ** 2
+
+
 def niqe(x):
     """x: [3, h, w] in [0, 1], at least two blocks large. Lower is more like an undamaged photograph."""
-    pristine = np.load(DATA / "niqe_pris_params.npz")
+    expected, covariance = pristine()
     y = luma(x).round()
     rows, columns = y.shape[0] // BLOCK, y.shape[1] // BLOCK
     y = y[:rows * BLOCK, :columns * BLOCK]
     scales = []
     for side in (BLOCK, BLOCK // 2):
-        m = normalised(y, pristine["gaussian_window"])
+        m = normalised(y, window())
         scales.append([block_features(m[i * side:(i + 1) * side, j * side:(j + 1) * side])
                        for j in range(columns) for i in range(rows)])
         y = F.interpolate(y[None, None], scale_factor=0.5, mode="bicubic", antialias=True)[0, 0]
     features = np.concatenate([np.array(s) for s in scales], 1)
-    difference = pristine["mu_pris_param"] - features.mean(0)
-    spread = np.linalg.pinv((pristine["cov_pris_param"] + np.cov(features, rowvar=False)) / 2)
+    difference = expected - features.mean(0)
+    spread = np.linalg.pinv((covariance + np.cov(features, rowvar=False)) / 2)
     return math.sqrt((difference @ spread @ difference.T).item())
