@@ -11,7 +11,7 @@ use utoipa::ToSchema;
 
 use crate::job::state::LeaseToken;
 use crate::job::view::Progress;
-use crate::job::{IfExists, JobError, JobId, UpscaleSpec};
+use crate::job::{Class, IfExists, JobError, JobId, UpscaleSpec};
 use crate::sidecar::Sidecar;
 
 /// Asks for the leases of jobs that the worker was woken for.
@@ -21,6 +21,10 @@ pub struct ClaimRequest {
     pub worker_id: String,
     /// At most 100 jobs.
     pub job_ids: Vec<JobId>,
+    /// The class of their wake-ups. While somebody waits for an interactive job, bulk is answered a moment
+    /// later.
+    #[serde(default)]
+    pub class: Class,
 }
 
 /// The jobs that were granted. One that is absent is held by somebody else, not due, or done: its

@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use upres_common::job::{ErrorType, JobError, JobEvent, JobId};
 use upres_common::objects::{ObjectError, ObjectStore, ObjectUri};
 
+use crate::courtesy::Courtesy;
 use crate::dispatch::Bell;
 use crate::price::price;
 use crate::publish;
@@ -19,9 +20,10 @@ use crate::store::jobs::{self, Charge};
 use crate::store::unpriced::{self, Unpriced};
 use crate::store::{StoreError, leases, outbox, within_patience};
 
-/// Jobs looked at in one tick, and at once.
+/// Jobs looked at in one tick, and at once; the latter while somebody waits.
 const BATCH: i64 = 128;
 const AT_ONCE: usize = 16;
+const AT_ONCE_STEPPING_BACK: usize = 1;
 /// A store that does not answer is asked again after this long.
 const AGAIN_SECS: f64 = 5.0;
 /// Costs nothing and is refused by the worker, which says why.
@@ -37,6 +39,8 @@ pub struct Appraiser {
     pub objects: ObjectStore,
     /// Rung for what may be released.
     pub bell: Arc<Bell>,
+    /// Whether somebody waits.
+    pub courtesy: Arc<Courtesy>,
 }
 
 /// What a look at a job's objects showed.
@@ -77,8 +81,12 @@ impl Appraiser {
             return Ok(0);
         }
         let looks: Vec<_> = taken.iter().map(|job| self.look(job)).collect();
+        let at_once = match self.courtesy.is_called_for() {
+            true => AT_ONCE_STEPPING_BACK,
+            false => AT_ONCE,
+        };
         let seen: Vec<_> = stream::iter(looks)
-            .buffer_unordered(AT_ONCE)
+            .buffer_unordered(at_once)
             .collect()
             .await;
         let (mut priced, mut exist, mut unseen) = (Vec::new(), Vec::new(), Vec::new());

@@ -11,6 +11,7 @@ pub mod batch;
 pub mod changes;
 pub mod cli;
 pub mod config;
+pub mod courtesy;
 pub mod dispatch;
 pub mod estimate;
 mod explain;

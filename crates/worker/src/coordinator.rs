@@ -6,7 +6,7 @@ use reqwest::{Client, StatusCode};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use upres_common::job::JobId;
+use upres_common::broker::WakeUp;
 use upres_common::lease::{
     AboutWorker, Beat, ClaimAnswer, ClaimRequest, CompleteRequest, FailRequest, HeartbeatAnswer,
     HeartbeatRequest, Lease, ReleaseRequest, SettledAnswer, Verdict,
@@ -63,10 +63,11 @@ impl Coordinator {
     }
 
     /// Claims one job; `None`: the wake-up was stale.
-    pub(crate) async fn claim(&self, job_id: JobId) -> Result<Option<Lease>, CallError> {
+    pub(crate) async fn claim(&self, wake_up: &WakeUp) -> Result<Option<Lease>, CallError> {
         let request = ClaimRequest {
             worker_id: self.worker_id.clone(),
-            job_ids: vec![job_id],
+            job_ids: vec![wake_up.job_id],
+            class: wake_up.class,
         };
         let answer: ClaimAnswer = self.call("claim", &request, ANSWER_TIMEOUT).await?;
         Ok(answer.leases.into_iter().next())

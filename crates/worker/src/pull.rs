@@ -215,7 +215,7 @@ impl Worker {
         };
         let mut pause = *RECONNECT.start();
         let lease = loop {
-            match self.coordinator.claim(envelope.wake_up.job_id).await {
+            match self.coordinator.claim(&envelope.wake_up).await {
                 Ok(lease) => break lease,
                 Err(error) => {
                     // Also when the key is refused: an operator may be about to mend it, and the

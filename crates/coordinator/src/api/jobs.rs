@@ -8,7 +8,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use upres_common::job::state::STATE_NAMES;
 use upres_common::job::view::{Explanation, JobPage, JobView};
-use upres_common::job::{JobId, JobRequest};
+use upres_common::job::{Class, JobId, JobRequest};
 
 use super::caller::require;
 use super::error::{ApiError, Body, Problem, cannot_sign};
@@ -52,6 +52,9 @@ pub async fn submit(
     Body(request): Body<JobRequest>,
 ) -> Result<Response, ApiError> {
     require(&caller, Scope::Submit)?;
+    if request.class == Class::Interactive {
+        app.courtesy.somebody_waits();
+    }
     let admitted = app.limits.admit(&app.pool, &caller.tenant).await?;
     let standing = admitted.map_err(ApiError::TooMany)?;
     webhooks::check(&app, &caller, request.webhook.as_deref()).await?;

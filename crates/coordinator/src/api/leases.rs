@@ -2,6 +2,7 @@
 
 use axum::Json;
 use axum::extract::State;
+use upres_common::job::Class;
 use upres_common::lease::{
     ClaimAnswer, ClaimRequest, CompleteRequest, FailRequest, HeartbeatAnswer, HeartbeatRequest,
     LeaseRef, ReleaseRequest, SettledAnswer,
@@ -31,7 +32,17 @@ pub async fn claim(
 ) -> Result<Json<ClaimAnswer>, ApiError> {
     require(&caller, Scope::Worker)?;
     check_length("/job_ids", request.job_ids.len())?;
-    let mut leases = app.claims.ask(request).await?;
+    let claims = match request.class {
+        Class::Interactive => {
+            app.courtesy.somebody_waits();
+            &app.claims
+        }
+        Class::Bulk => {
+            app.courtesy.step_back().await;
+            &app.bulk_claims
+        }
+    };
+    let mut leases = claims.ask(request).await?;
     if let Some(uploads) = &app.uploads {
         for lease in &mut leases {
             let place = hand_over_address(uploads, lease.job_id).ok();

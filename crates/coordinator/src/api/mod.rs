@@ -41,6 +41,7 @@ use upres_common::objects::{ObjectStore, UriPrefix};
 use crate::accept::Accept;
 use crate::batch::view::Figures;
 use crate::changes::Changes;
+use crate::courtesy::Courtesy;
 use crate::dispatch::Bell;
 use crate::estimate::Estimate;
 use crate::fail::Failures;
@@ -101,8 +102,12 @@ pub struct Parts {
     pub limits: Arc<Limits>,
     /// Accepts jobs, grouped.
     pub accept: Accept,
-    /// Claims, grouped.
+    /// Interactive claims, grouped.
     pub claims: Group<ClaimRequest, Vec<Lease>>,
+    /// Those of bulk, before which nobody stands who is waited for.
+    pub bulk_claims: Group<ClaimRequest, Vec<Lease>>,
+    /// Makes bulk step back while somebody waits.
+    pub courtesy: Arc<Courtesy>,
     /// Heartbeats, grouped.
     pub heartbeats: Group<Vec<Beat>, Vec<Verdict>>,
     /// Reports of failure, grouped.

@@ -126,6 +126,7 @@ async fn workers_that_ask_together_are_answered_apart(pool: PgPool) {
     let request = |worker: &str, job_ids: &[JobId]| ClaimRequest {
         worker_id: worker.to_owned(),
         job_ids: job_ids.to_vec(),
+        class: Class::Interactive,
     };
     let requests = [
         request("a", &ids[..2]),

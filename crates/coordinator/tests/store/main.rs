@@ -31,6 +31,7 @@ async fn claim(
     let request = ClaimRequest {
         worker_id: worker_id.to_owned(),
         job_ids: ids.to_vec(),
+        class: Class::Interactive,
     };
     let mut conn = pool.acquire().await?;
     Ok(lease::claim(&mut conn, &[request], ttl_secs)

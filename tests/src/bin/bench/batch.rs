@@ -14,6 +14,7 @@ use journey_tests::{OwnPostgres, World, WorldOptions};
 use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
+use upres_common::broker::WakeUp;
 
 use crate::leases::Leases;
 use crate::queue::{AT_ONCE, SETTINGS};
@@ -217,7 +218,8 @@ async fn waits(world: &World, other: &Leases, few: usize) -> anyhow::Result<Vec<
                 let delivery = delivery?.context("the broker hung up")?;
                 let (worker, owned) = (worker.clone(), Arc::clone(&owned));
                 in_hand.spawn(async move {
-                    let lease = worker.claim(delivery.envelope()?.wake_up.job_id).await?;
+                    let WakeUp { job_id, class, .. } = delivery.envelope()?.wake_up;
+                    let lease = worker.claim(job_id, class).await?;
                     let now = Instant::now();
                     delivery.ack().await?;
                     if let Some(lease) = lease {

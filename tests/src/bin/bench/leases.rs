@@ -11,8 +11,8 @@ use journey_tests::{World, photo};
 use reqwest::Client;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
-use upres_common::broker::{Consumer, WakeUpDelivery};
-use upres_common::job::{ErrorType, JobError, JobId};
+use upres_common::broker::{Consumer, WakeUp, WakeUpDelivery};
+use upres_common::job::{Class, ErrorType, JobError, JobId};
 use upres_common::lease::{ClaimAnswer, ClaimRequest, FailRequest, Lease, LeaseRef};
 
 use crate::queue::{AT_ONCE, Turn};
@@ -163,8 +163,8 @@ impl Leases {
         let started = Instant::now();
         let picked_up = async {
             let delivery = consumer.next().await?.context("the broker hung up")?;
-            let job_id = delivery.envelope()?.wake_up.job_id;
-            let lease = self.claim(job_id).await?.context("a lease")?;
+            let WakeUp { job_id, class, .. } = delivery.envelope()?.wake_up;
+            let lease = self.claim(job_id, class).await?.context("a lease")?;
             let waited = started.elapsed();
             delivery.ack().await?;
             anyhow::Ok((waited, lease))
@@ -176,7 +176,8 @@ impl Leases {
 
     /// As a worker would: claim, ack, report. False: the wake-up was stale.
     async fn work(&self, delivery: &WakeUpDelivery) -> anyhow::Result<bool> {
-        let lease = self.claim(delivery.envelope()?.wake_up.job_id).await?;
+        let WakeUp { job_id, class, .. } = delivery.envelope()?.wake_up;
+        let lease = self.claim(job_id, class).await?;
         delivery.ack().await?;
         match lease {
             Some(lease) => self.end(&lease).await.map(|()| true),
@@ -184,10 +185,11 @@ impl Leases {
         }
     }
 
-    pub(crate) async fn claim(&self, job_id: JobId) -> anyhow::Result<Option<Lease>> {
+    pub(crate) async fn claim(&self, job_id: JobId, class: Class) -> anyhow::Result<Option<Lease>> {
         let request = ClaimRequest {
             worker_id: "bench".to_owned(),
             job_ids: vec![job_id],
+            class,
         };
         let answer: ClaimAnswer =
             serde_json::from_value(self.post("/v1/leases/claim", &json!(request)).await?)?;

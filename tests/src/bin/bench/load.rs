@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use sqlx::PgConnection;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use upres_common::job::Class;
 
 use crate::leases::Leases;
 use crate::queue::{AT_ONCE, SETTINGS};
@@ -190,7 +191,7 @@ impl Table {
         }
         for id in ids {
             let started = Instant::now();
-            let lease = self.leases.claim(id).await?.context("a lease")?;
+            let lease = self.leases.claim(id, Class::Interactive).await?.context("a lease")?;
             self.ms.push(started.elapsed().as_secs_f64() * 1e3);
             self.leases.end(&lease).await?;
         }
