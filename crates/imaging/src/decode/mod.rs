@@ -29,6 +29,7 @@ mod tiff_kind;
 mod tiff_pages;
 mod tiff_plain;
 mod tiff_rows;
+mod tiff_ycbcr;
 mod webp;
 
 use image::metadata::Orientation;

@@ -18,6 +18,7 @@ use super::{
     tiff_pages::{Page, Photometric, wanted_page},
     tiff_plain::{PlainStrips, is_plain},
     tiff_rows::Chunks,
+    tiff_ycbcr::SharedChroma,
 };
 use crate::{DecodeError, InputFormat, colour::Declared};
 
@@ -83,6 +84,11 @@ pub(super) fn rows<'a>(
     let mut decoder = open(input, page)?;
     let icc = icc(&mut decoder)?;
     let kind = Kind::read(&mut decoder, page.photometric, icc.as_deref())?;
+    if let Some((colours, sharing)) = kind.shared_chroma() {
+        return Ok(Box::new(SharedChroma::new(
+            decoder, colours, sharing, header,
+        )?));
+    }
     if is_plain(&mut decoder, &kind, header)? {
         return Ok(Box::new(PlainStrips::new(decoder, kind, header)?));
     }

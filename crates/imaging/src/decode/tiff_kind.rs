@@ -11,6 +11,7 @@ use super::{
     lab,
     tiff::{FORMAT, compression, refused},
     tiff_pages::Photometric,
+    tiff_ycbcr::{Colours, Sharing, sharing},
 };
 use crate::{
     DecodeError,
@@ -28,8 +29,9 @@ enum Meaning {
     /// Indexes into 8 bit RGB colours.
     Palette(Vec<[u8; 3]>),
     Rgb,
-    /// From a JPEG, whose chroma the decoder has brought to full size.
-    YCbCr,
+    /// Of which several pixels may share the last two; not those from a JPEG, whose decoder has brought
+    /// them to full size.
+    YCbCr(Colours, Sharing),
     /// Photometric 8: L*, then a* and b* as signed numbers.
     Lab,
     /// Photometric 5, and what the inks look like.
@@ -92,11 +94,8 @@ impl Kind {
                     return refuse(what.to_owned(), "convert it to RGB");
                 }
             },
-            6 if jpeg => (Meaning::YCbCr, 3),
-            6 => {
-                let what = "uncompressed YCbCr colour".to_owned();
-                return refuse(what, "convert it to RGB");
-            }
+            6 if jpeg => (Meaning::YCbCr(Colours::FULL_RANGE, (1, 1)), 3),
+            6 => (Meaning::YCbCr(Colours::read(reader)?, sharing(reader)?), 3),
             8 => (Meaning::Lab, 3),
             9 | 10 => return refuse("ICC or ITU Lab colour".to_owned(), "convert it to RGB"),
             _ => return refuse("unusual channels".to_owned(), "convert it to gray or RGB"),
@@ -126,6 +125,16 @@ impl Kind {
             associated,
             layout,
         })
+    }
+
+    /// How colours are stored of which pixels share a part.
+    pub(super) fn shared_chroma(&self) -> Option<(Colours, Sharing)> {
+        match self.meaning {
+            Meaning::YCbCr(colours, sharing) => {
+                Some((colours, sharing)).filter(|_| sharing != (1, 1))
+            }
+            _ => None,
+        }
     }
 
     /// Whether there are only black and white.
@@ -191,7 +200,11 @@ impl Kind {
                     .collect();
             }
             Meaning::Rgb => {}
-            Meaning::YCbCr => stored = ycbcr_to_rgb(stored),
+            Meaning::YCbCr(colours, _) => {
+                for pixel in stored.as_chunks_mut::<3>().0 {
+                    *pixel = colours.to_rgb(*pixel);
+                }
+            }
             Meaning::Lab => lab::to_srgb(&mut stored, self.samples),
             Meaning::Cmyk(inks) => stored = inks.to_srgb(&stored, self.samples),
         }
@@ -288,22 +301,6 @@ fn unpack(stored: &[u8], width: usize, bits: u8) -> Vec<u8> {
         samples.extend(all.take(width));
     }
     samples
-}
-
-/// ITU-R BT.601 full range, as JFIF and the TIFF defaults have it, in place.
-fn ycbcr_to_rgb(mut stored: Vec<u8>) -> Vec<u8> {
-    for pixel in stored.as_chunks_mut::<3>().0 {
-        let [y, cb, cr] = pixel.map(|sample| i32::from(sample) << 16);
-        let (cb, cr) = ((cb >> 16) - 128, (cr >> 16) - 128);
-        // The coefficients 1.402, 0.344136, 0.714136 and 1.772 in 1/65,536, rounded.
-        *pixel = [
-            y + 91_881 * cr,
-            y - 22_554 * cb - 46_802 * cr,
-            y + 116_130 * cb,
-        ]
-        .map(|sum| u8::try_from(((sum + 32_768) >> 16).clamp(0, 255)).unwrap_or(u8::MAX));
-    }
-    stored
 }
 
 /// Gives colours back what alpha took from them; what is wholly transparent has none.
