@@ -1,6 +1,6 @@
 # The front door. Anything longer than a line is a script under deploy/.
 .DEFAULT_GOAL := help
-.PHONY: help up down demo test chaos check bench bench-parity bench-large load batch soak clean
+.PHONY: help up down demo test chaos queries check bench bench-parity bench-large load batch soak clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' Makefile | expand -t 16
@@ -19,6 +19,9 @@ test: ## Run every test beside throw-away services
 
 chaos: ## Break everything at once and check that no job is lost (SEED=n replays)
 	@deploy/chaos/run.sh
+
+queries: ## Check every query against the migrations and write .sqlx/ anew
+	@deploy/local/queries.sh
 
 check: ## Format, lints, docs, licences, unused dependencies
 	@deploy/local/check.sh

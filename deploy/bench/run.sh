@@ -146,7 +146,6 @@ parity() {
     local PYTHON
     find_python
     [[ -n $PYTHON ]] || return 0
-    build --package upres
     random_model full
     "$PYTHON" "$BENCH/parity.py" "$PROGRAMS/upres" "$OUT/models/full" "$OUT/parity"
 }
@@ -197,7 +196,7 @@ done
 need_cargo
 mkdir -p -- "$OUT"
 warn_if_busy
-[[ $* == parity ]] || build_all
+build_all
 (($#)) || set -- engine queue polls
 for part in "$@"; do "$part"; done
 [[ $* == parity ]] || say "the numbers: $OUT/*.json"

@@ -21,8 +21,7 @@ pub struct ClaimRequest {
     pub worker_id: String,
     /// At most 100 jobs.
     pub job_ids: Vec<JobId>,
-    /// The class of their wake-ups. While somebody waits for an interactive job, bulk is answered a moment
-    /// later.
+    /// The class of their wake-ups: interactive claims stand behind no bulk.
     #[serde(default)]
     pub class: Class,
 }

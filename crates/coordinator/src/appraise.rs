@@ -12,7 +12,6 @@ use tokio_util::sync::CancellationToken;
 use upres_common::job::{ErrorType, JobError, JobEvent, JobId};
 use upres_common::objects::{ObjectError, ObjectStore, ObjectUri};
 
-use crate::courtesy::Courtesy;
 use crate::dispatch::Bell;
 use crate::price::price;
 use crate::publish;
@@ -37,10 +36,8 @@ pub struct Appraiser {
     pub pool: PgPool,
     /// The object store.
     pub objects: ObjectStore,
-    /// Rung for what may be released.
+    /// Rung for what may be released; says whether somebody waits.
     pub bell: Arc<Bell>,
-    /// Whether somebody waits.
-    pub courtesy: Arc<Courtesy>,
 }
 
 /// What a look at a job's objects showed.
@@ -81,7 +78,7 @@ impl Appraiser {
             return Ok(0);
         }
         let looks: Vec<_> = taken.iter().map(|job| self.look(job)).collect();
-        let at_once = match self.courtesy.is_called_for() {
+        let at_once = match self.bell.courtesy.is_called_for() {
             true => AT_ONCE_STEPPING_BACK,
             false => AT_ONCE,
         };

@@ -17,6 +17,7 @@ use upres_common::broker::{BrokerError, Publisher};
 use upres_common::job::{Class, JobEvent};
 
 use crate::config::DispatchConfig;
+use crate::courtesy::Courtesy;
 use crate::store::jobs::{TransitionError, transition};
 use crate::store::kept::Kept;
 use crate::store::outbox::Allowance;
@@ -24,6 +25,9 @@ use crate::store::{StoreError, listing, outbox, within_patience};
 
 /// Rows in one publish: one round trip to the broker serves them all.
 const BATCH: i64 = 500;
+/// While somebody waits for an interactive job, so many of bulk go at a time, and so often.
+const BATCH_STEPPING_BACK: i64 = 12;
+const STEP_BACK: Duration = Duration::from_millis(50);
 /// Waits between tries to reach the broker, doubling.
 const RECONNECT: std::ops::RangeInclusive<Duration> =
     Duration::from_millis(200)..=Duration::from_secs(5);
@@ -41,6 +45,8 @@ pub struct Bell {
     pub work: Rung,
     /// A wake-up was answered, or a job ended: there is room for another.
     pub room: Rung,
+    /// Somebody waits: bulk steps back.
+    pub courtesy: Courtesy,
 }
 
 /// Heard by the relay of each class, now or when it next listens.
@@ -136,15 +142,24 @@ async fn relay(
             queued = Some(Instant::now());
             broker_errors_only(within_patience(queue_due(pool)).await)?;
         }
+        let steps_back = class == Class::Bulk && bell.courtesy.is_called_for();
+        let batch = if steps_back {
+            BATCH_STEPPING_BACK
+        } else {
+            BATCH
+        };
         let tick = async {
             let mut conn = kept.take().await?;
             let allowance = allowance.now(&mut conn, config).await?;
-            let ticked = tick(class, &mut conn, publisher, allowance).await?;
+            let ticked = tick(class, &mut conn, publisher, allowance, batch).await?;
             kept.keep(conn);
             Ok(ticked)
         };
         let ticked = broker_errors_only(within_patience(tick).await)?;
         let ticked = ticked.unwrap_or_default();
+        if steps_back {
+            drop(tokio::time::timeout(STEP_BACK, stop.cancelled()).await);
+        }
         match ticked {
             Ticked::More => continue,
             Ticked::Full => drop(tokio::time::timeout(GATHER, stop.cancelled()).await),
@@ -218,7 +233,7 @@ pub enum Ticked {
     More,
 }
 
-/// Publishes one batch, as far as the allowance goes.
+/// Publishes up to `batch` wake-ups, as far as the allowance goes.
 ///
 /// # Errors
 /// [`DispatchError`].
@@ -227,8 +242,9 @@ pub async fn tick(
     conn: &mut PgConnection,
     publisher: &Publisher,
     allowance: Allowance,
+    batch: i64,
 ) -> Result<Ticked, DispatchError> {
-    let taken = outbox::take(conn, class, BATCH, allowance).await?;
+    let taken = outbox::take(conn, class, batch, allowance).await?;
     if !taken.rows.is_empty() {
         publish(conn, publisher, &taken.rows).await?;
     }

@@ -19,7 +19,6 @@ use crate::batch::carry_out::Steward;
 use crate::batch::expand::Expander;
 use crate::changes::Changes;
 use crate::config::{Config, WebhookConfig};
-use crate::courtesy::Courtesy;
 use crate::dispatch::Bell;
 use crate::estimate::Estimate;
 use crate::group::Group;
@@ -69,8 +68,7 @@ pub(crate) async fn serve(config: Config) -> anyhow::Result<()> {
     };
     tasks.spawn(reaper.run(config.lease.reap_interval, stop.clone()));
     start_janitor(&tasks, &pool, &objects, &config, &stop);
-    let courtesy = Arc::new(Courtesy::default());
-    start_batches(&tasks, &pool, &objects, &bell, &courtesy, &stop);
+    start_batches(&tasks, &pool, &objects, &bell, &stop);
     start_webhooks(&tasks, &pool, &config.webhook, &stop)?;
     let app = App::new(Parts {
         figures: Arc::default(),
@@ -80,7 +78,6 @@ pub(crate) async fn serve(config: Config) -> anyhow::Result<()> {
         accept: accept::group(&tasks, &pool, &bell),
         claims: group_claims(&tasks, &pool, config.lease.lease_ttl_secs),
         bulk_claims: group_claims(&tasks, &pool, config.lease.lease_ttl_secs),
-        courtesy,
         heartbeats: group_heartbeats(&tasks, &pool, config.lease.lease_ttl_secs),
         failures: fail::group(&tasks, &pool, config.retry),
         door,
@@ -128,7 +125,6 @@ fn start_batches(
     pool: &PgPool,
     objects: &ObjectStore,
     bell: &Arc<Bell>,
-    courtesy: &Arc<Courtesy>,
     stop: &CancellationToken,
 ) {
     let (pool, objects, bell) = (pool.clone(), objects.clone(), Arc::clone(bell));
@@ -141,7 +137,6 @@ fn start_batches(
         pool: pool.clone(),
         objects: objects.clone(),
         bell: Arc::clone(&bell),
-        courtesy: Arc::clone(courtesy),
     };
     let steward = Steward {
         pool,

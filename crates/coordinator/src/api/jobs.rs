@@ -53,7 +53,7 @@ pub async fn submit(
 ) -> Result<Response, ApiError> {
     require(&caller, Scope::Submit)?;
     if request.class == Class::Interactive {
-        app.courtesy.somebody_waits();
+        app.bell.courtesy.somebody_waits();
     }
     let admitted = app.limits.admit(&app.pool, &caller.tenant).await?;
     let standing = admitted.map_err(ApiError::TooMany)?;

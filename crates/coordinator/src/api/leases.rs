@@ -34,13 +34,10 @@ pub async fn claim(
     check_length("/job_ids", request.job_ids.len())?;
     let claims = match request.class {
         Class::Interactive => {
-            app.courtesy.somebody_waits();
+            app.bell.courtesy.somebody_waits();
             &app.claims
         }
-        Class::Bulk => {
-            app.courtesy.step_back().await;
-            &app.bulk_claims
-        }
+        Class::Bulk => &app.bulk_claims,
     };
     let mut leases = claims.ask(request).await?;
     if let Some(uploads) = &app.uploads {

@@ -41,7 +41,6 @@ use upres_common::objects::{ObjectStore, UriPrefix};
 use crate::accept::Accept;
 use crate::batch::view::Figures;
 use crate::changes::Changes;
-use crate::courtesy::Courtesy;
 use crate::dispatch::Bell;
 use crate::estimate::Estimate;
 use crate::fail::Failures;
@@ -104,10 +103,8 @@ pub struct Parts {
     pub accept: Accept,
     /// Interactive claims, grouped.
     pub claims: Group<ClaimRequest, Vec<Lease>>,
-    /// Those of bulk, before which nobody stands who is waited for.
+    /// Those of bulk, apart: nobody who is waited for stands behind them.
     pub bulk_claims: Group<ClaimRequest, Vec<Lease>>,
-    /// Makes bulk step back while somebody waits.
-    pub courtesy: Arc<Courtesy>,
     /// Heartbeats, grouped.
     pub heartbeats: Group<Vec<Beat>, Vec<Verdict>>,
     /// Reports of failure, grouped.

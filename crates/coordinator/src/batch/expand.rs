@@ -19,6 +19,8 @@ use crate::store::{StoreError, within_patience};
 
 /// Items in one transaction.
 const CHUNK: usize = 1000;
+/// After so many of them, four times as many and so on, and at the end, the database counts its rows anew.
+const FIRST_LOOK: u32 = 10;
 /// Nobody else takes a batch for this long after its last step. If it takes longer to open a source, two are
 /// at it, and one of them finds that the other was quicker.
 const HOLD_SECS: f64 = 10.0;
@@ -126,6 +128,7 @@ impl Expander {
             Ok(source) => source,
             Err(error) => return self.give_up(batch, from, error).await,
         };
+        let (mut chunks, mut look_again) = (0, FIRST_LOOK);
         while !stop.is_cancelled() {
             let chunk = match source.next(CHUNK).await {
                 Ok(chunk) => chunk,
@@ -134,12 +137,21 @@ impl Expander {
             let end = chunk.end;
             from = self.accept(batch, &mould, from, chunk).await?;
             self.bell.work.ring();
+            chunks += 1;
+            if chunks == look_again || end && chunks > FIRST_LOOK {
+                look_again *= 4;
+                within_patience(self.count_anew()).await?;
+            }
             if end {
                 tracing::info!(batch.id = %batch.id, "batch expanded");
                 break;
             }
         }
         Ok(())
+    }
+
+    async fn count_anew(&self) -> Result<(), StoreError> {
+        expansion::count_anew(&mut *self.pool.acquire().await?).await
     }
 
     /// What can be tried again is; anything else ends the expansion with a sentence.

@@ -348,7 +348,6 @@ async fn unpriced_jobs_are_not_released_and_a_silent_store_is_asked_again(pool: 
         pool: pool.clone(),
         objects: nowhere().await,
         bell: Arc::default(),
-        courtesy: Arc::default(),
     };
     assert_eq!(appraiser.tick().await.unwrap(), 1);
     assert!(released(&mut conn, Class::Bulk).await.is_empty());

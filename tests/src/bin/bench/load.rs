@@ -191,7 +191,11 @@ impl Table {
         }
         for id in ids {
             let started = Instant::now();
-            let lease = self.leases.claim(id, Class::Interactive).await?.context("a lease")?;
+            let lease = self
+                .leases
+                .claim(id, Class::Interactive)
+                .await?
+                .context("a lease")?;
             self.ms.push(started.elapsed().as_secs_f64() * 1e3);
             self.leases.end(&lease).await?;
         }

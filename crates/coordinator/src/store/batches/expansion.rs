@@ -258,6 +258,16 @@ pub async fn insert_refused(
     Ok(())
 }
 
+/// Has the database look how large its tables have become, and plan anew. It would within a minute or so by
+/// itself, and until then read hundreds of thousands of rows by plans that were made for a few.
+///
+/// # Errors
+/// [`StoreError::Database`].
+pub async fn count_anew(conn: &mut PgConnection) -> Result<(), StoreError> {
+    sqlx::query!("analyze jobs, outbox").execute(conn).await?;
+    Ok(())
+}
+
 /// Items as columns, for one statement however many.
 #[derive(Debug, Default)]
 struct Columns {
