@@ -1,6 +1,6 @@
 //! What was promised of a batch in one word and is carried out on its jobs in pieces, and its end.
 
-use sqlx::PgConnection;
+use sqlx::{Connection as _, PgConnection};
 use upres_common::batch::BatchId;
 use upres_common::job::JobId;
 
@@ -124,34 +124,25 @@ pub async fn reopen(conn: &mut PgConnection, jobs: &[JobId]) -> Result<(), Store
 /// # Errors
 /// [`StoreError::Database`].
 pub async fn reclass(conn: &mut PgConnection, limit: i64) -> Result<u64, StoreError> {
-    let moved = sqlx::query!(
+    let mut tx = conn.begin().await?;
+    // Nearly always none: the rest, which reads the jobs, is then not asked.
+    let moving = sqlx::query!(
         r#"
-        with moving as (
-            select job_id, batches.class
-            from batches
-            cross join lateral (
-                select job_id
-                from outbox
-                where outbox.batch_id = batches.batch_id and outbox.class <> batches.class
-                limit $1
-                for update skip locked
-            ) as waiting
-            where reclass
+        select job_id, batches.class
+        from batches
+        cross join lateral (
+            select job_id
+            from outbox
+            where outbox.batch_id = batches.batch_id and outbox.class <> batches.class
             limit $1
-        ), moved as (
-            update outbox
-            set class = moving.class, sent_at = null
-            from moving
-            where outbox.job_id = moving.job_id
-        )
-        update jobs
-        set class = moving.class
-        from moving
-        where jobs.job_id = moving.job_id"#,
+            for update skip locked
+        ) as waiting
+        where reclass
+        limit $1"#,
         limit,
     );
-    let moved = moved.execute(&mut *conn).await?.rows_affected();
-    if moved == 0 {
+    let moving = moving.fetch_all(&mut *tx).await?;
+    if moving.is_empty() {
         let arrived = sqlx::query!(
             r#"
             update batches
@@ -162,8 +153,33 @@ pub async fn reclass(conn: &mut PgConnection, limit: i64) -> Result<u64, StoreEr
                 where outbox.batch_id = batches.batch_id and outbox.class <> batches.class
             )"#
         );
-        arrived.execute(conn).await?;
+        arrived.execute(&mut *tx).await?;
+        tx.commit().await?;
+        return Ok(0);
     }
+    let (ids, classes): (Vec<_>, Vec<_>) = moving
+        .into_iter()
+        .map(|row| (row.job_id, row.class))
+        .unzip();
+    let moved = sqlx::query!(
+        r#"
+        with moving as (
+            select * from unnest($1::uuid[], $2::text[]) as moving (job_id, class)
+        ), moved as (
+            update outbox
+            set class = moving.class, sent_at = null
+            from moving
+            where outbox.job_id = moving.job_id
+        )
+        update jobs
+        set class = moving.class
+        from moving
+        where jobs.job_id = moving.job_id"#,
+        &ids,
+        &classes,
+    );
+    let moved = moved.execute(&mut *tx).await?.rows_affected();
+    tx.commit().await?;
     Ok(moved)
 }
 
