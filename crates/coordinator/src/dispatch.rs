@@ -26,8 +26,8 @@ use crate::store::{StoreError, listing, outbox, within_patience};
 /// Rows in one publish: one round trip to the broker serves them all.
 const BATCH: i64 = 500;
 /// While somebody waits for an interactive job, so many of bulk go at a time, and so often.
-const BATCH_STEPPING_BACK: i64 = 12;
-const STEP_BACK: Duration = Duration::from_millis(50);
+const BATCH_STEPPING_BACK: i64 = 4;
+const STEP_BACK: Duration = Duration::from_millis(20);
 /// Waits between tries to reach the broker, doubling.
 const RECONNECT: std::ops::RangeInclusive<Duration> =
     Duration::from_millis(200)..=Duration::from_secs(5);

@@ -135,13 +135,13 @@ impl Expander {
                 Err(error) => return self.give_up(batch, from, error).await,
             };
             let end = chunk.end;
-            from = self.accept(batch, &mould, from, chunk).await?;
-            self.bell.work.ring();
             chunks += 1;
             if chunks == look_again || end && chunks > FIRST_LOOK {
                 look_again *= 4;
                 within_patience(self.count_anew()).await?;
             }
+            from = self.accept(batch, &mould, from, chunk).await?;
+            self.bell.work.ring();
             if end {
                 tracing::info!(batch.id = %batch.id, "batch expanded");
                 break;

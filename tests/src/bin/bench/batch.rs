@@ -177,15 +177,17 @@ async fn shares(world: &World, args: &BatchArgs) -> anyhow::Result<Value> {
         left.as_u64() > Some(0),
         "the other tenant's bulk was gone before the end"
     );
-    let (idle, beside) = (percentile(&idle, 0.95), percentile(&beside, 0.95));
     println!(
-        "a job of another tenant beside {} in bulk: picked up in {beside:.1} ms (p95), alone {idle:.1} ms: {:.2}x (load {load})",
-        args.many,
-        beside / idle
+        "a job of another tenant, until it is picked up: alone, and beside {} in bulk (load {load})",
+        args.many
     );
-    Ok(
-        json!({"many": args.many, "idle_p95_ms": idle, "beside_p95_ms": beside, "load_average": load}),
-    )
+    let mut numbers = json!({"many": args.many, "load_average": load});
+    for (name, fraction) in [("p50", 0.5), ("p95", 0.95), ("p99", 0.99)] {
+        let (idle, beside) = (percentile(&idle, fraction), percentile(&beside, fraction));
+        println!("{name} {idle:.1} ms, {beside:.1} ms: {:.2}x", beside / idle);
+        numbers[name] = json!({"idle_ms": idle, "beside_ms": beside});
+    }
+    Ok(numbers)
 }
 
 /// Submits `few` jobs, one after the other, while [`AT_ONCE`] hands work on whatever comes.
