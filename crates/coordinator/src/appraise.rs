@@ -19,15 +19,26 @@ use crate::store::jobs::{self, Charge};
 use crate::store::unpriced::{self, Unpriced};
 use crate::store::{StoreError, leases, outbox, within_patience};
 
-/// Jobs looked at in one tick, and at once; the latter while somebody waits.
-const BATCH: i64 = 128;
-const AT_ONCE: usize = 16;
-const AT_ONCE_STEPPING_BACK: usize = 1;
+/// Jobs looked at in one tick, and at once.
+const USUAL: Stride = Stride {
+    batch: 128,
+    at_once: 16,
+};
+/// The same while somebody waits: nothing that is done for many jobs at a stretch.
+const STEPPING_BACK: Stride = Stride {
+    batch: 8,
+    at_once: 1,
+};
 /// A store that does not answer is asked again after this long.
 const AGAIN_SECS: f64 = 5.0;
 /// Costs nothing and is refused by the worker, which says why.
 const NOTHING_THERE: u32 = 1;
 const LOOK_EVERY: Duration = Duration::from_millis(500);
+
+struct Stride {
+    batch: i64,
+    at_once: usize,
+}
 
 /// What appraisal needs.
 #[derive(Debug, Clone)]
@@ -69,21 +80,21 @@ impl Appraiser {
     /// # Errors
     /// [`StoreError`].
     pub async fn tick(&self) -> Result<usize, StoreError> {
+        let stride = match self.bell.courtesy.is_called_for() {
+            true => STEPPING_BACK,
+            false => USUAL,
+        };
         let taken = within_patience(async {
             let mut conn = self.pool.acquire().await?;
-            unpriced::take(&mut conn, BATCH).await
+            unpriced::take(&mut conn, stride.batch).await
         });
         let taken = taken.await?;
         if taken.is_empty() {
             return Ok(0);
         }
         let looks: Vec<_> = taken.iter().map(|job| self.look(job)).collect();
-        let at_once = match self.bell.courtesy.is_called_for() {
-            true => AT_ONCE_STEPPING_BACK,
-            false => AT_ONCE,
-        };
         let seen: Vec<_> = stream::iter(looks)
-            .buffer_unordered(at_once)
+            .buffer_unordered(stride.at_once)
             .collect()
             .await;
         let (mut priced, mut exist, mut unseen) = (Vec::new(), Vec::new(), Vec::new());

@@ -132,6 +132,16 @@ pub struct DispatchConfig {
         value_name = "N"
     )]
     pub release_limit: i64,
+    /// Bulk wake-ups a second at most while somebody waits for an interactive job, so that bulk leaves the
+    /// coordinator, its database and its object store some time; more for pools that take more.
+    #[arg(
+        long = "release-beside",
+        env = "UPRES_RELEASE_BESIDE",
+        default_value_t = 100,
+        value_parser = clap::value_parser!(u32).range(1..=1_000_000),
+        value_name = "N"
+    )]
+    pub release_beside: u32,
     /// Tile-steps of one tenant that are released or running at once; a larger job goes alone.
     #[arg(long = "tenant-running", env = "UPRES_TENANT_RUNNING", value_name = "TILE-STEPS", value_parser = clap::value_parser!(i64).range(1..))]
     pub of_a_tenant: Option<i64>,

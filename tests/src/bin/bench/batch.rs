@@ -39,7 +39,7 @@ pub(crate) struct BatchArgs {
     #[arg(long, default_value_t = 200_000)]
     many: u64,
     /// Jobs of the other, one after the other.
-    #[arg(long, default_value_t = 200)]
+    #[arg(long, default_value_t = 500)]
     few: usize,
     /// Where the numbers go.
     #[arg(long)]
