@@ -25,9 +25,8 @@ use crate::store::{StoreError, listing, outbox, within_patience};
 
 /// Rows in one publish: one round trip to the broker serves them all.
 const BATCH: i64 = 500;
-/// While somebody waits for an interactive job, so many of bulk go at a time, and so often.
-const BATCH_STEPPING_BACK: i64 = 4;
-const STEP_BACK: Duration = Duration::from_millis(20);
+/// While somebody waits for an interactive job, some of bulk go so often.
+const STEPS_A_SECOND: u32 = 25;
 /// Waits between tries to reach the broker, doubling.
 const RECONNECT: std::ops::RangeInclusive<Duration> =
     Duration::from_millis(200)..=Duration::from_secs(5);
@@ -143,10 +142,9 @@ async fn relay(
             broker_errors_only(within_patience(queue_due(pool)).await)?;
         }
         let steps_back = class == Class::Bulk && bell.courtesy.is_called_for();
-        let batch = if steps_back {
-            BATCH_STEPPING_BACK
-        } else {
-            BATCH
+        let batch = match steps_back {
+            true => i64::from(config.release_beside.div_ceil(STEPS_A_SECOND)).min(BATCH),
+            false => BATCH,
         };
         let tick = async {
             let mut conn = kept.take().await?;
@@ -158,7 +156,8 @@ async fn relay(
         let ticked = broker_errors_only(within_patience(tick).await)?;
         let ticked = ticked.unwrap_or_default();
         if steps_back {
-            drop(tokio::time::timeout(STEP_BACK, stop.cancelled()).await);
+            let step = Duration::from_secs(1) / STEPS_A_SECOND;
+            drop(tokio::time::timeout(step, stop.cancelled()).await);
         }
         match ticked {
             Ticked::More => continue,
