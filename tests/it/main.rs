@@ -25,6 +25,7 @@ mod readme;
 mod rerun;
 mod resume;
 mod retry;
+mod scaling;
 mod shared_upload;
 mod sidecar;
 mod silent_database;

@@ -54,9 +54,10 @@ async fn a_request_is_answered_although_the_database_says_nothing() -> anyhow::R
         ask(Method::GET, format!("/v1/jobs/{id}?wait=1")),
         ask(Method::POST, format!("/v1/jobs/{id}/cancel")),
         ask(Method::GET, "/metrics".to_owned()),
+        ask(Method::GET, "/scaling".to_owned()),
     );
     let away = StatusCode::SERVICE_UNAVAILABLE;
-    assert_eq!(asked?, (away, away, away, away, away));
+    assert_eq!(asked?, (away, away, away, away, away, away));
     tx.rollback().await?;
     let cancel = format!("/v1/jobs/{id}/cancel");
     until("it is cancelled after all", DEADLINE, async || {

@@ -41,6 +41,15 @@ pub struct Config {
     /// Leases.
     #[command(flatten)]
     pub lease: LeaseConfig,
+    /// Tile-steps a second that `/scaling` takes one worker to do, as long as none was measured;
+    /// `upres-worker bench` says what yours do.
+    #[arg(
+        long,
+        env = "UPRES_SCALING_PACE",
+        default_value_t = 1.0,
+        value_name = "N"
+    )]
+    pub scaling_pace: f64,
     /// Dispatch.
     #[command(flatten)]
     pub dispatch: DispatchConfig,
@@ -137,7 +146,7 @@ pub struct DispatchConfig {
     #[arg(
         long = "release-beside",
         env = "UPRES_RELEASE_BESIDE",
-        default_value_t = 100,
+        default_value_t = 75,
         value_parser = clap::value_parser!(u32).range(1..=1_000_000),
         value_name = "N"
     )]
@@ -246,6 +255,9 @@ impl Config {
             problems.push(
                 "--lease-ttl-secs must be at least 3, or one slow answer loses a lease".to_owned(),
             );
+        }
+        if !(self.scaling_pace > 0.0 && self.scaling_pace.is_finite()) {
+            problems.push("--scaling-pace must be above 0".to_owned());
         }
         if self.dispatch.release_at_least < 1 {
             problems.push("--release-at-least must be at least 1".to_owned());

@@ -86,6 +86,7 @@ pub(crate) async fn serve(config: Config) -> anyhow::Result<()> {
         objects,
         bell,
         metrics,
+        assumed_pace: config.scaling_pace,
         private_webhooks: config.webhook.allow_private,
         content_policy: api::content_policy(config.s3.s3_endpoint.as_deref().unwrap_or_default()),
         uploads: config.place.prefix(),

@@ -7,8 +7,8 @@ use utoipa::{Modify, OpenApi};
 
 use super::error::Problem;
 use super::{
-    audit, batch_events, batches, events, follow, health, jobs, keys, leases, links, uploads,
-    webhooks, workers,
+    audit, batch_events, batches, events, follow, health, jobs, keys, leases, links, scaling,
+    uploads, webhooks, workers,
 };
 
 const PROBLEM: &str = "application/problem+json";
@@ -27,7 +27,7 @@ const PROBLEM: &str = "application/problem+json";
         keys::create, keys::list, keys::rotate, keys::revoke, audit::list,
         leases::claim, leases::heartbeat,
         leases::complete, leases::fail, leases::release, health::healthz, health::readyz,
-        health::metrics
+        health::metrics, scaling::scaling
     ),
     components(schemas(Problem)),
     modifiers(&BearerKey, &Problems),

@@ -16,6 +16,7 @@ mod leases;
 mod links;
 mod pages;
 mod problems;
+mod scaling;
 mod uploads;
 mod webhooks;
 mod workers;
@@ -111,6 +112,8 @@ pub struct Parts {
     pub failures: Failures,
     /// Where results become visible.
     pub door: Door,
+    /// Tile-steps a second of a worker, as long as none was measured.
+    pub assumed_pace: f64,
     /// Whether webhooks may lead into private networks.
     pub private_webhooks: bool,
     /// What browsers are to hold pages to.
@@ -183,6 +186,7 @@ pub fn router(app: App) -> Router {
         .route("/healthz", get(health::healthz))
         .route("/readyz", get(health::readyz))
         .route("/metrics", get(health::metrics))
+        .route("/scaling", get(scaling::scaling))
         .route("/problems", get(problems::index))
         .route("/problems/{slug}", get(problems::one))
         .route("/openapi.json", get(docs::openapi))

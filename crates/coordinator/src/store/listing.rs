@@ -196,6 +196,74 @@ pub async fn line(conn: &mut PgConnection) -> Result<Line, StoreError> {
     Ok(line.fetch_one(conn).await?)
 }
 
+/// What is to be done, in tile-steps.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Work {
+    /// Of the jobs that are due and wait, but for those of paused batches.
+    pub waiting: f64,
+    /// Left of the jobs that run.
+    pub running: f64,
+}
+
+/// Adds up what waits and what runs. A job that was not priced yet counts as its file's length makes
+/// likely, or as one tile-step.
+///
+/// # Errors
+/// [`StoreError::Database`].
+pub async fn work(conn: &mut PgConnection) -> Result<Work, StoreError> {
+    let work = sqlx::query_as!(
+        Work,
+        r#"
+        select
+            (
+                select coalesce(sum(greatest(cost, 1)), 0)::float8
+                from outbox
+                left join batches using (batch_id)
+                where due_at <= now()
+                    and (batches.batch_id is null or (not paused and cancelled_at is null))
+            ) as "waiting!",
+            (
+                select coalesce(sum(
+                    greatest(cost, 1) * (1 - coalesce(
+                        (progress->>'tiles')::float8 / nullif((progress->>'tiles_total')::float8, 0), 0
+                    ))
+                ), 0)::float8
+                from jobs
+                where state = 'running'
+            ) as "running!""#
+    );
+    Ok(work.fetch_one(conn).await?)
+}
+
+/// Tile-steps a second of one worker, the mean of those that had jobs among the last thousand that
+/// succeeded; nothing when none did in the last ten minutes.
+///
+/// # Errors
+/// [`StoreError::Database`].
+pub async fn pace_of_a_worker(conn: &mut PgConnection) -> Result<Option<f64>, StoreError> {
+    let pace = sqlx::query_scalar!(
+        r#"
+        select avg(pace)
+        from (
+            select (
+                sum(cost) / nullif(extract(epoch from max(ended_at) - min(attempts.started_at)), 0)
+            )::float8 as pace
+            from (
+                select job_id, cost
+                from jobs
+                where finished_at > now() - interval '10 minutes' and state = 'succeeded'
+                order by finished_at desc
+                limit 1000
+            ) as last
+            join attempts using (job_id)
+            where outcome = 'succeeded'
+            group by worker_id
+        ) as workers
+        where pace > 0"#
+    );
+    Ok(pace.persistent(false).fetch_one(conn).await?)
+}
+
 async fn attempts(conn: &mut PgConnection, id: JobId) -> Result<Vec<AttemptView>, StoreError> {
     let rows = sqlx::query!(
         r#"
