@@ -1,4 +1,4 @@
-"""The stages: `python train.py vae|unet|joint|polish|detail|refine [--minutes M | --steps N]`.
+"""The stages: `python train.py vae|unet|joint|polish|detail [--minutes M | --steps N]`.
 
 Each begins from the averaged weights the one before it left in work/run/, and leaves its own there.
 """
@@ -241,32 +241,9 @@ def detail(model, pictures, loop_for, adversarial=0.03, texture=1.0):
     loop.run(step)
 
 
-def refine(model, pictures, loop_for):
-    """Predictor and decoder once more, for a single step, beside the UNet that the detail stage left. The
-    UNet stays what it is, and with it what more steps add."""
-    loop = loop_for([
-        {"params": model.predictor.parameters(), "lr": 3e-4},
-        {"params": [*model.vae.decoder.parameters(), *model.vae.post_quant_conv.parameters()], "lr": 1.5e-4}])
-
-    def step(loop):
-        hr, lr = pictures.pairs(loop.batch)
-        schedule = ONE_STEP[pictures.rng.integers(len(ONE_STEP))]
-        with fixed(model.unet), half():
-            start, std = model.start(lr, schedule[0])
-            out = model.decode(model.walk(start, schedule))
-        target = hr * 2 - 1
-        clean = out[::2], target[::2]
-        pixels, reduced, chroma, worst = (log_mse(out, target), reduced_l1(*clean), chroma_l1(out, target), blemishes(*clean))
-        loop.update(pixels + reduced + 3 * chroma + 3 * worst)
-        return {"pixels": pixels, "reduced": reduced, "chroma": chroma, "worst": worst, "std": std.mean()}
-
-    loop.after = measure_upscaling(model, [(200,), (200, 100, 50), (250, 200, 150, 100, 50)])
-    loop.run(step)
-
-
 # name: (function, stage it starts from, default minutes)
 STAGES = {"vae": (vae, None, 20), "unet": (unet, "vae", 15), "joint": (joint, "unet", 75), "polish": (polish, "joint", 30),
-          "detail": (detail, "polish", 25), "refine": (refine, "detail", 30)}
+          "detail": (detail, "polish", 25)}
 
 
 def main():
