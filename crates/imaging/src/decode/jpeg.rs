@@ -8,7 +8,7 @@ use zune_jpeg::{
 };
 
 use super::{
-    Header,
+    Header, PROFILE_IS_DAMAGED,
     input::Input,
     jpeg_inks,
     jpeg_markers::{EOI_BYTES, Frame, Markers, walk},
@@ -35,6 +35,9 @@ pub(super) fn header(input: &mut Input<'_>, limits: &Limits) -> Result<Header, D
     if has_inks {
         jpeg_inks::check(&markers, icc.as_deref())?;
         warnings.push(CONVERTED.to_owned());
+    }
+    if markers.profile && icc.is_none() {
+        warnings.push(PROFILE_IS_DAMAGED.to_owned());
     }
     if end < bytes.len() {
         warnings.push(format!(

@@ -16,6 +16,8 @@ pub(super) struct Markers {
     pub scans: usize,
     /// What Adobe's marker says of the colours: 0 as they are, 1 `YCbCr`, 2 YCCK.
     pub adobe: Option<u8>,
+    /// There is some of a colour profile.
+    pub profile: bool,
     /// More than one frame header: not one picture.
     pub several_frames: bool,
 }
@@ -103,6 +105,7 @@ fn note(found: &mut Markers, marker: u8, payload: &[u8]) {
             found.several_frames |= found.frame.is_some();
             found.frame = frame(marker - 0xC0, payload);
         }
+        0xE2 if payload.starts_with(b"ICC_PROFILE\0") => found.profile = true,
         // "Adobe", version, two words of flags, transform.
         0xEE => {
             if let [

@@ -44,6 +44,10 @@ use crate::{
     colour::Declared, metadata::Turned, samples::Layout,
 };
 
+/// A warning: what is there of a profile cannot be read.
+const PROFILE_IS_DAMAGED: &str =
+    "the colour profile is damaged and left out: the colours are taken for sRGB";
+
 /// What a file declares about itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Info {

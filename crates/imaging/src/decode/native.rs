@@ -41,14 +41,15 @@ impl<'a> Native<'a> {
     fn of_input(mut input: Input<'a>, wanted: Wanted) -> Result<Self, DecodeError> {
         wanted.limits.check_bytes(input.len())?;
         let failure = input.failure();
-        let (format, header) = header(&mut input, &wanted)
+        let (format, mut header) = header(&mut input, &wanted)
             .map_err(|error| failure.take().map_or(error, DecodeError::Read))?;
-        let metadata = Metadata::read(
-            format,
-            turned(header.orientation),
-            header.directory,
-            &mut input,
-        );
+        let metadata = Metadata::read(format, header.directory, &mut input);
+        // Decoders overlook EXIF that is behind the pixels, or written in an unusual way.
+        let told = metadata.orientation().and_then(Orientation::from_exif);
+        if let (Orientation::NoTransforms, Some(told)) = (header.orientation, told) {
+            header.orientation = told;
+        }
+        let metadata = metadata.of_turned(turned(header.orientation));
         if let Some(error) = failure.take() {
             return Err(DecodeError::Read(error));
         }

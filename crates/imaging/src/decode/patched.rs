@@ -11,6 +11,8 @@ pub(super) struct Patched<R> {
     file: R,
     position: u64,
     patch: Option<(u64, [u8; 2])>,
+    /// Offset and end of stretches whose bytes have their lowest bit first, in order.
+    reversed: Vec<(u64, u64)>,
 }
 
 impl<R: Read + Seek> Patched<R> {
@@ -20,6 +22,21 @@ impl<R: Read + Seek> Patched<R> {
             file,
             position: 0,
             patch,
+            reversed: Vec::new(),
+        }
+    }
+
+    /// From now on the bits of each byte in these stretches (offset and length) come in reverse order.
+    pub(super) fn reverse_bits(&mut self, stretches: impl Iterator<Item = (u64, u64)>) {
+        self.reversed = stretches
+            .map(|(offset, length)| (offset, offset.saturating_add(length)))
+            .collect();
+        self.reversed.sort_unstable();
+        // A byte of two stretches is turned round once.
+        let mut end = 0;
+        for stretch in &mut self.reversed {
+            stretch.0 = stretch.0.max(end);
+            end = end.max(stretch.1);
         }
     }
 
@@ -27,6 +44,29 @@ impl<R: Read + Seek> Patched<R> {
     pub(super) fn read_at(&mut self, at: u64, buffer: &mut [u8]) -> io::Result<()> {
         self.seek(SeekFrom::Start(at))?;
         self.read_exact(buffer)
+    }
+}
+
+impl<R> Patched<R> {
+    fn reverse(&self, read: &mut [u8]) {
+        let last = self.position + read.len() as u64;
+        let from = self
+            .reversed
+            .partition_point(|(_, end)| *end <= self.position);
+        for (offset, end) in self.reversed[from..]
+            .iter()
+            .take_while(|(offset, _)| *offset < last)
+        {
+            let within = |at: u64| {
+                usize::try_from(at.clamp(self.position, last) - self.position).unwrap_or(0)
+            };
+            let (first, end) = (within(*offset), within(*end));
+            if first < end {
+                read[first..end]
+                    .iter_mut()
+                    .for_each(|byte| *byte = byte.reverse_bits());
+            }
+        }
     }
 }
 
@@ -42,6 +82,7 @@ impl<R: Read> Read for Patched<R> {
                 }
             }
         }
+        self.reverse(&mut buffer[..read]);
         self.position += read as u64;
         Ok(read)
     }
@@ -59,6 +100,23 @@ mod tests {
     use std::io::Cursor;
 
     use super::*;
+
+    #[test]
+    fn bits_of_stretches_are_turned_round_once_however_the_file_is_read() {
+        for piece in 1..7 {
+            let mut file = Patched::new(Cursor::new([1, 1, 1, 1, 1, 1]), None);
+            file.reverse_bits([(4, 1), (1, 2), (2, 1)].into_iter());
+            let mut all = Vec::new();
+            let mut buffer = vec![0; piece];
+            loop {
+                match file.read(&mut buffer).unwrap() {
+                    0 => break,
+                    read => all.extend_from_slice(&buffer[..read]),
+                }
+            }
+            assert_eq!(all, [1, 128, 128, 1, 128, 1], "{piece}");
+        }
+    }
 
     #[test]
     fn two_bytes_are_replaced_however_the_file_is_read() {

@@ -9,7 +9,7 @@ use ::png::{
 use image::metadata::Orientation;
 
 use super::{
-    Header,
+    Header, PROFILE_IS_DAMAGED,
     input::Input,
     rows::{StoredRows, Whole},
 };
@@ -28,7 +28,8 @@ pub(super) fn header(input: &mut Input<'_>, limits: &Limits) -> Result<Header, D
     let mut early = decoder(&mut *input);
     let early = early.read_header_info().map_err(refused)?;
     limits.check_size(early.width, early.height)?;
-    limits.check_blocks(FORMAT, count_chunks(input, limits))?;
+    let (chunks, has_profile) = count_chunks(input, limits);
+    limits.check_blocks(FORMAT, chunks)?;
     input.rewind().map_err(DecodeError::Read)?;
     let reader = decoder(input).read_info().map_err(refused)?;
     let info = reader.info();
@@ -37,6 +38,9 @@ pub(super) fn header(input: &mut Input<'_>, limits: &Limits) -> Result<Header, D
     let mut warnings = Vec::new();
     if is_bilevel(info) {
         warnings.push("the picture has only black and white".to_owned());
+    }
+    if has_profile && info.icc_profile.is_none() {
+        warnings.push(PROFILE_IS_DAMAGED.to_owned());
     }
     let exif = info.exif_metadata.as_deref();
     Ok(Header {
@@ -105,10 +109,11 @@ impl StoredRows for Rows<'_> {
     }
 }
 
-/// Chunks beside the pixels, up to one more than are allowed; as far as the file goes.
-fn count_chunks(input: &mut Input<'_>, limits: &Limits) -> u64 {
+/// Chunks beside the pixels, up to one more than are allowed, as far as the file goes; and whether there is
+/// a colour profile among them.
+fn count_chunks(input: &mut Input<'_>, limits: &Limits) -> (u64, bool) {
     const SIGNATURE_BYTES: u64 = 8;
-    let (mut at, mut chunks) = (SIGNATURE_BYTES, 0);
+    let (mut at, mut chunks, mut has_profile) = (SIGNATURE_BYTES, 0, false);
     let mut head = [0; 8];
     while chunks <= u64::from(limits.max_blocks) && input.read_at(at, &mut head).is_ok() {
         let [l3, l2, l1, l0, kind @ ..] = head;
@@ -119,8 +124,9 @@ fn count_chunks(input: &mut Input<'_>, limits: &Limits) -> u64 {
             b"IDAT" => {}
             _ => chunks += 1,
         }
+        has_profile |= &kind == b"iCCP";
     }
-    chunks
+    (chunks, has_profile)
 }
 
 fn decoder<R: BufRead + Seek>(input: R) -> Decoder<R> {

@@ -106,6 +106,14 @@ fn open<R: Read + Seek>(mut input: R, page: Page) -> Result<Decoder<Patched<R>>,
     if page.index > 0 {
         reader.seek_to_image(page.index).map_err(refused)?;
     }
+    // 2: the lowest bit of a byte comes first, which the decoder does not look at.
+    let order = reader.find_tag_unsigned::<u16>(Tag::FillOrder);
+    if order.map_err(refused)? == Some(2)
+        && compression(&mut reader)? != Some(CompressionMethod::ModernJPEG)
+    {
+        let (offsets, sizes) = places(&mut reader)?;
+        reader.inner().reverse_bits(offsets.into_iter().zip(sizes));
+    }
     Ok(reader)
 }
 

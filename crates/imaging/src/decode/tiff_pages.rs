@@ -18,6 +18,7 @@ const OLD_SUBFILE_TYPE: u16 = 255;
 const IMAGE_WIDTH: u16 = 256;
 const IMAGE_LENGTH: u16 = 257;
 const PHOTOMETRIC: u16 = 262;
+const SUB_DIRECTORIES: u16 = 330;
 
 /// Bit 0 of `NewSubfileType`: a reduced copy of another image in this file.
 const REDUCED: u64 = 1;
@@ -35,6 +36,8 @@ struct Directory {
     width: u64,
     height: u64,
     photometric: Photometric,
+    /// It refers to others that are not in the chain.
+    has_others: bool,
 }
 
 /// What the samples mean (tag 262), and where in the file that is said.
@@ -100,6 +103,17 @@ pub(super) fn pages(input: &mut Input<'_>, limits: &Limits) -> Result<Vec<Page>,
             remedy,
         ));
     }
+    if let [only] = directories.as_slice()
+        && only.kind & REDUCED != 0
+        && only.has_others
+    {
+        let what = "a preview before the picture itself, as in raw photographs (DNG)";
+        return Err(DecodeError::unsupported(
+            FORMAT,
+            what,
+            "convert it to a plain TIFF",
+        ));
+    }
     let pages: Vec<Page> = directories
         .iter()
         .enumerate()
@@ -135,7 +149,15 @@ fn chain(input: &mut Input<'_>, limits: &Limits) -> Result<Vec<Directory>, Decod
         .offset(if words.big { 8 } else { 4 })
         .ok_or_else(cut_off)?;
     while next != 0 {
-        if !seen.insert(next) || directories.len() == MAX_DIRECTORIES {
+        if directories.len() == MAX_DIRECTORIES {
+            let what = format!("more than {MAX_DIRECTORIES} pages");
+            return Err(DecodeError::unsupported(
+                FORMAT,
+                what,
+                "split it into several files",
+            ));
+        }
+        if !seen.insert(next) {
             return Err(DecodeError::corrupt(
                 FORMAT,
                 "its chain of pages does not end",
@@ -205,6 +227,7 @@ impl Words<'_, '_> {
                 .read_at(entries + index * entry_size, entry)
                 .ok()?;
             let tag = u16::try_from(self.joined(&entry[..2])).ok()?;
+            directory.has_others |= tag == SUB_DIRECTORIES;
             let Some(value) = self.value(entry) else {
                 continue;
             };

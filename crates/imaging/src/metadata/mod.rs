@@ -44,6 +44,8 @@ pub struct Metadata {
     pub(crate) comment: Option<Vec<u8>>,
     /// The text chunks of a PNG file.
     pub(crate) texts: Vec<Text>,
+    /// What EXIF says of the stored pixels' orientation, from 1.
+    orientation: Option<u8>,
     /// The pixels are stored in another orientation than they are shown in.
     turned: Turned,
     /// What was found and is not carried, by name.
@@ -70,16 +72,14 @@ pub(crate) struct Turned {
 impl Metadata {
     /// Reads what the file of `format` holds; damage is left out.
     ///
-    /// - `turned`: how the reader turns the pixels.
     /// - `directory`: where the directory of a page of TIFF is, in bytes.
     pub(crate) fn read(
         format: InputFormat,
-        turned: Turned,
         directory: Option<u64>,
         file: &mut dyn ReadSeek,
     ) -> Self {
         let mut bytes = Bytes(file);
-        let read = match format {
+        match format {
             InputFormat::Jpeg => read_jpeg::read(&mut bytes),
             InputFormat::Png => read_png::read(&mut bytes),
             InputFormat::Tiff => read_tiff::read(&mut bytes, directory),
@@ -88,8 +88,17 @@ impl Metadata {
             InputFormat::Jpeg2000 => read_jp2::read(&mut bytes),
             // Its decoder says what it has.
             InputFormat::Gif => Self::default(),
-        };
-        Self { turned, ..read }
+        }
+    }
+
+    /// How EXIF says that the stored pixels are to be turned, from 1.
+    pub(crate) const fn orientation(&self) -> Option<u8> {
+        self.orientation
+    }
+
+    /// The same with how the reader turns the pixels.
+    pub(crate) fn of_turned(self, turned: Turned) -> Self {
+        Self { turned, ..self }
     }
 
     /// Pixels to a length, where the file says so.
@@ -164,6 +173,7 @@ impl Metadata {
             self.leave_behind("GeoTIFF");
         }
         self.resolution = self.resolution.or(found.resolution);
+        self.orientation = self.orientation.or(found.orientation);
         self.exif = (!found.exif.is_empty()).then_some(found.exif);
     }
 

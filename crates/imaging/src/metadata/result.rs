@@ -1,7 +1,7 @@
 //! From what a source says to what its result says.
 
 use super::{
-    Exif, Field, Metadata, Provenance,
+    Exif, Field, Metadata, Provenance, Text,
     exif::Mend,
     provenance::Before,
     tags,
@@ -39,6 +39,24 @@ pub struct Carried {
 const SEGMENT_BYTES: usize = 65_533;
 
 impl Metadata {
+    /// The keyword of a text is before its first zero byte.
+    fn texts_for(&self, change: &Change<'_>) -> Vec<Text> {
+        let keyword = |text: &Text| {
+            text.data
+                .split(|byte| *byte == 0)
+                .next()
+                .map(<[u8]>::to_vec)
+        };
+        let is_left_out = |text: &Text| {
+            change.strip_gps && keyword(text).is_some_and(|word| xmp::names_a_place(&word))
+        };
+        self.texts
+            .iter()
+            .filter(|text| !is_left_out(text))
+            .cloned()
+            .collect()
+    }
+
     /// The metadata of a result: mended where its pixels differ from the source's, and labelled.
     #[must_use]
     pub fn for_result(&self, change: &Change<'_>) -> Carried {
@@ -50,7 +68,7 @@ impl Metadata {
                 .and_then(|resolution| resolution.times(change.scale)),
             iptc: self.iptc.clone(),
             comment: self.comment.clone(),
-            texts: self.texts.clone(),
+            texts: self.texts_for(change),
             ..Self::default()
         };
         result.xmp = self.mended_xmp(change, &mut left_behind);

@@ -314,7 +314,7 @@ impl Copy<'_, '_> {
         };
         let local = local.as_ref();
         // A place may be part of a larger property.
-        let place = namespace.as_ref() == EXIF && local.starts_with(b"GPS");
+        let place = names_a_place(local);
         if place {
             return self.addition.strip_gps;
         }
@@ -325,6 +325,12 @@ impl Copy<'_, '_> {
                 self.addition.provenance.is_some(),
             )
     }
+}
+
+/// Whether a property is one of GPS, in EXIF's or a maker's namespace: drones have some of their own.
+pub(super) fn names_a_place(name: &[u8]) -> bool {
+    name.windows(3)
+        .any(|word| word.eq_ignore_ascii_case(b"gps"))
 }
 
 /// Whether a property says what is not true of a result, or says what is said anew.

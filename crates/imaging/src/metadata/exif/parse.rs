@@ -18,6 +18,8 @@ pub(in crate::metadata) struct Found {
     pub iptc: Option<Vec<u8>>,
     pub photoshop: Option<Vec<u8>>,
     pub geography: bool,
+    /// How the stored picture is to be turned, from 1.
+    pub orientation: Option<u8>,
     /// A value lies outside the file, is too large or of an unknown type.
     pub incomplete: bool,
 }
@@ -75,6 +77,7 @@ impl<'s, 'r> Directories<'s, 'r> {
         let (xmp, iptc, photoshop) = (take(tags::XMP), take(tags::IPTC), take(tags::PHOTOSHOP));
         let geography = image.iter().any(|field| tags::is_geotiff(field.tag));
         let resolution = self.resolution(&image);
+        let orientation = find(&image, tags::ORIENTATION).map(|field| self.joined(&field.data));
         image.retain(|field| !tags::is_of_the_pixels(field.tag));
         let without_pointers = |mut fields: Vec<Field>| {
             fields.retain(|field| field.tag != tags::INTEROP_DIRECTORY);
@@ -94,6 +97,7 @@ impl<'s, 'r> Directories<'s, 'r> {
             iptc,
             photoshop,
             geography,
+            orientation: orientation.and_then(|orientation| u8::try_from(orientation).ok()),
             incomplete: self.incomplete,
         }
     }
@@ -221,6 +225,7 @@ fn wanted(tag: u16) -> bool {
             | tags::X_RESOLUTION
             | tags::Y_RESOLUTION
             | tags::RESOLUTION_UNIT
+            | tags::ORIENTATION
     );
     looked_at || tags::is_geotiff(tag) || !tags::is_of_the_pixels(tag)
 }
