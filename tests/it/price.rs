@@ -4,12 +4,86 @@ use std::io::Cursor;
 
 use image::{ImageFormat, RgbImage};
 use invsr::{DeviceSpec, Dtype, InvSr, Options, Schedule, Upscale};
-use journey_tests::World;
-use reqwest::StatusCode;
-use serde_json::json;
+use journey_tests::{World, photo};
+use reqwest::{Method, StatusCode};
+use serde_json::{Value, json};
 use upres_common::broker::Consumer;
 use upres_common::job::spec::{Guidance, Timesteps};
 use upres_common::job::{UpscaleSpec, tile_steps};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_that_is_only_to_be_validated_is_priced_and_not_stored() -> anyhow::Result<()> {
+    let world = World::plain("validate_only").await?;
+    world.store.put("in/a.png", photo(24, 16)).await?;
+    let job = json!({"input": world.store.uri("in/a.png"), "output": world.store.uri("out/a.png"), "steps": 3});
+    let ask = async |query: &str, job: &Value| -> anyhow::Result<(StatusCode, Value)> {
+        let asked = world.request(Method::POST, &format!("/v1/jobs{query}"));
+        let answer = asked.json(job).send().await?;
+        Ok((answer.status(), answer.json().await?))
+    };
+    let (status, price) = ask("?validate_only=true", &job).await?;
+    assert_eq!(
+        (status, &price["tile_steps"]),
+        (StatusCode::OK, &json!(3)),
+        "{price}"
+    );
+    let listed = world.request(Method::GET, "/v1/jobs").send().await?;
+    let listed: Value = listed.json().await?;
+    assert_eq!(listed["jobs"], json!([]), "{listed}");
+    // What is wrong is told as it would be.
+    let missing =
+        json!({"input": world.store.uri("in/b.png"), "output": world.store.uri("out/b.png")});
+    let (status, problem) = ask("?validate_only=true", &missing).await?;
+    assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY, "{problem}");
+    // A parameter that nobody knows does not submit in silence.
+    for query in ["?validate_only=yes", "?dry_run=true"] {
+        let (status, problem) = ask(query, &job).await?;
+        assert_eq!(
+            status,
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "{query}: {problem}"
+        );
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_database_cannot_hold_is_refused_by_name() -> anyhow::Result<()> {
+    let world = World::plain("unstorable").await?;
+    world.store.put("in/a.png", photo(24, 16)).await?;
+    let (input, output) = (world.store.uri("in/a.png"), world.store.uri("out/a.png"));
+    let late = "-200000-01-01T00:00:00Z";
+    let nul = format!("{input}\u{0}");
+    let cases = [
+        (
+            "/v1/jobs",
+            json!({"input": input, "output": output, "not_before": late}),
+            "/not_before",
+        ),
+        (
+            "/v1/batches",
+            json!({"items": [{"input": input}], "output": output, "not_before": late}),
+            "/not_before",
+        ),
+        (
+            "/v1/batches",
+            json!({"items": [{"input": nul}], "output": output}),
+            "",
+        ),
+    ];
+    for (path, body, pointer) in cases {
+        let answer = world.request(Method::POST, path).json(&body).send().await?;
+        assert_eq!(answer.status(), StatusCode::UNPROCESSABLE_ENTITY, "{path}");
+        let problem: Value = answer.json().await?;
+        assert_eq!(problem["errors"][0]["pointer"], pointer, "{problem}");
+    }
+    let answer = world
+        .request(Method::GET, "/v1/jobs?label.a=%00")
+        .send()
+        .await?;
+    assert_eq!(answer.status(), StatusCode::UNPROCESSABLE_ENTITY);
+    Ok(())
+}
 
 #[test]
 fn tile_steps_are_counted_as_the_engine_counts_them() -> anyhow::Result<()> {

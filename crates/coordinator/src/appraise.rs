@@ -27,7 +27,7 @@ const USUAL: Stride = Stride {
 /// The same while somebody waits: nothing that is done for many jobs at a stretch.
 const STEPPING_BACK: Stride = Stride {
     batch: 8,
-    at_once: 1,
+    at_once: 4,
 };
 /// A store that does not answer is asked again after this long.
 const AGAIN_SECS: f64 = 5.0;

@@ -2,7 +2,7 @@
 //!
 //! Both share a processor, a database and an object store. A relay and a queue of its own do not help a
 //! single job that finds all of them busy with a hundred thousand others. So the relay of bulk sends out
-//! some hundreds of jobs a second then, and no more: enough for hundreds of devices, too few to fill a
+//! no more than a set number of jobs a second then: enough for many devices, too few to fill a
 //! coordinator's processor. See [`dispatch`](crate::dispatch) and [`appraise`](crate::appraise).
 
 use std::sync::atomic::{AtomicU64, Ordering};

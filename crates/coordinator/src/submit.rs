@@ -112,6 +112,21 @@ pub async fn submit(
     accept.ask(new).await?
 }
 
+/// What the job would cost, in tile-steps, and what is worth a word; nothing is stored.
+///
+/// # Errors
+/// Those of [`submit`], but for what only storing it can tell.
+pub async fn validate(
+    objects: &ObjectStore,
+    caller: &Caller,
+    request: JobRequest,
+) -> Result<(u32, Vec<String>), SubmitError> {
+    let job = request.validate().map_err(SubmitError::Invalid)?;
+    check_prefixes(caller, &job)?;
+    let cost = check_objects(objects, &job).await?;
+    Ok((cost, job.warnings))
+}
+
 /// The job of an earlier request under the same key.
 async fn earlier(
     pool: &PgPool,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, Datelike, Utc};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -15,6 +15,7 @@ const MAX_LABEL_CHARS: usize = 64;
 const MAX_PRIORITY: i32 = 100;
 const MAX_ATTEMPTS: u32 = 25;
 const MAX_WEBHOOK_BYTES: usize = 2000;
+const YEARS: std::ops::RangeInclusive<i32> = 1970..=9999;
 
 /// What to do when something is already stored under the output's address.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -210,6 +211,18 @@ impl JobRequest {
         }
         if self.priority.abs() > MAX_PRIORITY {
             errors.push(FieldError::new("/priority", "must be -100 to 100"));
+        }
+        let dates = [
+            ("/not_before", self.not_before),
+            ("/finish_by", self.finish_by),
+        ];
+        for (pointer, date) in dates {
+            if date.is_some_and(|date| !YEARS.contains(&date.year())) {
+                errors.push(FieldError::new(
+                    pointer,
+                    "must be in a year from 1970 to 9999",
+                ));
+            }
         }
         if let (Some(start), Some(end)) = (self.not_before, self.finish_by)
             && end <= start

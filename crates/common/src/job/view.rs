@@ -127,6 +127,17 @@ pub struct AttemptView {
     pub error: Option<ErrorView>,
 }
 
+/// What a job would take, without making it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct JobPrice {
+    /// Tiles times denoising steps; with guidance twice that.
+    pub tile_steps: u32,
+    /// Seconds of work at the pace of this deployment's last jobs, if it has one.
+    pub seconds: Option<f64>,
+    /// Acceptable, but worth a word.
+    pub warnings: Vec<String>,
+}
+
 /// Why a job is not running yet.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Explanation {

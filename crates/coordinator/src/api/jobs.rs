@@ -7,7 +7,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use upres_common::job::state::STATE_NAMES;
-use upres_common::job::view::{Explanation, JobPage, JobView};
+use upres_common::job::view::{Explanation, JobPage, JobPrice, JobView};
 use upres_common::job::{Class, JobId, JobRequest};
 
 use super::caller::require;
@@ -37,10 +37,13 @@ const ABORT_TIME: Duration = Duration::from_secs(5);
 const LINK_LIFETIME: Duration = Duration::from_secs(3600);
 
 /// Submit a job. Everything that is wrong with it is named at once. Sent again with the same
-/// `Idempotency-Key` within a day, it is still one job.
+/// `Idempotency-Key` within a day, it is still one job. With `?validate_only=true` nothing is stored, and the
+/// answer is what it would take.
 #[utoipa::path(post, path = "/v1/jobs", tag = "jobs", request_body = JobRequest,
-    params(("Idempotency-Key" = Option<String>, Header, description = "Any text of at most 255 characters that is this request's alone")),
-    responses((status = 202, description = "Accepted; it will reach an end", body = JobView),
+    params(("Idempotency-Key" = Option<String>, Header, description = "Any text of at most 255 characters that is this request's alone"),
+        ("validate_only" = Option<bool>, Query, description = "Price it and store nothing")),
+    responses((status = 200, description = "What it would be (`validate_only`)", body = JobPrice),
+        (status = 202, description = "Accepted; it will reach an end", body = JobView),
         (status = 409, description = "The output exists, or is a master; or the same request is under way", body = Problem),
         (status = 422, description = "Not acceptable; `errors` names each field", body = Problem),
         (status = 429, description = "The tenant's limit is reached; `Retry-After` says when to come back", body = Problem)),
@@ -48,16 +51,25 @@ const LINK_LIFETIME: Duration = Duration::from_secs(3600);
 pub async fn submit(
     State(app): State<App>,
     caller: Caller,
+    parameters: Parameters,
     headers: HeaderMap,
     Body(request): Body<JobRequest>,
 ) -> Result<Response, ApiError> {
     require(&caller, Scope::Submit)?;
-    if request.class == Class::Interactive {
-        app.bell.courtesy.somebody_waits();
-    }
+    let validate_only = match parameters.only("validate_only")?.as_deref() {
+        None | Some("false") => false,
+        Some("true") => true,
+        Some(_) => return Err(ApiError::field("/validate_only", "give true or false")),
+    };
     let admitted = app.limits.admit(&app.pool, &caller.tenant).await?;
     let standing = admitted.map_err(ApiError::TooMany)?;
     webhooks::check(&app, &caller, request.webhook.as_deref()).await?;
+    if validate_only {
+        return Ok(Json(price(&app, &caller, request).await?).into_response());
+    }
+    if request.class == Class::Interactive {
+        app.bell.courtesy.somebody_waits();
+    }
     let traceparent = headers
         .get("traceparent")
         .and_then(|value| value.to_str().ok());
@@ -91,6 +103,20 @@ pub async fn submit(
         metrics::counter!("upres_jobs_submitted_total").increment(1);
     }
     Ok(response)
+}
+
+async fn price(app: &App, caller: &Caller, request: JobRequest) -> Result<JobPrice, ApiError> {
+    let (tile_steps, warnings) = submit::validate(&app.objects, caller, request).await?;
+    let pace = within_patience(async {
+        let mut conn = app.pool.acquire().await?;
+        listing::pace(&mut conn).await
+    });
+    let pace = pace.await?.filter(|pace| *pace > 0.0);
+    Ok(JobPrice {
+        tile_steps,
+        seconds: pace.map(|pace| f64::from(tile_steps) / pace),
+        warnings,
+    })
 }
 
 /// How the tenant stands to its limit, as `RateLimit` headers have it.
@@ -161,6 +187,9 @@ fn page_request(query: Vec<(String, String)>) -> Result<(Filter, i64), ApiError>
     let mut limit = DEFAULT_PAGE;
     for (name, value) in query {
         if let Some(label) = name.strip_prefix("label.") {
+            if name.contains('\0') || value.contains('\0') {
+                return Err(ApiError::field("/label", "no label has the character NUL"));
+            }
             filter.labels.insert(label.to_owned(), value);
             continue;
         }

@@ -73,6 +73,11 @@ fn check(caller: &Caller, request: BatchRequest) -> Result<NewBatch, SubmitError
         let detail = "the bag is made around the report: say where, with `report`";
         errors.push(FieldError::new("/bagit", detail));
     }
+    // The database keeps the request, and holds no such text.
+    if serde_json::to_string(&request).is_ok_and(|text| text.contains("\\u0000")) {
+        let detail = "a text in the request holds the character NUL, which no address does";
+        errors.push(FieldError::new("", detail));
+    }
     let (read, write) = caller.prefixes();
     if errors.is_empty() {
         check_settings(&request, &mut errors);

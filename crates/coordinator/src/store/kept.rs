@@ -14,6 +14,9 @@ use super::StoreError;
 /// Kept unused for longer, it goes back to the pool, which looks whether it lives.
 const FRESH: Duration = Duration::from_secs(1);
 
+/// One in so many connections of a pool is never kept.
+const LEFT_FOR_OTHERS: u32 = 3;
+
 /// At most one connection, between two uses.
 #[derive(Debug)]
 pub struct Kept {
@@ -46,9 +49,15 @@ impl Kept {
         Ok(self.pool.acquire().await?)
     }
 
-    /// Keeps it for the next use.
+    /// Keeps it for the next use, if the pool has enough without it: what is kept serves nobody else, and
+    /// whoever keeps one may not need it again for hours.
     pub fn keep(&self, conn: PoolConnection<Postgres>) {
-        *self.lock() = Some((conn, Instant::now()));
+        let most = self.pool.options().get_max_connections();
+        let idle = u32::try_from(self.pool.num_idle()).unwrap_or(u32::MAX);
+        let free = most.saturating_sub(self.pool.size()).saturating_add(idle);
+        if free >= most.div_ceil(LEFT_FOR_OTHERS) {
+            *self.lock() = Some((conn, Instant::now()));
+        }
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Option<(PoolConnection<Postgres>, Instant)>> {

@@ -244,6 +244,12 @@ async fn a_paused_batch_is_passed_over_and_its_claims_are_stale(pool: PgPool) {
     assert!(released(&mut conn, Class::Bulk).await.is_empty());
     batches::set_paused(&mut conn, paused, false).await.unwrap();
     assert_eq!(released(&mut conn, Class::Bulk).await, first);
+    batches::set_paused(&mut conn, paused, false).await.unwrap();
+    let again = released(&mut conn, Class::Bulk).await;
+    assert!(
+        again.is_empty(),
+        "nothing was paused: nothing is sent again"
+    );
     // Another class, and those on the broker are released anew in their line there.
     batches::change(&mut conn, paused, Some(Class::Interactive), None)
         .await

@@ -4,6 +4,7 @@ mod batches;
 mod claims;
 mod events;
 mod failures;
+mod kept;
 mod publication;
 mod release;
 mod shares;

@@ -196,10 +196,11 @@ pub async fn set_paused(
             update batches
             set paused = $2, version = version + 1
             where batch_id = $1 and paused <> $2
+            returning batch_id
         )
         update outbox
         set sent_at = null
-        where batch_id = $1 and sent_at is not null"#,
+        where batch_id in (select batch_id from changed) and sent_at is not null"#,
         id.0,
         paused,
     )
