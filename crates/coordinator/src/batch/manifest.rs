@@ -1,8 +1,9 @@
 //! Manifests: a file with an item a line, as JSON lines or CSV, plain or compressed. Read from a copy on
-//! disk, line by line, so that memory does not grow with it.
+//! disk, line by line, so that memory does not grow with it. A cell of CSV holds no line break: a quote that
+//! is not closed spoils its own line, and no other.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader, Read as _};
+use std::io::{self, BufRead, BufReader, Read as _};
 
 use flate2::bufread::MultiGzDecoder;
 use serde_json::{Map, Value};
@@ -44,7 +45,12 @@ type Lines = Box<dyn BufRead + Send>;
 
 /// A manifest on this machine's disk.
 pub struct Manifest {
-    lines: Form,
+    lines: Lines,
+    /// Lines that were read.
+    line: u64,
+    form: Form,
+    /// Why it breaks off behind what was given out last.
+    broken: Option<ManifestError>,
 }
 
 impl std::fmt::Debug for Manifest {
@@ -54,9 +60,12 @@ impl std::fmt::Debug for Manifest {
 }
 
 enum Form {
-    Json { lines: Lines, line: u64 },
-    Csv(Box<csv::Reader<Lines>>, Vec<Column>),
+    Json,
+    Csv(Vec<Column>),
 }
+
+/// The bytes of a line, or what is wrong with them.
+type Line = Result<Vec<u8>, String>;
 
 impl Manifest {
     /// Copies the manifest and goes to `position` in it.
@@ -94,25 +103,29 @@ impl Manifest {
             None => Box::new(file),
         };
         let name = plain.unwrap_or(name);
-        let lines = match name.rsplit_once('.').map(|(_, ending)| ending) {
-            Some("jsonl" | "ndjson") => Form::Json { lines, line: 0 },
+        let mut manifest = Self {
+            lines,
+            line: 0,
+            form: Form::Json,
+            broken: None,
+        };
+        match name.rsplit_once('.').map(|(_, ending)| ending) {
+            Some("jsonl" | "ndjson") => {}
             Some("csv") => {
-                let mut reader = csv::ReaderBuilder::new().flexible(true).from_reader(lines);
-                let headers = reader
-                    .headers()
-                    .map_err(|error| ManifestError::Broken(1, error.to_string()))?;
-                let columns = columns(headers)?;
-                Form::Csv(Box::new(reader), columns)
+                let first = manifest.next_line()?.unwrap_or_else(|| Ok(Vec::new()));
+                let names = first.and_then(|text| cells(&text));
+                let names = names.map_err(|error| ManifestError::Broken(1, error))?;
+                manifest.form = Form::Csv(columns(&names)?);
             }
             _ => return Err(ManifestError::UnknownFormat),
-        };
-        Ok(Self { lines })
+        }
+        Ok(manifest)
     }
 
     fn skip_to(&mut self, line: u64) -> Result<(), ManifestError> {
         let mut at = 0;
         while at < line {
-            match self.lines.read()? {
+            match self.read()? {
                 Some(read) => at = read.line,
                 None => break,
             }
@@ -120,59 +133,121 @@ impl Manifest {
         Ok(())
     }
 
-    /// The items that follow.
+    /// The items that follow. Where the file breaks off, those before are given out first.
     pub(super) fn next(&mut self, limit: usize, from: Position) -> Result<Chunk, ManifestError> {
         let mut chunk = Chunk {
             position: from,
             ..Chunk::default()
         };
-        while chunk.reads.len() < limit {
-            let Some(read) = self.lines.read()? else {
-                chunk.end = true;
-                break;
-            };
-            chunk.position.line = read.line;
-            chunk.reads.push(read);
+        if let Some(broken) = self.broken.take() {
+            return Err(broken);
         }
-        Ok(chunk)
-    }
-}
-
-impl Form {
-    /// The next line that is not blank.
-    fn read(&mut self) -> Result<Option<Read>, ManifestError> {
-        match self {
-            Self::Json { lines, line } => loop {
-                let mut text = Vec::new();
-                let broken =
-                    |error: std::io::Error| ManifestError::Broken(*line, error.to_string());
-                let limited = &mut lines.as_mut().take(MAX_LINE_BYTES);
-                if limited.read_until(b'\n', &mut text).map_err(broken)? == 0 {
-                    return Ok(None);
+        while chunk.reads.len() < limit {
+            match self.read() {
+                Ok(Some(read)) => {
+                    chunk.position.line = read.line;
+                    chunk.reads.push(read);
                 }
-                if text.len() as u64 == MAX_LINE_BYTES && text.last() != Some(&b'\n') {
-                    let detail = "the next line has more than 64 KiB".to_owned();
-                    return Err(ManifestError::Broken(*line, detail));
+                Ok(None) => {
+                    chunk.end = true;
+                    break;
                 }
-                *line += 1;
-                if !text.trim_ascii().is_empty() {
-                    return Ok(Some(from_json(*line, text.trim_ascii())));
-                }
-            },
-            Self::Csv(reader, columns) => {
-                let mut record = csv::StringRecord::new();
-                let line = reader.position().line();
-                let more = reader.read_record(&mut record);
-                match more {
-                    Ok(false) => Ok(None),
-                    Ok(true) => {
-                        let line = record.position().map_or(line, csv::Position::line);
-                        Ok(Some(from_csv(line, columns, &record)))
-                    }
-                    Err(error) => Err(ManifestError::Broken(line, error.to_string())),
+                Err(error) if chunk.reads.is_empty() => return Err(error),
+                Err(error) => {
+                    self.broken = Some(error);
+                    break;
                 }
             }
         }
+        Ok(chunk)
+    }
+
+    /// The item of the next line that is not blank.
+    fn read(&mut self) -> Result<Option<Read>, ManifestError> {
+        while let Some(text) = self.next_line()? {
+            let text = match &text {
+                Ok(text) => text.trim_ascii(),
+                Err(detail) => return Ok(Some(spoilt(self.line, b"", detail.clone()))),
+            };
+            if !text.is_empty() {
+                return Ok(Some(match &self.form {
+                    Form::Json => from_json(self.line, text),
+                    Form::Csv(columns) => match cells(text) {
+                        Ok(cells) => from_csv(self.line, columns, &cells),
+                        Err(detail) => spoilt(self.line, text, detail),
+                    },
+                }));
+            }
+        }
+        Ok(None)
+    }
+
+    fn next_line(&mut self) -> Result<Option<Line>, ManifestError> {
+        let read = bounded_line(&mut self.lines);
+        let read = read.map_err(|error| ManifestError::Broken(self.line, error.to_string()))?;
+        let Some(mut line) = read else {
+            return Ok(None);
+        };
+        self.line += 1;
+        // A byte order mark is not part of the first line.
+        if self.line == 1
+            && let Ok(text) = &mut line
+            && text.starts_with("\u{feff}".as_bytes())
+        {
+            text.drain(.."\u{feff}".len());
+        }
+        Ok(Some(line))
+    }
+}
+
+/// The next line; one that is too long is passed over to its end. `None` behind the last.
+fn bounded_line(lines: &mut Lines) -> io::Result<Option<Line>> {
+    let mut text = Vec::new();
+    let limited = &mut lines.as_mut().take(MAX_LINE_BYTES);
+    if limited.read_until(b'\n', &mut text)? == 0 {
+        return Ok(None);
+    }
+    if (text.len() as u64) < MAX_LINE_BYTES || text.ends_with(b"\n") {
+        return Ok(Some(Ok(text)));
+    }
+    loop {
+        let buffer = lines.fill_buf()?;
+        let end = buffer.iter().position(|byte| *byte == b'\n');
+        let passed = end.map_or(buffer.len(), |end| end + 1);
+        let is_over = end.is_some() || buffer.is_empty();
+        lines.consume(passed);
+        if is_over {
+            return Ok(Some(Err("the line has more than 64 KiB".to_owned())));
+        }
+    }
+}
+
+/// The cells of one line of CSV.
+fn cells(text: &[u8]) -> Result<csv::StringRecord, String> {
+    let quotes = text.iter().filter(|byte| **byte == b'"').count();
+    if quotes % 2 == 1 {
+        return Err("a quote is opened and not closed in the line".to_owned());
+    }
+    let text = str::from_utf8(text).map_err(|_| "the line is not in UTF-8".to_owned())?;
+    let mut reader = csv::ReaderBuilder::new()
+        .has_headers(false)
+        .flexible(true)
+        .buffer_capacity(text.len().max(1))
+        .from_reader(text.as_bytes());
+    let mut record = csv::StringRecord::new();
+    let read = reader.read_record(&mut record);
+    read.map_err(|error| error.to_string())?;
+    Ok(record)
+}
+
+/// A line of which nothing can be made.
+fn spoilt(line: u64, text: &[u8], detail: String) -> Read {
+    let text = String::from_utf8_lossy(text);
+    Read {
+        line,
+        input: text.chars().take(SHOWN_CHARS).collect(),
+        bytes: None,
+        item: Err(detail),
     }
 }
 
@@ -217,10 +292,7 @@ enum Column {
 
 fn columns(headers: &csv::StringRecord) -> Result<Vec<Column>, ManifestError> {
     const KNOWN: &str = "input, output, if_exists, priority, steps, timesteps, seed, color_fix, tile, format, label.NAME";
-    // A byte order mark is not part of the first name.
-    let names = headers
-        .iter()
-        .map(|name| name.trim_start_matches('\u{feff}').trim());
+    let names = headers.iter().map(str::trim);
     let columns = names.map(|name| match name {
         "input" => Ok(Column::Text("input")),
         "output" => Ok(Column::Text("output")),
@@ -317,74 +389,4 @@ fn schedule(cell: &str) -> Value {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::io::{Seek, Write};
-
-    use super::*;
-
-    fn read_all(name: &str, bytes: &[u8], from: u64) -> Result<Vec<Read>, ManifestError> {
-        let mut file = tempfile::tempfile().unwrap();
-        file.write_all(bytes).unwrap();
-        file.rewind().unwrap();
-        let mut manifest = Manifest::from_file(file, name)?;
-        manifest.skip_to(from)?;
-        let position = Position {
-            line: from,
-            ..Position::default()
-        };
-        Ok(manifest.next(usize::MAX, position)?.reads)
-    }
-
-    #[test]
-    fn lines_keep_their_numbers_and_their_faults() {
-        let text = b"{\"input\":\"s3://in-1/1.tif\"}\n\n{\"input\":\"s3://in-1/2.tif\",\"colour\":1}\nnothing\n";
-        let reads = read_all("list.jsonl", text, 0).unwrap();
-        let lines: Vec<_> = reads.iter().map(|read| read.line).collect();
-        assert_eq!(lines, [1, 3, 4]);
-        assert!(reads[0].item.is_ok());
-        assert!(reads[1].item.as_ref().unwrap_err().contains("colour"));
-        assert_eq!(reads[2].input, "nothing");
-        assert_eq!(read_all("list.ndjson", text, 1).unwrap().len(), 2);
-    }
-
-    #[test]
-    fn a_table_says_the_same_as_json_plain_or_compressed() {
-        let text = "\u{feff}input,output,timesteps,seed,priority,label.box\n\
-            s3://in-1/1.tif,s3://out-1/1.tif,\"250,150,50\",7,-3,12\n\
-            s3://in-1/2.tif,,,,,\n\
-            s3://in-1/3.tif,,,many,,\n\
-            s3://in-1/4.tif\n";
-        let mut zipped = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-        zipped.write_all(text.as_bytes()).unwrap();
-        let zipped = zipped.finish().unwrap();
-        for (name, bytes) in [("m.csv", text.as_bytes()), ("m.csv.gz", &zipped)] {
-            let reads = read_all(name, bytes, 0).unwrap();
-            let first = reads[0].item.clone().unwrap();
-            let upscale = first.upscale.unwrap();
-            assert_eq!(upscale.timesteps, Some(vec![250, 150, 50]));
-            assert_eq!((upscale.seed, first.priority), (Some(7), Some(-3)));
-            assert_eq!(first.labels["box"], "12");
-            assert!(reads[1].item.as_ref().unwrap().upscale.is_none());
-            assert!(reads[2].item.as_ref().unwrap_err().contains("seed"));
-            assert!(reads[3].item.as_ref().unwrap_err().contains("cells"));
-            assert_eq!(reads[3].line, 5);
-            assert_eq!(read_all(name, bytes, 3).unwrap().len(), 2);
-        }
-    }
-
-    #[test]
-    fn what_is_no_manifest_says_why() {
-        for (name, text) in [
-            ("m.txt", ""),
-            ("m.csv", "output\n"),
-            ("m.csv", "input,colour\n"),
-        ] {
-            assert!(read_all(name, text.as_bytes(), 0).is_err(), "{name} {text}");
-        }
-        let cut = &[0x1f, 0x8b, 8, 0][..];
-        assert!(matches!(
-            read_all("m.jsonl.gz", cut, 0),
-            Err(ManifestError::Broken(0, _))
-        ));
-    }
-}
+mod tests;
