@@ -128,6 +128,8 @@ pub async fn view(
 
 fn phase(row: &BatchRow, seen: &Statistics) -> Phase {
     match (row.expanded_at, row.finished_at) {
+        // Who asked for another try and looks at once must not find it over.
+        (_, Some(_)) if row.is_retried => Phase::Queued,
         (_, Some(_)) => Phase::Finished,
         (None, _) => Phase::Listing,
         _ if seen.counts.open() == 0 => Phase::Finishing,

@@ -70,6 +70,8 @@ pub struct BatchRow {
     pub expanded_at: Option<DateTime<Utc>>,
     /// When the last job ended.
     pub finished_at: Option<DateTime<Utc>>,
+    /// Its failed jobs are to be tried anew, and are not all yet.
+    pub is_retried: bool,
     /// How often it has ended: it begins anew when failed jobs are retried.
     pub completions: i32,
 }
@@ -145,7 +147,8 @@ pub async fn find(
         BatchRow,
         r#"
         select batch_id, source, class, priority, labels, report, listed, skipped, refused, unchanged,
-            parent, failure, paused, cancelled_at, created_at, expanded_at, finished_at, completions
+            parent, failure, paused, cancelled_at, created_at, expanded_at, finished_at,
+            retry is not null as "is_retried!", completions
         from batches
         where batch_id = $1 and tenant = $2"#,
         id.0,
@@ -168,7 +171,8 @@ pub async fn page(
         BatchRow,
         r#"
         select batch_id, source, class, priority, labels, report, listed, skipped, refused, unchanged,
-            parent, failure, paused, cancelled_at, created_at, expanded_at, finished_at, completions
+            parent, failure, paused, cancelled_at, created_at, expanded_at, finished_at,
+            retry is not null as "is_retried!", completions
         from batches
         where tenant = $1 and ($2::uuid is null or batch_id < $2)
         order by batch_id desc
