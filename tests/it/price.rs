@@ -15,7 +15,7 @@ use upres_common::job::{UpscaleSpec, tile_steps};
 async fn a_job_that_is_only_to_be_validated_is_priced_and_not_stored() -> anyhow::Result<()> {
     let world = World::plain("validate_only").await?;
     world.store.put("in/a.png", photo(24, 16)).await?;
-    let job = json!({"input": world.store.uri("in/a.png"), "output": world.store.uri("out/a.png"), "steps": 3});
+    let job = json!({"input": world.store.uri("in/a.png"), "output": world.store.uri("out/a.png"), "upscale": {"steps": 3}});
     let ask = async |query: &str, job: &Value| -> anyhow::Result<(StatusCode, Value)> {
         let asked = world.request(Method::POST, &format!("/v1/jobs{query}"));
         let answer = asked.json(job).send().await?;
@@ -54,6 +54,7 @@ async fn what_the_database_cannot_hold_is_refused_by_name() -> anyhow::Result<()
     let (input, output) = (world.store.uri("in/a.png"), world.store.uri("out/a.png"));
     let late = "-200000-01-01T00:00:00Z";
     let nul = format!("{input}\u{0}");
+    let template = world.store.uri("out/{stem}.png");
     let cases = [
         (
             "/v1/jobs",
@@ -62,12 +63,12 @@ async fn what_the_database_cannot_hold_is_refused_by_name() -> anyhow::Result<()
         ),
         (
             "/v1/batches",
-            json!({"items": [{"input": input}], "output": output, "not_before": late}),
+            json!({"items": [{"input": input}], "output": template, "not_before": late}),
             "/not_before",
         ),
         (
             "/v1/batches",
-            json!({"items": [{"input": nul}], "output": output}),
+            json!({"items": [{"input": nul}], "output": template}),
             "",
         ),
     ];
