@@ -10,6 +10,9 @@ use serde_json::json;
 /// Requests per call that are made up; many more follow from the description itself.
 const MADE_UP: &str = "12";
 
+/// Python 3.11 miscounts, now and then, how deep its parser is in calls; nothing was found out about us then.
+const PYTHONS_OWN_FAULT: &str = "AST constructor recursion depth mismatch";
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_api_answers_as_its_description_says() -> anyhow::Result<()> {
     let Some(schemathesis) = tool("UPRES_TEST_SCHEMATHESIS") else {
@@ -25,30 +28,36 @@ async fn the_api_answers_as_its_description_says() -> anyhow::Result<()> {
         let answer = world.request(Method::POST, path).json(&body).send().await?;
         answer.error_for_status()?;
     }
-    let output = Command::new(schemathesis)
-        .args(["run", &format!("{}/openapi.json", world.url(0))])
-        .args(["-H", &format!("Authorization: Bearer {}", world.key)])
-        .args([
-            "--phases",
-            "examples,coverage,fuzzing",
-            "--max-examples",
-            MADE_UP,
-        ])
-        // A schema cannot say that a bucket exists, so good requests may be refused.
-        .args(["--exclude-checks", "positive_data_acceptance"])
-        // Streams have no end; of the keys it finds one is its own, which it would revoke.
-        .args(["--exclude-path-regex", "/events$|^/v1/keys/"])
-        .args([
-            "--seed",
-            "1",
-            "--workers",
-            "2",
-            "--request-timeout",
-            "30",
-            "--no-color",
-        ])
-        .current_dir(world.folder())
-        .output()?;
+    let run = || {
+        Command::new(&schemathesis)
+            .args(["run", &format!("{}/openapi.json", world.url(0))])
+            .args(["-H", &format!("Authorization: Bearer {}", world.key)])
+            .args([
+                "--phases",
+                "examples,coverage,fuzzing",
+                "--max-examples",
+                MADE_UP,
+            ])
+            // A schema cannot say that a bucket exists, so good requests may be refused.
+            .args(["--exclude-checks", "positive_data_acceptance"])
+            // Streams have no end; of the keys it finds one is its own, which it would revoke.
+            .args(["--exclude-path-regex", "/events$|^/v1/keys/"])
+            .args([
+                "--seed",
+                "1",
+                "--workers",
+                "2",
+                "--request-timeout",
+                "30",
+                "--no-color",
+            ])
+            .current_dir(world.folder())
+            .output()
+    };
+    let mut output = run()?;
+    if String::from_utf8_lossy(&output.stdout).contains(PYTHONS_OWN_FAULT) {
+        output = run()?;
+    }
     let said = String::from_utf8_lossy(&output.stdout);
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{said}\n{errors}");
