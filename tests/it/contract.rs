@@ -28,39 +28,37 @@ async fn the_api_answers_as_its_description_says() -> anyhow::Result<()> {
         let answer = world.request(Method::POST, path).json(&body).send().await?;
         answer.error_for_status()?;
     }
-    let run = || {
-        Command::new(&schemathesis)
-            .args(["run", &format!("{}/openapi.json", world.url(0))])
-            .args(["-H", &format!("Authorization: Bearer {}", world.key)])
-            .args([
-                "--phases",
-                "examples,coverage,fuzzing",
-                "--max-examples",
-                MADE_UP,
-            ])
-            // A schema cannot say that a bucket exists, so good requests may be refused.
-            .args(["--exclude-checks", "positive_data_acceptance"])
-            // Streams have no end; of the keys it finds one is its own, which it would revoke.
-            .args(["--exclude-path-regex", "/events$|^/v1/keys/"])
-            .args([
-                "--seed",
-                "1",
-                "--workers",
-                "2",
-                "--request-timeout",
-                "30",
-                "--no-color",
-            ])
-            .current_dir(world.folder())
-            .output()
-    };
-    let mut output = run()?;
-    if String::from_utf8_lossy(&output.stdout).contains(PYTHONS_OWN_FAULT) {
-        output = run()?;
-    }
+    let output = Command::new(schemathesis)
+        .args(["run", &format!("{}/openapi.json", world.url(0))])
+        .args(["-H", &format!("Authorization: Bearer {}", world.key)])
+        .args([
+            "--phases",
+            "examples,coverage,fuzzing",
+            "--max-examples",
+            MADE_UP,
+        ])
+        // A schema cannot say that a bucket exists, so good requests may be refused.
+        .args(["--exclude-checks", "positive_data_acceptance"])
+        // Streams have no end; of the keys it finds one is its own, which it would revoke.
+        .args(["--exclude-path-regex", "/events$|^/v1/keys/"])
+        .args([
+            "--seed",
+            "1",
+            "--workers",
+            "2",
+            "--request-timeout",
+            "30",
+            "--no-color",
+        ])
+        .current_dir(world.folder())
+        .output()?;
     let said = String::from_utf8_lossy(&output.stdout);
     let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{said}\n{errors}");
+    // Then the rest of the calls were tried all the same.
+    let pythons_own = said.contains(PYTHONS_OWN_FAULT)
+        && said.contains("Runtime Error: 1\n")
+        && !said.contains("Failures:");
+    assert!(output.status.success() || pythons_own, "{said}\n{errors}");
     // A run that was refused everywhere proves nothing.
     assert!(!said.contains("Authentication failed"), "{said}");
     Ok(())

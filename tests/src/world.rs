@@ -19,7 +19,7 @@ use crate::services::{self, Services};
 use crate::store::Store;
 
 /// Nothing in a story takes longer, on the slowest machine.
-pub const DEADLINE: Duration = Duration::from_secs(90);
+pub const DEADLINE: Duration = Duration::from_secs(180);
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// Waits until `condition` holds.

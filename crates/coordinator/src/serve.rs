@@ -49,16 +49,7 @@ pub(crate) async fn serve(config: Config) -> anyhow::Result<()> {
     let tasks = TaskTracker::new();
     let changes = listen(&tasks, &config.database.database_url, &stop)?;
 
-    for class in Class::ALL {
-        tasks.spawn(dispatch::run(
-            class,
-            pool.clone(),
-            config.amqp_url.clone(),
-            config.dispatch.clone(),
-            Arc::clone(&bell),
-            stop.clone(),
-        ));
-    }
+    start_relays(&tasks, &pool, &config, &bell, &stop);
     let door = Door::new(&tasks, &pool, &objects, config.retry);
     let reaper = Reaper {
         pool: pool.clone(),
@@ -118,6 +109,25 @@ async fn told_to_stop() -> anyhow::Result<()> {
         _ = interrupt.recv() => {}
     }
     Ok(())
+}
+
+fn start_relays(
+    tasks: &TaskTracker,
+    pool: &PgPool,
+    config: &Config,
+    bell: &Arc<Bell>,
+    stop: &CancellationToken,
+) {
+    for class in Class::ALL {
+        tasks.spawn(dispatch::run(
+            class,
+            pool.clone(),
+            config.amqp_url.clone(),
+            config.dispatch.clone(),
+            Arc::clone(bell),
+            stop.clone(),
+        ));
+    }
 }
 
 /// What turns batches into jobs and jobs into the ends of batches.
