@@ -1,7 +1,5 @@
 //! TIFF in `YCbCr` that is not JPEG: the colours that libtiff reads (`make_files.py`).
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
 use imaging::{Limits, decode};
 
 macro_rules! file {
