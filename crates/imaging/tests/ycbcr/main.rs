@@ -36,16 +36,9 @@ fn the_colours_are_those_that_libtiff_reads() {
 }
 
 #[test]
-fn a_strip_that_is_cut_off_is_refused() {
+fn a_file_that_is_cut_off_is_refused() {
     for (name, file, _) in FILES {
-        let mut file = file.to_vec();
-        // The first strip or tile starts behind the head; its packed bytes become rubbish.
-        file[8..40].fill(0xFF);
-        let limits = Limits::default();
-        if let Err(error) = decode(&file, &limits) {
-            assert!(error.to_string().contains("tiff"), "{name}: {error}");
-        }
-        let behind = file.len() / 3;
-        assert!(decode(&file[..behind], &limits).is_err(), "{name}");
+        let third = &file[..file.len() / 3];
+        assert!(decode(third, &Limits::default()).is_err(), "{name}");
     }
 }
