@@ -209,7 +209,7 @@ impl JobRequest {
         if !(1..=MAX_ATTEMPTS).contains(&self.max_attempts) {
             errors.push(FieldError::new("/max_attempts", "must be 1 to 25"));
         }
-        if self.priority.abs() > MAX_PRIORITY {
+        if !(-MAX_PRIORITY..=MAX_PRIORITY).contains(&self.priority) {
             errors.push(FieldError::new("/priority", "must be -100 to 100"));
         }
         let dates = [
@@ -302,6 +302,17 @@ mod tests {
                 "/upscale/input_sha256",
             ]
         );
+    }
+
+    #[test]
+    fn no_priority_lies_outside_the_limits() {
+        for (priority, is_refused) in [(-100, false), (100, false), (-101, true), (i32::MIN, true)]
+        {
+            let request = serde_json::json!({
+                "input": "s3://in/1.png", "output": "s3://out/1.png", "priority": priority
+            });
+            assert_eq!(pointers(request).is_empty(), !is_refused, "{priority}");
+        }
     }
 
     #[test]

@@ -337,7 +337,14 @@ pub async fn no_such_method() -> ApiError {
     ApiError::Method
 }
 
-pub fn panicked(_: Box<dyn Any + Send>) -> Response {
-    tracing::error!("a handler panicked");
+pub fn panicked(payload: Box<dyn Any + Send>) -> Response {
+    let said = payload
+        .downcast_ref::<String>()
+        .map(String::as_str)
+        .or_else(|| payload.downcast_ref::<&str>().copied());
+    tracing::error!(
+        said = said.unwrap_or("nothing that can be shown"),
+        "a handler panicked"
+    );
     ApiError::Internal.into_response()
 }
