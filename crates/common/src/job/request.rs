@@ -1,6 +1,7 @@
 //! A job as it is submitted, and what makes it acceptable.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 
 use chrono::{DateTime, Datelike, Utc};
 use serde::{Deserialize, Serialize};
@@ -12,10 +13,11 @@ use crate::objects::ObjectUri;
 
 const MAX_LABELS: usize = 16;
 const MAX_LABEL_CHARS: usize = 64;
-const MAX_PRIORITY: i32 = 100;
+/// What a job's or a batch's priority may be.
+pub const PRIORITIES: RangeInclusive<i32> = -100..=100;
 const MAX_ATTEMPTS: u32 = 25;
 const MAX_WEBHOOK_BYTES: usize = 2000;
-const YEARS: std::ops::RangeInclusive<i32> = 1970..=9999;
+const YEARS: RangeInclusive<i32> = 1970..=9999;
 
 /// What to do when something is already stored under the output's address.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -209,7 +211,7 @@ impl JobRequest {
         if !(1..=MAX_ATTEMPTS).contains(&self.max_attempts) {
             errors.push(FieldError::new("/max_attempts", "must be 1 to 25"));
         }
-        if !(-MAX_PRIORITY..=MAX_PRIORITY).contains(&self.priority) {
+        if !PRIORITIES.contains(&self.priority) {
             errors.push(FieldError::new("/priority", "must be -100 to 100"));
         }
         let dates = [
@@ -311,7 +313,12 @@ mod tests {
             let request = serde_json::json!({
                 "input": "s3://in/1.png", "output": "s3://out/1.png", "priority": priority
             });
-            assert_eq!(pointers(request).is_empty(), !is_refused, "{priority}");
+            let refused = pointers(request);
+            assert_eq!(
+                refused.contains(&"/priority".to_owned()),
+                is_refused,
+                "{priority}"
+            );
         }
     }
 

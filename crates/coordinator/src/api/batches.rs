@@ -11,6 +11,7 @@ use serde::Deserialize;
 use upres_common::batch::view::{BatchPage, BatchPrice};
 use upres_common::batch::{BatchId, BatchRequest, BatchView};
 use upres_common::job::Class;
+use upres_common::job::request::PRIORITIES;
 use upres_common::job::view::JobPage;
 use utoipa::ToSchema;
 
@@ -306,7 +307,7 @@ pub async fn change(
     Body(change): Body<BatchChange>,
 ) -> Result<Json<BatchView>, ApiError> {
     require(&caller, Scope::Submit)?;
-    if change.priority.is_some_and(|p| !(-100..=100).contains(&p)) {
+    if change.priority.is_some_and(|p| !PRIORITIES.contains(&p)) {
         return Err(ApiError::field("/priority", "must be -100 to 100"));
     }
     let id = BatchId(find(&app, &caller, batch_id(&id)?).await?.batch_id);

@@ -17,7 +17,7 @@ pub mod view;
 
 use sqlx::PgPool;
 use upres_common::batch::{BatchId, BatchItem, BatchRequest};
-use upres_common::job::request::FieldError;
+use upres_common::job::request::{FieldError, PRIORITIES};
 use upres_common::objects::{ObjectUri, UriPrefix};
 
 use crate::auth::Caller;
@@ -169,7 +169,7 @@ fn check_output(request: &BatchRequest, errors: &mut Vec<FieldError>) {
 fn check_settings(request: &BatchRequest, errors: &mut Vec<FieldError>) {
     let everything = || vec!["*".parse().expect("a star covers everything")];
     let mut request = request.clone();
-    if !(-100..=100).contains(&request.priority) {
+    if !PRIORITIES.contains(&request.priority) {
         errors.push(FieldError::new("/priority", "must be -100 to 100"));
     }
     let input = match &request.prefix {
