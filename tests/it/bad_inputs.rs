@@ -2,8 +2,10 @@
 //! stable type. Never a retry loop, never a panic.
 
 use journey_tests::{World, photo};
-use reqwest::StatusCode;
+use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
+
+use crate::batches;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_request_that_cannot_be_met_is_refused_with_the_field_named() -> anyhow::Result<()> {
@@ -25,6 +27,7 @@ async fn a_request_that_cannot_be_met_is_refused_with_the_field_named() -> anyho
     let unprocessable = [
         with("/input", json!(world.store.uri("in/missing.png"))),
         with("/input", json!("s3://no-such-bucket-anywhere/a.png")),
+        with("/output", json!("s3://no-such-bucket-anywhere/a.png")),
         with("/input", json!("photo.png")),
         with("/output", json!(input)),
         with("/upscale/timesteps", json!([50, 250])),
@@ -74,6 +77,29 @@ async fn a_request_that_cannot_be_met_is_refused_with_the_field_named() -> anyho
         world.post_job(&good).await?.0.is_success(),
         "the good request is good"
     );
+    let nowhere = "s3://no-such-bucket-anywhere/{stem}.png";
+    let batch = json!({"prefix": world.store.uri("in/"), "output": nowhere, "report": nowhere});
+    let answer = world.request(Method::POST, "/v1/batches").json(&batch);
+    let answer = answer.send().await?;
+    assert_eq!(answer.status(), StatusCode::UNPROCESSABLE_ENTITY);
+    let problem: Value = answer.json().await?;
+    assert_eq!(problem["errors"][0]["pointer"], "/output", "{problem}");
+    assert_eq!(problem["errors"][1]["pointer"], "/report", "{problem}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_result_that_has_no_bucket_is_tried_once() -> anyhow::Result<()> {
+    let mut world = World::plain("no_bucket").await?;
+    let _worker = world.start_fake_worker_default().await?;
+    world.store.put("in/a.png", photo(24, 16)).await?;
+    // Of items, which may be many, nobody looks at the buckets before they run.
+    let item = json!({"input": world.store.uri("in/a.png"), "output": "s3://no-such-bucket/a.png"});
+    let id = batches::create(&world, &json!({"items": [item]})).await?;
+    batches::finished(&world, &id).await?;
+    let line = &batches::report(&world, &id).await?[0];
+    assert_eq!(line["error_type"], "output/not_found", "{line}");
+    assert_eq!(line["attempts"], 1, "{line}");
     Ok(())
 }
 

@@ -230,6 +230,43 @@ async fn let_go(world: &World, id: &str) -> anyhow::Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_waits_for_his_own_tenant_is_told_so() -> anyhow::Result<()> {
+    let settings = vec![("UPRES_TENANT_RUNNING", "1")];
+    let options = WorldOptions {
+        settings,
+        ..WorldOptions::default()
+    };
+    let world = World::new("tenant_limit", options).await?;
+    world.store.put("in/a.png", photo(24, 16)).await?;
+    let items = |from: i32| -> Vec<_> {
+        let outputs = (from..from + 3).map(|n| world.store.uri(&format!("out/{n}.png")));
+        let input = world.store.uri("in/a.png");
+        outputs
+            .map(|output| json!({"input": input, "output": output}))
+            .collect()
+    };
+    let first = create(&world, &json!({"items": items(0)})).await?;
+    let expected = [("no_worker", 1), ("tenant_limit", 1), ("turn", 1)];
+    explained(&world, &first, &expected).await?;
+    // A more urgent batch goes before what is left of the first.
+    let urgent = create(&world, &json!({"items": items(3), "priority": 9})).await?;
+    explained(&world, &urgent, &[("tenant_limit", 1), ("turn", 2)]).await?;
+    explained(&world, &first, &[("no_worker", 1), ("turn", 2)]).await?;
+    Ok(())
+}
+
+/// Waits until the jobs of a batch wait for these reasons.
+async fn explained(world: &World, id: &str, expected: &[(&str, i32)]) -> anyhow::Result<()> {
+    let expected = expected
+        .iter()
+        .map(|(word, jobs)| ((*word).to_owned(), *jobs));
+    let expected = BTreeMap::from_iter(expected);
+    let what = format!("the jobs of the batch wait for {expected:?}");
+    let are = async || Ok(reasons(world, id).await? == expected);
+    until(&what, DEADLINE, are).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_wait_is_explained_and_another_tenant_is_not_kept_waiting() -> anyhow::Result<()> {
     let mut world = World::new(
         "batch_shares",
@@ -247,13 +284,7 @@ async fn a_wait_is_explained_and_another_tenant_is_not_kept_waiting() -> anyhow:
         .map(|n| json!({"input": world.store.uri("in/a.png"), "output": world.store.uri(&format!("out/{n}.png"))}))
         .collect();
     let id = create(&world, &json!({"items": items})).await?;
-    let expected = [("no_worker", 2), ("turn", 38)].map(|(word, jobs)| (word.to_owned(), jobs));
-    until(
-        "two jobs are released and the others wait for their turn",
-        DEADLINE,
-        async || Ok(reasons(&world, &id).await? == BTreeMap::from(expected.clone())),
-    )
-    .await?;
+    explained(&world, &id, &[("no_worker", 2), ("turn", 38)]).await?;
     // Another tenant's only job of the class stands behind forty, and is among the first three that run.
     let key = world.key_of("other")?;
     let job = json!({"input": world.store.uri("in/a.png"), "output": world.store.uri("other/1.png"), "class": "bulk"});

@@ -6,8 +6,17 @@ use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
 async fn post(world: &World, key: &str, job: &Value) -> anyhow::Result<(StatusCode, bool, Value)> {
+    post_to(world, "/v1/jobs", key, job).await
+}
+
+async fn post_to(
+    world: &World,
+    path: &str,
+    key: &str,
+    job: &Value,
+) -> anyhow::Result<(StatusCode, bool, Value)> {
     let request = world
-        .request(Method::POST, "/v1/jobs")
+        .request(Method::POST, path)
         .header("Idempotency-Key", key)
         .json(job);
     let answer = request.send().await?;
@@ -64,5 +73,34 @@ async fn many_at_once_make_one_job() -> anyhow::Result<()> {
         .json()
         .await?;
     assert_eq!(page["jobs"].as_array().map(Vec::len), Some(1));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_repeated_batch_is_one_batch() -> anyhow::Result<()> {
+    let world = World::plain("idempotency_batch").await?;
+    world.store.put("in/a.png", photo(24, 16)).await?;
+    let batch =
+        json!({"prefix": world.store.uri("in/"), "output": world.store.uri("out/{stem}.png")});
+    let post = async |key, batch| post_to(&world, "/v1/batches", key, batch).await;
+    let answers = try_join_all((0..8).map(|_| post("k", &batch))).await?;
+    let mut ids: Vec<_> = Vec::new();
+    let mut fresh = 0;
+    for (status, replayed, body) in answers {
+        assert_eq!(status, StatusCode::ACCEPTED, "{body}");
+        fresh += i32::from(!replayed);
+        ids.push(body["id"].to_string());
+    }
+    ids.dedup();
+    assert_eq!((fresh, ids.len()), (1, 1));
+
+    let mut other = batch.clone();
+    other["priority"] = json!(1);
+    let (status, _, problem) = post("k", &other).await?;
+    assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY);
+    assert_eq!(problem["errors"][0]["pointer"], "/Idempotency-Key");
+    let (status, replayed, body) = post("k2", &batch).await?;
+    assert_eq!((status, replayed), (StatusCode::ACCEPTED, false));
+    assert_ne!(body["id"].to_string(), ids[0]);
     Ok(())
 }

@@ -129,15 +129,15 @@ impl Appraiser {
         if !job.overwrite {
             match self.objects.head(&output).await {
                 Ok(Some(_)) => return Seen::OutputExists,
-                Ok(None) | Err(ObjectError::NotFound(_) | ObjectError::Forbidden(_)) => {}
+                Ok(None) => {}
+                Err(error) if error.is_refusal() => {}
                 Err(error) => return unanswered(job.job_id, &error),
             }
         }
         match price(&self.objects, &input, &job.upscale).await {
             Ok(Some(cost)) => Seen::Price(cost),
-            Ok(None) | Err(ObjectError::NotFound(_) | ObjectError::Forbidden(_)) => {
-                Seen::Price(NOTHING_THERE)
-            }
+            Ok(None) => Seen::Price(NOTHING_THERE),
+            Err(error) if error.is_refusal() => Seen::Price(NOTHING_THERE),
             Err(error) => unanswered(job.job_id, &error),
         }
     }

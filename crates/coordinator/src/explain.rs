@@ -1,17 +1,21 @@
 //! Explain: why a job is not running yet, in one sentence.
 
 use sqlx::PgConnection;
-use upres_common::job::JobId;
 use upres_common::job::view::{Explanation, JobView};
 
 use crate::store::explain::{COUNTED_AHEAD, Wait, wait};
 use crate::store::{StoreError, listing};
 
-/// The reason, for a job as it was just read.
+/// The reason, for a job as it was just read. `of_a_tenant` is the most tile-steps that one tenant may have
+/// with the workers.
 ///
 /// # Errors
 /// [`StoreError`].
-pub async fn explain(conn: &mut PgConnection, job: &JobView) -> Result<Explanation, StoreError> {
+pub async fn explain(
+    conn: &mut PgConnection,
+    job: &JobView,
+    of_a_tenant: Option<i64>,
+) -> Result<Explanation, StoreError> {
     let explanation = |reason, sentence: String| Explanation {
         id: job.id,
         state: job.state.clone(),
@@ -26,16 +30,16 @@ pub async fn explain(conn: &mut PgConnection, job: &JobView) -> Result<Explanati
     if job.is_terminal() {
         return Ok(explanation("ended", format!("it has ended: {}", job.state)));
     }
-    let Some(wait) = wait(conn, job.id).await? else {
+    let Some(wait) = wait(conn, job.id, of_a_tenant).await? else {
         let sentence = "its state is changing right now: ask again".to_owned();
         return Ok(explanation("changing", sentence));
     };
     let pace = listing::pace(conn).await?;
-    let (reason, sentence) = sentence(job.id, &wait, pace);
+    let (reason, sentence) = sentence(&wait, of_a_tenant, pace);
     Ok(explanation(reason, sentence))
 }
 
-fn sentence(id: JobId, wait: &Wait, pace: Option<f64>) -> (&'static str, String) {
+fn sentence(wait: &Wait, of_a_tenant: Option<i64>, pace: Option<f64>) -> (&'static str, String) {
     let class = &wait.class;
     if wait.cancelled {
         return (
@@ -76,10 +80,29 @@ fn sentence(id: JobId, wait: &Wait, pace: Option<f64>) -> (&'static str, String)
         let sentence = "its turn is far enough off that the image's header was not read yet";
         return ("unpriced", sentence.to_owned());
     }
+    if let Some(limit) = of_a_tenant
+        && wait.ahead == 0
+        && wait.out_of_tenant > 0
+        && wait.out_of_tenant + wait.cost > limit
+    {
+        let sentence = format!(
+            "{} tile-steps of this tenant are with the workers, and with its {} they would be more than the {limit} that one tenant may have there: it follows as they end",
+            wait.out_of_tenant, wait.cost
+        );
+        return ("tenant_limit", sentence);
+    }
+    ("turn", turn(wait, pace))
+}
+
+fn turn(wait: &Wait, pace: Option<f64>) -> String {
     let many = if wait.ahead >= COUNTED_AHEAD {
         "at least "
     } else {
         ""
+    };
+    let others = match wait.ahead_of_others {
+        0 => String::new(),
+        others => format!(", {others} of them not of its batch but as urgent or more so"),
     };
     #[expect(clippy::cast_precision_loss, reason = "an estimate need not be exact")]
     let about = pace
@@ -88,10 +111,8 @@ fn sentence(id: JobId, wait: &Wait, pace: Option<f64>) -> (&'static str, String)
             let seconds = wait.ahead_cost as f64 / pace;
             format!(", about {seconds:.0} s of work if no other tenant had any")
         });
-    tracing::debug!(job.id = %id, ahead = wait.ahead, "wait explained");
-    let sentence = format!(
-        "its turn has not come: {many}{} jobs ({} tile-steps) of its line go before it{about}; {} {class} jobs are with the workers' queue already",
-        wait.ahead, wait.ahead_cost, wait.released_jobs
-    );
-    ("turn", sentence)
+    format!(
+        "its turn has not come: {many}{} jobs ({} tile-steps) of this tenant go before it{others}{about}; {} {} jobs are with the workers' queue already",
+        wait.ahead, wait.ahead_cost, wait.released_jobs, wait.class
+    )
 }

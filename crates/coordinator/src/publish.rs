@@ -220,6 +220,12 @@ async fn make_visible(
                 error.to_string(),
             )));
         }
+        Err(error @ ObjectError::NoBucket(_)) => {
+            return Ok(Err(JobError::new(
+                ErrorType::OutputNotFound,
+                error.to_string(),
+            )));
+        }
         Err(error) => return Err(error),
     };
     // Believe the object, not the answer: a store may have lost the upload because an earlier try

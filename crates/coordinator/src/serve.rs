@@ -66,6 +66,7 @@ pub(crate) async fn serve(config: Config) -> anyhow::Result<()> {
         changes,
         estimate: Estimate::new(&pool),
         limits: Arc::new(Limits::new(config.limits)),
+        of_a_tenant: config.dispatch.of_a_tenant,
         accept: accept::group(&tasks, &pool, &bell),
         claims: group_claims(&tasks, &pool, config.lease.lease_ttl_secs),
         bulk_claims: group_claims(&tasks, &pool, config.lease.lease_ttl_secs),

@@ -183,7 +183,11 @@ async fn check_objects(objects: &ObjectStore, job: &ValidJob) -> Result<u32, Sub
             IfExists::Overwrite => Ok(None),
         }
     };
-    let (cost, output) = tokio::join!(price(objects, &job.input, &job.upscale), output);
+    let (cost, output, has_bucket) = tokio::join!(
+        price(objects, &job.input, &job.upscale),
+        output,
+        objects.has_bucket(&job.output)
+    );
     let refused = |pointer, error| match error {
         ObjectError::Forbidden(_) => SubmitError::Invalid(vec![FieldError::new(
             pointer,
@@ -197,6 +201,9 @@ async fn check_objects(objects: &ObjectStore, job: &ValidJob) -> Result<u32, Sub
         let missing = FieldError::new("/input", detail);
         return Err(SubmitError::Invalid(vec![missing]));
     };
+    if !has_bucket.map_err(SubmitError::Objects)? {
+        return Err(SubmitError::Invalid(vec![no_bucket("/output")]));
+    }
     match output {
         Ok(None) => Ok(cost),
         Ok(Some(_)) => Err(SubmitError::Conflict(vec![FieldError::new(
@@ -205,4 +212,10 @@ async fn check_objects(objects: &ObjectStore, job: &ValidJob) -> Result<u32, Sub
         )])),
         Err(error) => Err(refused("/output", error)),
     }
+}
+
+/// An address whose bucket does not exist.
+pub(crate) fn no_bucket(pointer: &str) -> FieldError {
+    let detail = "there is no such bucket in the object store: create it, or correct the address";
+    FieldError::new(pointer, detail)
 }

@@ -45,6 +45,9 @@ impl ProcessError {
                 "the object store refuses the worker to write under the output's address"
                     .to_owned(),
             ),
+            Self::WriteBack(WriteBackError::Upload(error @ ObjectError::NoBucket(_))) => {
+                (ErrorType::OutputNotFound, error.to_string())
+            }
             Self::WriteBack(WriteBackError::Upload(error)) => {
                 (ErrorType::Storage, error.to_string())
             }
@@ -67,7 +70,7 @@ impl ProcessError {
 
 fn fetch_type(error: &ObjectError) -> ErrorType {
     match error {
-        ObjectError::NotFound(_) => ErrorType::InputNotFound,
+        ObjectError::NotFound(_) | ObjectError::NoBucket(_) => ErrorType::InputNotFound,
         ObjectError::Forbidden(_) => ErrorType::InputForbidden,
         ObjectError::TooLarge { .. } => ErrorType::InputTooLarge,
         ObjectError::Unavailable { .. } => ErrorType::Storage,

@@ -32,6 +32,9 @@ pub enum ErrorType {
     /// The store refuses to take the output.
     #[serde(rename = "output/forbidden")]
     OutputForbidden,
+    /// There is no bucket for the output.
+    #[serde(rename = "output/not_found")]
+    OutputNotFound,
     /// The device had too little memory.
     #[serde(rename = "capacity/out_of_memory")]
     OutOfMemory,
@@ -65,7 +68,7 @@ pub enum Consequence {
 
 impl ErrorType {
     /// Every type, for tables and tests.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::InputUnreadable,
         Self::InputTooLarge,
         Self::InputUnsupported,
@@ -74,6 +77,7 @@ impl ErrorType {
         Self::OutputExists,
         Self::OutputIsInput,
         Self::OutputForbidden,
+        Self::OutputNotFound,
         Self::OutOfMemory,
         Self::Storage,
         Self::WorkerLost,
@@ -94,6 +98,7 @@ impl ErrorType {
             Self::OutputExists => "output/exists",
             Self::OutputIsInput => "output/is_input",
             Self::OutputForbidden => "output/forbidden",
+            Self::OutputNotFound => "output/not_found",
             Self::OutOfMemory => "capacity/out_of_memory",
             Self::Storage => "transient/storage",
             Self::WorkerLost => "transient/worker_lost",
@@ -115,6 +120,7 @@ impl ErrorType {
             | Self::OutputExists
             | Self::OutputIsInput
             | Self::OutputForbidden
+            | Self::OutputNotFound
             | Self::Quarantined => Consequence::Final,
             Self::OutOfMemory | Self::Storage | Self::Engine => Consequence::Attempt,
             Self::WorkerLost | Self::DeviceLost => Consequence::Death,

@@ -146,7 +146,7 @@ pub struct Explanation {
     /// Its state.
     pub state: String,
     /// A stable word: `running`, `ended`, `changing`, `cancelled`, `backoff`, `scheduled`, `paused`,
-    /// `listing`, `no_worker`, `unpriced` or `turn`.
+    /// `listing`, `no_worker`, `unpriced`, `tenant_limit` or `turn`.
     pub reason: String,
     /// One sentence for a person.
     pub sentence: String,

@@ -169,7 +169,8 @@ impl ObjectStore {
         let request = self.client.delete_object();
         let request = request.bucket(uri.bucket()).key(uri.key());
         match request.send().await.map_err(|error| classify(uri, &error)) {
-            Ok(_) | Err(ObjectError::NotFound(_)) => Ok(()),
+            Ok(_) => Ok(()),
+            Err(error) if error.is_absence() => Ok(()),
             Err(error) => Err(error),
         }
     }

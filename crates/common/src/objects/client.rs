@@ -5,7 +5,8 @@
 
 use std::collections::HashMap;
 use std::fmt::Display;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, Region};
@@ -33,6 +34,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(60);
 /// Tries of one request before the caller hears of it.
 const MAX_TRIES: u32 = 4;
+/// How long a bucket that was seen is taken to exist.
+const BUCKET_BELIEVED: Duration = Duration::from_secs(60);
 
 const JOB_ID_KEY: &str = "upres-job-id";
 const ATTEMPT_KEY: &str = "upres-attempt";
@@ -77,6 +80,9 @@ pub enum ObjectError {
     /// Nothing is stored under that address.
     #[error("there is no object {0}")]
     NotFound(String),
+    /// Not even the bucket of that address exists.
+    #[error("there is no bucket for {0}: create it, or correct the address")]
+    NoBucket(String),
     /// The store refuses these credentials.
     #[error("the object store refuses access to {0}")]
     Forbidden(String),
@@ -98,6 +104,20 @@ pub enum ObjectError {
         /// In the store's words.
         reason: String,
     },
+}
+
+impl ObjectError {
+    /// Whether it says that there is nothing, in whatever way.
+    #[must_use]
+    pub const fn is_absence(&self) -> bool {
+        matches!(self, Self::NotFound(_) | Self::NoBucket(_))
+    }
+
+    /// Whether trying again changes nothing until somebody else did something.
+    #[must_use]
+    pub const fn is_refusal(&self) -> bool {
+        self.is_absence() || matches!(self, Self::Forbidden(_))
+    }
 }
 
 /// Which attempt began the upload that an object came from: written into its metadata then, so that
@@ -179,6 +199,8 @@ pub struct Fetched {
 #[derive(Debug, Clone)]
 pub struct ObjectStore {
     pub(super) client: Client,
+    /// Those that exist, and when they were seen.
+    buckets: Arc<Mutex<HashMap<String, Instant>>>,
 }
 
 impl ObjectStore {
@@ -208,6 +230,7 @@ impl ObjectStore {
         }
         Self {
             client: Client::from_conf(config.build()),
+            buckets: Arc::default(),
         }
     }
 
@@ -304,9 +327,35 @@ impl ObjectStore {
                 etag: head.e_tag().map(str::to_owned),
                 ownership: head.metadata().and_then(Ownership::from_metadata),
             })),
-            Err(ObjectError::NotFound(_)) => Ok(None),
+            Err(error) if error.is_absence() => Ok(None),
             Err(error) => Err(error),
         }
+    }
+
+    /// Whether the bucket of `uri` exists, as far as these credentials may know: `true` when they may not.
+    /// A bucket that was seen is believed in for a minute.
+    ///
+    /// # Errors
+    /// [`ObjectError::Unavailable`].
+    pub async fn has_bucket(&self, uri: &ObjectUri) -> Result<bool, ObjectError> {
+        let seen = self.buckets().get(uri.bucket()).copied();
+        if seen.is_some_and(|at| at.elapsed() < BUCKET_BELIEVED) {
+            return Ok(true);
+        }
+        let request = self.client.head_bucket().bucket(uri.bucket());
+        match request.send().await.map_err(|error| classify(uri, &error)) {
+            Ok(_) | Err(ObjectError::Forbidden(_)) => {}
+            Err(error) if error.is_absence() => return Ok(false),
+            Err(error) => return Err(error),
+        }
+        let mut buckets = self.buckets();
+        buckets.retain(|_, at| at.elapsed() < BUCKET_BELIEVED);
+        buckets.insert(uri.bucket().to_owned(), Instant::now());
+        Ok(true)
+    }
+
+    fn buckets(&self) -> MutexGuard<'_, HashMap<String, Instant>> {
+        self.buckets.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Begins an upload; nothing becomes visible. Returns its id.
@@ -428,7 +477,8 @@ impl ObjectStore {
             .key(uri.key())
             .upload_id(upload_id);
         match request.send().await.map_err(|error| classify(uri, &error)) {
-            Ok(_) | Err(ObjectError::NotFound(_)) => Ok(()),
+            Ok(_) => Ok(()),
+            Err(error) if error.is_absence() => Ok(()),
             Err(error) => Err(error),
         }
     }
@@ -535,7 +585,8 @@ where
     E: ProvideErrorMetadata + std::error::Error + 'static,
 {
     match (error.code(), status_of(error)) {
-        (Some("NoSuchKey" | "NoSuchBucket" | "NotFound" | "NoSuchUpload"), _) | (_, Some(404)) => {
+        (Some("NoSuchBucket"), _) => ObjectError::NoBucket(uri.to_string()),
+        (Some("NoSuchKey" | "NotFound" | "NoSuchUpload"), _) | (_, Some(404)) => {
             ObjectError::NotFound(uri.to_string())
         }
         (Some("AccessDenied"), _) | (_, Some(401 | 403)) => ObjectError::Forbidden(uri.to_string()),

@@ -51,7 +51,7 @@ impl ObjectStore {
             }
             Err(error) => {
                 return match classify(uri, &error) {
-                    ObjectError::NotFound(_) => Ok(None),
+                    error if error.is_absence() => Ok(None),
                     error => Err(error),
                 };
             }

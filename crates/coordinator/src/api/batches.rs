@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use axum::Json;
 use axum::body::Body as HttpBody;
 use axum::extract::{Query, State};
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use upres_common::batch::view::{BatchPage, BatchPrice};
@@ -18,10 +18,11 @@ use utoipa::ToSchema;
 use super::caller::require;
 use super::error::{self, ApiError, Body, Problem};
 use super::extract::{Id, Parameters};
+use super::jobs::{REPLAYED, idempotency_key, validate_only};
 use super::{App, webhooks};
 use crate::auth::{Caller, Scope};
 use crate::batch::report::{Form, pieces};
-use crate::batch::{self, estimate::estimate, parent, view::view};
+use crate::batch::{self, Created, estimate::estimate, parent, view::view};
 use crate::store::batches::{self, BatchRow};
 use crate::store::{StoreError, within_patience};
 
@@ -29,42 +30,57 @@ const DEFAULT_PAGE: i64 = 20;
 const MAX_PAGE: i64 = 100;
 
 /// Submit a batch: a prefix, a manifest or a list of items. Its items become jobs in the background; those
-/// that are not acceptable are in the report. With `?validate_only=true` nothing is stored, and the answer
-/// says what the batch would be.
+/// that are not acceptable are in the report. Sent again with the same `Idempotency-Key` within a day, it is
+/// still one batch. With `?validate_only=true` nothing is stored, and the answer says what the batch would be.
 #[utoipa::path(post, path = "/v1/batches", tag = "batches", request_body = BatchRequest,
-    params(("validate_only" = Option<bool>, Query, description = "Price it and store nothing")),
+    params(("Idempotency-Key" = Option<String>, Header, description = "Any text of at most 255 characters that is this request's alone"),
+        ("validate_only" = Option<bool>, Query, description = "Price it and store nothing")),
     responses((status = 202, description = "Accepted; every item will be a job or a line in the report", body = BatchView),
         (status = 200, description = "What it would be (`validate_only`)", body = BatchPrice),
         (status = 403, description = "The key's prefixes do not cover its source or report", body = Problem),
+        (status = 409, description = "The same request is under way", body = Problem),
         (status = 422, description = "Not acceptable; `errors` names each field", body = Problem)),
     security(("key" = ["submit"])))]
 pub async fn submit(
     State(app): State<App>,
     caller: Caller,
-    Query(query): Query<BTreeMap<String, String>>,
+    parameters: Parameters,
+    headers: HeaderMap,
     Body(body): Body<serde_json::Value>,
 ) -> Result<Response, ApiError> {
     require(&caller, Scope::Submit)?;
+    let validate_only = validate_only(parameters)?;
+    let key = idempotency_key(&headers)?.filter(|_| !validate_only);
+    let key = key.map(|key| batch::key(key, &body));
+    // Before anything else is looked at: by now its parent may have gone.
+    if let Some(key) = &key
+        && let Some(id) = batch::earlier(&app.pool, &caller.tenant, key).await?
+    {
+        return accepted(&app, &caller, Created::Earlier(id)).await;
+    }
     let request: BatchRequest = error::read(parent::inherit(&app.pool, &caller, body).await?)?;
-    match query.get("validate_only").map(String::as_str) {
-        None | Some("false") => {}
-        Some("true") => {
-            let price: BatchPrice = estimate(&app.pool, &app.objects, &caller, request).await?;
-            return Ok(Json(price).into_response());
-        }
-        Some(_) => return Err(ApiError::field("/validate_only", "give true or false")),
+    if validate_only {
+        let price: BatchPrice = estimate(&app.pool, &app.objects, &caller, request).await?;
+        return Ok(Json(price).into_response());
     }
     webhooks::check(&app, &caller, request.webhook.as_deref()).await?;
-    let id = batch::create(&app.pool, &caller, request).await?;
+    let created = batch::create(&app.pool, &app.objects, &caller, request, key).await?;
+    accepted(&app, &caller, created).await
+}
+
+async fn accepted(app: &App, caller: &Caller, created: Created) -> Result<Response, ApiError> {
+    let (Created::Fresh(id) | Created::Earlier(id)) = created;
     let location = HeaderValue::from_str(&format!("/v1/batches/{id}"))
         .expect("an id is made of harmless characters");
-    let shown = show(&app, &caller, id).await?;
-    Ok((
-        StatusCode::ACCEPTED,
-        [(header::LOCATION, location)],
-        Json(shown),
-    )
-        .into_response())
+    let shown = show(app, caller, id).await?;
+    let headers = [(header::LOCATION, location)];
+    let mut response = (StatusCode::ACCEPTED, headers, Json(shown)).into_response();
+    if created == Created::Earlier(id) {
+        response
+            .headers_mut()
+            .insert(REPLAYED, HeaderValue::from_static("true"));
+    }
+    Ok(response)
 }
 
 /// Read a batch: how far it is, and when it will be done.

@@ -26,7 +26,7 @@ const POLL_AFTER: HeaderValue = HeaderValue::from_static("1");
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
 const MAX_IDEMPOTENCY_KEY: usize = 255;
 /// Marks the answer to a repeated request.
-const REPLAYED: &str = "idempotency-replayed";
+pub(super) const REPLAYED: &str = "idempotency-replayed";
 const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
 const DEFAULT_PAGE: i64 = 50;
@@ -56,11 +56,7 @@ pub async fn submit(
     Body(request): Body<JobRequest>,
 ) -> Result<Response, ApiError> {
     require(&caller, Scope::Submit)?;
-    let validate_only = match parameters.only("validate_only")?.as_deref() {
-        None | Some("false") => false,
-        Some("true") => true,
-        Some(_) => return Err(ApiError::field("/validate_only", "give true or false")),
-    };
+    let validate_only = validate_only(parameters)?;
     let admitted = app.limits.admit(&app.pool, &caller.tenant).await?;
     let standing = admitted.map_err(ApiError::TooMany)?;
     webhooks::check(&app, &caller, request.webhook.as_deref()).await?;
@@ -137,7 +133,16 @@ fn rate_limit(standing: &Standing) -> [(HeaderName, HeaderValue); 2] {
     ]
 }
 
-fn idempotency_key(headers: &HeaderMap) -> Result<Option<&str>, ApiError> {
+/// The only parameter that a submission has.
+pub(super) fn validate_only(parameters: Parameters) -> Result<bool, ApiError> {
+    match parameters.only("validate_only")?.as_deref() {
+        None | Some("false") => Ok(false),
+        Some("true") => Ok(true),
+        Some(_) => Err(ApiError::field("/validate_only", "give true or false")),
+    }
+}
+
+pub(super) fn idempotency_key(headers: &HeaderMap) -> Result<Option<&str>, ApiError> {
     let Some(value) = headers.get(IDEMPOTENCY_KEY) else {
         return Ok(None);
     };
@@ -290,7 +295,7 @@ pub async fn explain(
     let job = find(&app, &caller, job_id(&id)?).await?;
     let explained = within_patience(async {
         let mut conn = app.pool.acquire().await?;
-        explain::explain(&mut conn, &job).await
+        explain::explain(&mut conn, &job, app.of_a_tenant).await
     });
     Ok(Json(explained.await?))
 }

@@ -100,6 +100,8 @@ pub struct Parts {
     pub estimate: Estimate,
     /// What each tenant may ask for.
     pub limits: Arc<Limits>,
+    /// Tile-steps that one tenant may have with the workers.
+    pub of_a_tenant: Option<i64>,
     /// Accepts jobs, grouped.
     pub accept: Accept,
     /// Interactive claims, grouped.

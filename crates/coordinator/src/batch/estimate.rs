@@ -40,6 +40,7 @@ pub async fn estimate(
     request: BatchRequest,
 ) -> Result<BatchPrice, SubmitError> {
     let new = check(caller, request)?;
+    super::check_buckets(objects, &new).await?;
     let mould = Mould::new(new.request.clone(), new.read_prefixes, new.write_prefixes);
     let mould = mould.map_err(|problem| unreadable(&problem))?;
     let source = Source::open(objects, &new.request, Position::default()).await;

@@ -15,15 +15,17 @@ mod source;
 mod template;
 pub mod view;
 
+use sha2::{Digest, Sha256};
 use sqlx::PgPool;
 use upres_common::batch::{BatchId, BatchItem, BatchRequest};
 use upres_common::job::request::{FieldError, PRIORITIES};
-use upres_common::objects::{ObjectUri, UriPrefix};
+use upres_common::objects::{ObjectStore, ObjectUri, UriPrefix};
 
 use crate::auth::Caller;
 use crate::store::batches::{self, NewBatch};
+use crate::store::submissions::NewKey;
 use crate::store::within_patience;
-use crate::submit::SubmitError;
+use crate::submit::{SubmitError, no_bucket};
 use items::Mould;
 use template::Template;
 
@@ -32,6 +34,44 @@ const MAX_ITEMS: usize = 10_000;
 /// Stands for any input while the batch's own settings are checked.
 const SAMPLE_NAME: &str = "sample.tif";
 
+/// What became of an acceptable request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Created {
+    /// A new batch.
+    Fresh(BatchId),
+    /// The batch of an earlier request under the same key.
+    Earlier(BatchId),
+}
+
+/// The key of a request whose body is `body`, as the client wrote it: order and white space make no other
+/// request.
+#[must_use]
+pub fn key(key: &str, body: &serde_json::Value) -> NewKey {
+    NewKey {
+        key: key.to_owned(),
+        request_sha256: Sha256::digest(body.to_string()).to_vec(),
+    }
+}
+
+/// The batch of an earlier request under the same key.
+///
+/// # Errors
+/// [`SubmitError::KeyReused`] when it was another request, or the database's.
+pub async fn earlier(
+    pool: &PgPool,
+    tenant: &str,
+    key: &NewKey,
+) -> Result<Option<BatchId>, SubmitError> {
+    let known = within_patience(async {
+        let mut conn = pool.acquire().await?;
+        batches::of_key(&mut conn, tenant, &key.key).await
+    });
+    match known.await? {
+        Some((_, sha256)) if sha256 != key.request_sha256 => Err(SubmitError::KeyReused),
+        known => Ok(known.map(|(id, _)| id)),
+    }
+}
+
 /// Accepts a batch, or says everything that is wrong with it. Its items are looked at later; each that is
 /// not acceptable is in the report.
 ///
@@ -39,18 +79,77 @@ const SAMPLE_NAME: &str = "sample.tif";
 /// [`SubmitError`]; nothing is stored then.
 pub async fn create(
     pool: &PgPool,
+    objects: &ObjectStore,
     caller: &Caller,
     request: BatchRequest,
-) -> Result<BatchId, SubmitError> {
-    let new = check(caller, request)?;
-    within_patience(async {
+    key: Option<NewKey>,
+) -> Result<Created, SubmitError> {
+    let new = NewBatch {
+        key,
+        ..check(caller, request)?
+    };
+    check_buckets(objects, &new).await?;
+    let inserted = within_patience(async {
         let mut conn = pool.acquire().await?;
         batches::insert(&mut conn, &new).await
-    })
-    .await?;
+    });
+    if !inserted.await? {
+        let key = new.key.as_ref().ok_or(SubmitError::KeyBusy)?;
+        let earlier = earlier(pool, &new.tenant, key).await?;
+        return earlier.map(Created::Earlier).ok_or(SubmitError::KeyBusy);
+    }
     tracing::info!(batch.id = %new.id, class = new.request.class.as_str(), "batch accepted");
     metrics::counter!("upres_batches_submitted_total").increment(1);
-    Ok(new.id)
+    Ok(Created::Fresh(new.id))
+}
+
+/// Refuses addresses whose bucket does not exist: three hundred thousand jobs would fail for it, one by one.
+/// Of a template that is what stands before its first word. A store that does not answer refuses nothing.
+async fn check_buckets(objects: &ObjectStore, new: &NewBatch) -> Result<(), SubmitError> {
+    let request = &new.request;
+    let named = [
+        ("/prefix", &request.prefix, &new.read_prefixes),
+        ("/manifest", &request.manifest, &new.read_prefixes),
+        ("/output", &request.output, &new.write_prefixes),
+        ("/report", &request.report, &new.write_prefixes),
+    ];
+    let mut errors = Vec::new();
+    for (pointer, address, prefixes) in named {
+        let Some(uri) = address.as_deref().and_then(some_object) else {
+            continue;
+        };
+        // Nobody learns of buckets that his key does not reach.
+        let reaches = |prefix: &UriPrefix| {
+            let parts = prefix.bucket_and_key();
+            parts.is_none_or(|(bucket, _)| bucket == uri.bucket())
+        };
+        if !prefixes.iter().any(reaches) {
+            continue;
+        }
+        match objects.has_bucket(&uri).await {
+            Ok(true) => {}
+            Ok(false) => errors.push(no_bucket(pointer)),
+            Err(error) => {
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "a batch's bucket was not looked for"
+                );
+            }
+        }
+    }
+    if errors.is_empty() {
+        return Ok(());
+    }
+    Err(SubmitError::Invalid(errors))
+}
+
+/// An object in the bucket that an address, or the beginning of one, names.
+fn some_object(address: &str) -> Option<ObjectUri> {
+    let (bucket, _) = address.strip_prefix("s3://")?.split_once('/')?;
+    if bucket.contains('{') {
+        return None;
+    }
+    format!("s3://{bucket}/{SAMPLE_NAME}").parse().ok()
 }
 
 /// The batch that a request asks for, with every rule checked that holds for all its items.
@@ -91,6 +190,7 @@ fn check(caller: &Caller, request: BatchRequest) -> Result<NewBatch, SubmitError
     Ok(NewBatch {
         id: BatchId::fresh(),
         tenant: caller.tenant.clone(),
+        key: None,
         request,
         read_prefixes: read.to_vec(),
         write_prefixes: write.to_vec(),

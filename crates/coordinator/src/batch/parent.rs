@@ -129,7 +129,7 @@ async fn state(
 /// What a job will be refused for is for the job to say.
 async fn look(objects: &ObjectStore, uri: &ObjectUri) -> Result<Option<ObjectInfo>, ObjectError> {
     match objects.head(uri).await {
-        Err(ObjectError::Forbidden(_) | ObjectError::NotFound(_)) => Ok(None),
+        Err(error) if error.is_refusal() => Ok(None),
         answer => answer,
     }
 }

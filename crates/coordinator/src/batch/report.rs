@@ -169,10 +169,11 @@ impl ReportError {
     /// Whether trying again is of no use: the batch ends without it, and the API has it.
     #[must_use]
     pub const fn is_final(&self) -> bool {
-        matches!(
-            self,
-            Self::Address(_) | Self::Objects(ObjectError::Forbidden(_) | ObjectError::NotFound(_))
-        )
+        match self {
+            Self::Address(_) => true,
+            Self::Objects(error) => error.is_refusal(),
+            Self::Store(_) => false,
+        }
     }
 }
 

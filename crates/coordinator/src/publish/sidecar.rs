@@ -34,7 +34,7 @@ pub(super) async fn write(
         token: publication.token,
     };
     match put(objects, &uri, sidecar.to_bytes(), &ownership).await {
-        Err(error @ (ObjectError::Forbidden(_) | ObjectError::NotFound(_))) => {
+        Err(error) if error.is_refusal() => {
             tracing::warn!(object.key = %uri, error = &error as &dyn std::error::Error, "no record: the store refuses it");
             Ok(())
         }

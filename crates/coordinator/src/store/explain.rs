@@ -6,7 +6,7 @@ use upres_common::job::JobId;
 
 use super::StoreError;
 
-/// Of the jobs before it in its line so many are counted.
+/// Of the jobs that go before it so many are counted.
 pub const COUNTED_AHEAD: i64 = 10_000;
 
 /// What stands in a waiting job's way.
@@ -30,50 +30,36 @@ pub struct Wait {
     pub cancelled: bool,
     /// Its batch is atomic, and not read to its end.
     pub listing: bool,
-    /// Jobs before it in its line, up to [`COUNTED_AHEAD`], and their tile-steps.
+    /// Its tile-steps.
+    pub cost: i64,
+    /// Jobs of its tenant and class that go before it, up to [`COUNTED_AHEAD`].
     pub ahead: i64,
     /// Their tile-steps.
     pub ahead_cost: i64,
+    /// Those among them that do not belong to its batch.
+    pub ahead_of_others: i64,
     /// Wake-ups of its class that were sent and not answered.
     pub released_jobs: i64,
+    /// Tile-steps of its tenant that are released or running; zero where it was not asked for.
+    pub out_of_tenant: i64,
 }
 
-/// What stands in the way of a job that waits; `None` when it does not wait.
+/// What stands in the way of a job that waits; `None` when it does not wait. `of_a_tenant` is the most
+/// tile-steps that one tenant may have out.
 ///
 /// # Errors
 /// [`StoreError::Database`].
-pub async fn wait(conn: &mut PgConnection, id: JobId) -> Result<Option<Wait>, StoreError> {
-    let wait = sqlx::query_as!(
+pub async fn wait(
+    conn: &mut PgConnection,
+    id: JobId,
+    of_a_tenant: Option<i64>,
+) -> Result<Option<Wait>, StoreError> {
+    let wait = sqlx::query_file_as!(
         Wait,
-        r#"
-        select own.class, own.due_at, own.due_at <= now() as "due!",
-            own.sent_at is not null as "released!", own.priced, jobs.attempt,
-            coalesce(batches.paused, false) as "paused!",
-            batches.cancelled_at is not null as "cancelled!",
-            coalesce(atomic and expanded_at is null, false) as "listing!",
-            ahead.jobs as "ahead!", ahead.cost as "ahead_cost!",
-            (
-                select count(*)
-                from outbox
-                where class = own.class and sent_at is not null
-            ) as "released_jobs!"
-        from outbox as own
-        join jobs using (job_id)
-        left join batches on batches.batch_id = own.batch_id
-        cross join lateral (
-            select count(*) as jobs, coalesce(sum(cost), 0)::bigint as cost
-            from (
-                select cost
-                from outbox
-                where class = own.class and tenant = own.tenant and batch_id = own.batch_id
-                    and sent_at is null and priced
-                    and (-priority, place, outbox_id) < (-own.priority, own.place, own.outbox_id)
-                limit $2
-            ) as before
-        ) as ahead
-        where own.job_id = $1"#,
+        "src/store/sql/wait.sql",
         id.0,
         COUNTED_AHEAD,
+        of_a_tenant.is_some(),
     );
     Ok(wait.fetch_optional(conn).await?)
 }

@@ -155,8 +155,8 @@ pub async fn backlog(conn: &mut PgConnection) -> Result<Backlog, StoreError> {
     Ok(backlog.fetch_one(conn).await?)
 }
 
-/// Tile-steps a second of the jobs that workers ended last, up to the time since the oldest of them;
-/// nothing when none did in the last ten minutes.
+/// Tile-steps a second of the jobs that succeeded last, up to the time since the oldest of them; nothing
+/// when none did in the last ten minutes. What failed had its steps counted, and did not take them.
 ///
 /// # Errors
 /// [`StoreError::Database`].
@@ -169,7 +169,7 @@ pub async fn pace(conn: &mut PgConnection) -> Result<Option<f64>, StoreError> {
         from (
             select cost, finished_at
             from jobs
-            where finished_at > now() - interval '10 minutes' and state in ('succeeded', 'failed')
+            where finished_at > now() - interval '10 minutes' and state = 'succeeded'
             order by finished_at desc
             limit 1000
         ) as last"#

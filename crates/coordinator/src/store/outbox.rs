@@ -15,7 +15,8 @@ const NO_BATCH: Uuid = Uuid::nil();
 /// How long a relay may take to publish what it took, before another may try.
 const TAKEN_SECS: f64 = 30.0;
 
-/// Puts jobs into the outbox that wait for another attempt, each due after a pause in seconds.
+/// Puts jobs into the outbox that wait for another attempt, each due after a pause in seconds. Those of a
+/// batch that has another class by now take that.
 ///
 /// # Errors
 /// [`StoreError::Database`].
@@ -24,13 +25,21 @@ pub async fn insert(conn: &mut PgConnection, waiting: &[(JobId, f64)]) -> Result
     let pauses: Vec<f64> = waiting.iter().map(|(_, pause)| *pause).collect();
     sqlx::query!(
         r#"
+        with moved as (
+            update jobs
+            set class = batches.class
+            from batches
+            where job_id = any($1) and batches.batch_id = jobs.batch_id and batches.class <> jobs.class
+            returning job_id, jobs.class
+        )
         insert into outbox (job_id, attempt, class, tenant, batch_id, priority, place, cost, priced,
             traceparent, due_at)
-        select job_id, attempt + 1, class, tenant, coalesce(batch_id, $3), priority,
+        select job_id, attempt + 1, coalesce(moved.class, jobs.class), tenant, coalesce(batch_id, $3), priority,
             place_in_line(coalesce(not_before, created_at), coalesce(cost, 0)), coalesce(cost, 0),
             cost is not null, traceparent, now() + make_interval(secs => pause)
         from jobs
-        join unnest($1::uuid[], $2::float8[]) as waiting (job_id, pause) using (job_id)"#,
+        join unnest($1::uuid[], $2::float8[]) as waiting (job_id, pause) using (job_id)
+        left join moved using (job_id)"#,
         &ids,
         &pauses,
         NO_BATCH,

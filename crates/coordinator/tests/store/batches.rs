@@ -33,6 +33,7 @@ async fn insert(conn: &mut PgConnection, request: serde_json::Value) -> BatchId 
     let everything = || vec!["*".parse().unwrap()];
     let request: BatchRequest = serde_json::from_value(request).unwrap();
     let new = NewBatch {
+        key: None,
         id: BatchId::fresh(),
         tenant: "tenant".to_owned(),
         request,
@@ -319,13 +320,26 @@ async fn a_batch_ends_once_with_its_last_job_and_again_after_a_retry(pool: PgPoo
         ["queued", "failed", "queued", "cancelled"]
     );
 
+    // What is retried after the batch changed its class goes to the line where the batch is by now.
+    let class = Some(Class::Interactive);
+    batches::change(&mut conn, id, class, None).await.unwrap();
+    while steward(&pool).await.tick().await.unwrap() {}
+    assert!(
+        batches::ask_retry(&mut conn, id, Some("output/"))
+            .await
+            .unwrap()
+    );
+    while steward(&pool).await.tick().await.unwrap() {}
+    let retried = released(&mut conn, Class::Interactive).await;
+    assert!(retried.contains(&jobs[1]), "{retried:?}");
+
     // Cancelled, it takes all that is open along, and does not come back.
     assert!(batches::cancel(&mut conn, id).await.unwrap());
     while steward(&pool).await.tick().await.unwrap() {}
     tick_ends().await;
     assert_eq!(
         states(&mut conn).await,
-        ["cancelled", "failed", "cancelled", "cancelled"]
+        ["cancelled", "cancelled", "cancelled", "cancelled"]
     );
     assert!(!batches::ask_retry(&mut conn, id, None).await.unwrap());
     let completions: i32 =

@@ -152,7 +152,7 @@ async fn what_is_released_is_bounded_in_tile_steps(pool: PgPool) {
 }
 
 #[sqlx::test(migrator = "upres_coordinator::store::MIGRATOR")]
-async fn the_pace_is_that_of_the_jobs_that_ended(pool: PgPool) {
+async fn the_pace_is_that_of_the_jobs_that_succeeded(pool: PgPool) {
     let mut conn = pool.acquire().await.unwrap();
     assert_eq!(listing::pace(&mut conn).await.unwrap(), None);
     for _ in 0..2 {
@@ -163,10 +163,18 @@ async fn the_pace_is_that_of_the_jobs_that_ended(pool: PgPool) {
             .await
             .unwrap();
     }
-    sqlx::query("update jobs set cost = 300, finished_at = now() - interval '60 s'")
-        .execute(&mut *conn)
-        .await
-        .unwrap();
+    assert_eq!(
+        listing::pace(&mut conn).await.unwrap(),
+        None,
+        "they failed at once"
+    );
+    for seconds_ago in [20, 60] {
+        let id = submit_at(&mut conn, 300, |_| {}).await;
+        let ended = "update jobs set state = 'succeeded', result = '{}', cost = 300, \
+            finished_at = now() - make_interval(secs => $2) where job_id = $1";
+        let ended = sqlx::query(ended).bind(id.0).bind(f64::from(seconds_ago));
+        ended.execute(&mut *conn).await.unwrap();
+    }
     let pace = listing::pace(&mut conn).await.unwrap().unwrap();
     assert!(pace > 0.0 && pace <= 10.0, "{pace} tile-steps/s");
 }

@@ -10,12 +10,14 @@ pub mod statistics;
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
-use sqlx::PgConnection;
+use sqlx::{Connection as _, PgConnection};
 use upres_common::batch::{BatchId, BatchRequest};
 use upres_common::job::Class;
 use upres_common::objects::UriPrefix;
 use uuid::Uuid;
 
+use super::idempotency::KEPT;
+use super::submissions::NewKey;
 use super::{StoreError, from_json, to_json};
 
 /// A batch to be inserted.
@@ -25,6 +27,8 @@ pub struct NewBatch {
     pub id: BatchId,
     /// Whose it is.
     pub tenant: String,
+    /// Sent again under it, it is still one batch.
+    pub key: Option<NewKey>,
     /// What was asked for.
     pub request: BatchRequest,
     /// What its key may read.
@@ -96,11 +100,26 @@ impl BatchRow {
     }
 }
 
-/// Inserts a batch that is to be expanded.
+/// Inserts a batch that is to be expanded. Returns whether it did: not when its key stands for another.
 ///
 /// # Errors
 /// [`StoreError::Database`].
-pub async fn insert(conn: &mut PgConnection, new: &NewBatch) -> Result<(), StoreError> {
+pub async fn insert(conn: &mut PgConnection, new: &NewBatch) -> Result<bool, StoreError> {
+    let mut tx = conn.begin().await?;
+    if let Some(key) = &new.key {
+        sqlx::query!(
+            r#"
+            update batches
+            set idempotency_key = null
+            where tenant = $1 and idempotency_key = $2
+                and created_at <= now() - make_interval(secs => $3)"#,
+            new.tenant,
+            key.key,
+            KEPT.as_secs_f64(),
+        )
+        .execute(&mut *tx)
+        .await?;
+    }
     let request = &new.request;
     let source = match (&request.prefix, &request.manifest, &request.items) {
         (Some(prefix), ..) => serde_json::json!({"prefix": prefix}),
@@ -111,11 +130,13 @@ pub async fn insert(conn: &mut PgConnection, new: &NewBatch) -> Result<(), Store
         let words = prefixes.iter().map(|prefix| prefix.as_str().to_owned());
         words.collect()
     };
-    sqlx::query!(
+    let inserted = sqlx::query!(
         r#"
         insert into batches (batch_id, tenant, source, template, atomic, labels, report,
-            read_prefixes, write_prefixes, position, class, priority, parent)
-        values ($1, $2, $3, $4, $5, $6, $7, $8, $9, '{"line": 0}', $10, $11, $12)"#,
+            read_prefixes, write_prefixes, position, class, priority, parent, idempotency_key,
+            request_sha256)
+        values ($1, $2, $3, $4, $5, $6, $7, $8, $9, '{"line": 0}', $10, $11, $12, $13, $14)
+        on conflict (tenant, idempotency_key) where idempotency_key is not null do nothing"#,
         new.id.0,
         new.tenant,
         source,
@@ -128,10 +149,35 @@ pub async fn insert(conn: &mut PgConnection, new: &NewBatch) -> Result<(), Store
         request.class.as_str(),
         request.priority,
         request.parent.map(|parent| parent.0),
-    )
-    .execute(conn)
-    .await?;
-    Ok(())
+        new.key.as_ref().map(|key| &key.key),
+        new.key.as_ref().map(|key| &key.request_sha256),
+    );
+    let inserted = inserted.execute(&mut *tx).await?.rows_affected() == 1;
+    tx.commit().await?;
+    Ok(inserted)
+}
+
+/// The batch that was submitted under a key, and the digest of that request, as long as keys are kept.
+///
+/// # Errors
+/// [`StoreError::Database`].
+pub async fn of_key(
+    conn: &mut PgConnection,
+    tenant: &str,
+    key: &str,
+) -> Result<Option<(BatchId, Vec<u8>)>, StoreError> {
+    let row = sqlx::query!(
+        r#"
+        select batch_id, request_sha256 as "request_sha256!"
+        from batches
+        where tenant = $1 and idempotency_key = $2
+            and created_at > now() - make_interval(secs => $3)"#,
+        tenant,
+        key,
+        KEPT.as_secs_f64(),
+    );
+    let row = row.fetch_optional(conn).await?;
+    Ok(row.map(|row| (BatchId(row.batch_id), row.request_sha256)))
 }
 
 /// One batch.
