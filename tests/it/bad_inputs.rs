@@ -77,6 +77,12 @@ async fn a_request_that_cannot_be_met_is_refused_with_the_field_named() -> anyho
         world.post_job(&good).await?.0.is_success(),
         "the good request is good"
     );
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_that_has_no_bucket_is_refused() -> anyhow::Result<()> {
+    let world = World::plain("batch_no_bucket").await?;
     let nowhere = "s3://no-such-bucket-anywhere/{stem}.png";
     let batch = json!({"prefix": world.store.uri("in/"), "output": nowhere, "report": nowhere});
     let answer = world.request(Method::POST, "/v1/batches").json(&batch);

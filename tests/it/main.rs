@@ -16,6 +16,7 @@ mod janitor;
 mod journey;
 mod keys;
 mod lapsed_lease;
+mod limits;
 mod lists;
 mod pages;
 mod postgres_restarts;

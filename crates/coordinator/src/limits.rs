@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use axum::http::{HeaderName, HeaderValue};
 use sqlx::PgPool;
 
 use crate::config::LimitConfig;
@@ -18,6 +19,8 @@ const BURST_SECS: f64 = 2.0;
 const COUNT_FRESH: Duration = Duration::from_secs(1);
 /// What a tenant with too many waiting jobs is told to wait.
 const UNTIL_SOME_END: Duration = Duration::from_secs(10);
+const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
+const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
 /// Tenants that are remembered.
 const REMEMBERED: usize = 10_000;
 
@@ -46,6 +49,23 @@ pub struct Standing {
     pub remaining: u64,
 }
 
+impl Standing {
+    /// As `RateLimit` headers.
+    ///
+    /// # Panics
+    /// Never: numbers make a header.
+    #[must_use]
+    pub fn headers(&self) -> [(HeaderName, HeaderValue); 2] {
+        let text = |text: String| HeaderValue::from_str(&text).expect("numbers are harmless");
+        let (rate, remaining) = (self.rate, self.remaining);
+        let window = (1.0 / rate).max(1.0).ceil();
+        let quota = (rate * window).floor().max(1.0);
+        let policy = format!("\"submissions\";q={quota};w={window}");
+        let limit = format!("\"submissions\";r={remaining};t={window}");
+        [(RATE_LIMIT_POLICY, text(policy)), (RATE_LIMIT, text(limit))]
+    }
+}
+
 /// Why a request has to wait.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[error("{detail}")]
@@ -54,6 +74,8 @@ pub struct TooMany {
     pub detail: String,
     /// When to ask again.
     pub retry_after: Duration,
+    /// For the `RateLimit` headers, where it is the rate that was reached.
+    pub standing: Option<Standing>,
 }
 
 impl Limits {
@@ -83,6 +105,7 @@ impl Limits {
                     "{most} jobs of this tenant wait already: submit more when some have ended"
                 ),
                 retry_after: UNTIL_SOME_END,
+                standing: None,
             }));
         }
         let Some(rate) = self.config.tenant_rate else {
@@ -108,6 +131,7 @@ impl Limits {
                     "this tenant may submit {rate} times a second: wait as long as Retry-After says, or submit a batch"
                 ),
                 retry_after: Duration::from_secs_f64(seconds.min(3600.0)),
+                standing: Some(Standing { rate, remaining: 0 }),
             });
         }
         account.saved -= 1.0;

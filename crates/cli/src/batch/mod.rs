@@ -68,6 +68,7 @@ enum BatchCommand {
         one: One,
     },
     /// Change the class or the priority of a batch.
+    #[command(group = clap::ArgGroup::new("what").args(["class", "priority"]).required(true).multiple(true))]
     Change {
         /// interactive or bulk.
         #[arg(long, value_parser = crate::submit::word::<Class>)]

@@ -126,9 +126,9 @@ impl ApiError {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        let retry_after = match &self {
-            Self::TooMany(too_many) => Some(too_many.retry_after),
-            _ => None,
+        let (retry_after, standing) = match &self {
+            Self::TooMany(too_many) => (Some(too_many.retry_after), too_many.standing),
+            _ => (None, None),
         };
         let problem = self.problem();
         let status =
@@ -148,6 +148,9 @@ impl IntoResponse for ApiError {
                 header::RETRY_AFTER,
                 HeaderValue::from(wait.as_secs() + u64::from(wait.subsec_nanos() > 0)),
             );
+        }
+        if let Some(standing) = standing {
+            headers.extend(standing.headers());
         }
         if status == StatusCode::UNAUTHORIZED {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));

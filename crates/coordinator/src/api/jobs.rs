@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use upres_common::job::state::STATE_NAMES;
 use upres_common::job::view::{Explanation, JobPage, JobPrice, JobView};
@@ -15,7 +15,6 @@ use super::error::{ApiError, Body, Problem, cannot_sign};
 use super::extract::{Id, Parameters};
 use super::{App, webhooks};
 use crate::auth::{Caller, Scope};
-use crate::limits::Standing;
 use crate::store::listing::{self, Filter};
 use crate::store::within_patience;
 use crate::submit::{self, Submission, Submitted};
@@ -27,8 +26,6 @@ const IDEMPOTENCY_KEY: &str = "idempotency-key";
 const MAX_IDEMPOTENCY_KEY: usize = 255;
 /// Marks the answer to a repeated request.
 pub(super) const REPLAYED: &str = "idempotency-replayed";
-const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
-const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
 const DEFAULT_PAGE: i64 = 50;
 const MAX_PAGE: i64 = 500;
 /// How long a cancellation waits for the object store.
@@ -89,7 +86,7 @@ pub async fn submit(
     ];
     let mut response = (StatusCode::ACCEPTED, headers, Json(job)).into_response();
     if let Some(standing) = standing {
-        response.headers_mut().extend(rate_limit(&standing));
+        response.headers_mut().extend(standing.headers());
     }
     if replayed {
         response
@@ -113,24 +110,6 @@ async fn price(app: &App, caller: &Caller, request: JobRequest) -> Result<JobPri
         seconds: pace.map(|pace| f64::from(tile_steps) / pace),
         warnings,
     })
-}
-
-/// How the tenant stands to its limit, as `RateLimit` headers have it.
-fn rate_limit(standing: &Standing) -> [(HeaderName, HeaderValue); 2] {
-    let text = |text: String| HeaderValue::from_str(&text).expect("numbers are harmless");
-    let (rate, remaining) = (standing.rate, standing.remaining);
-    let window = (1.0 / rate).max(1.0).ceil();
-    let quota = (rate * window).floor().max(1.0);
-    [
-        (
-            RATE_LIMIT_POLICY,
-            text(format!("\"submissions\";q={quota};w={window}")),
-        ),
-        (
-            RATE_LIMIT,
-            text(format!("\"submissions\";r={remaining};t={window}")),
-        ),
-    ]
 }
 
 /// The only parameter that a submission has.
