@@ -26,7 +26,7 @@ use crate::store::{StoreError, listing, outbox, within_patience};
 /// Rows in one publish: one round trip to the broker serves them all.
 const BATCH: i64 = 500;
 /// While somebody waits for an interactive job, some of bulk go so often.
-const STEPS_A_SECOND: u32 = 25;
+const STEPS_A_SECOND: u32 = 50;
 /// Waits between tries to reach the broker, doubling.
 const RECONNECT: std::ops::RangeInclusive<Duration> =
     Duration::from_millis(200)..=Duration::from_secs(5);
