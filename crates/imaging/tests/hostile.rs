@@ -111,7 +111,7 @@ fn what_moves_is_refused() {
 }
 
 #[test]
-fn a_jpeg_whose_data_end_too_early_is_damaged_although_it_has_an_end() {
+fn a_jpeg_whose_data_end_too_early_is_cut_off_although_it_has_an_end() {
     let rgb = (0..200 * 160 * 3)
         .map(|i: u32| (i * 37 % 251).to_le_bytes()[0])
         .collect();
@@ -131,7 +131,7 @@ fn a_jpeg_whose_data_end_too_early_is_damaged_although_it_has_an_end() {
         assert_refused(
             &[&file[..kept], &[0xFF, 0xD9]].concat(),
             "unreadable",
-            "damaged",
+            "cut off",
         );
     }
     assert!(decode(&file, &Limits::default()).is_ok());

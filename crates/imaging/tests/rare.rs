@@ -4,7 +4,7 @@
 
 use std::io::Cursor;
 
-use imaging::{DecodeError, Limits, decode};
+use imaging::{Change, DecodeError, Format, Limits, decode};
 use tiff::{encoder::TiffEncoder, tags::Tag};
 
 /// Made by `tiffcp -f lsb2msb` of `plain.tif`: the lowest bit of a byte is the first.
@@ -100,4 +100,117 @@ fn a_preview_is_not_taken_for_the_picture() {
     let error = decode(&file.into_inner(), &Limits::default()).unwrap_err();
     assert!(matches!(error, DecodeError::Unsupported { .. }), "{error}");
     assert!(error.to_string().contains("preview"), "{error}");
+}
+
+/// What is said about the result of a file, in the same format.
+fn warnings_of_result(file: &[u8]) -> Vec<String> {
+    let found = decode(file, &Limits::default()).unwrap();
+    let format = found.encode_like(None).format;
+    found.metadata.for_result(&change(format)).warnings
+}
+
+fn change(format: Format) -> Change<'static> {
+    Change {
+        format,
+        width: 8,
+        height: 4,
+        scale: 4,
+        strip_gps: false,
+        provenance: None,
+    }
+}
+
+fn jpeg() -> Vec<u8> {
+    let mut file = Cursor::new(Vec::new());
+    let pixels = image::RgbImage::from_pixel(9, 7, image::Rgb([9, 8, 7]));
+    pixels
+        .write_to(&mut file, image::ImageFormat::Jpeg)
+        .unwrap();
+    file.into_inner()
+}
+
+fn segment(marker: u8, payload: &[u8]) -> Vec<u8> {
+    let length = u16::try_from(payload.len() + 2).unwrap().to_be_bytes();
+    [&[0xFF, marker], &length[..], payload].concat()
+}
+
+#[test]
+fn no_block_is_lost_in_silence() {
+    let with = |marker, payload: &[u8]| {
+        let file = jpeg();
+        [&file[..2], &segment(marker, payload), &file[2..]].concat()
+    };
+    let mut png = Cursor::new(Vec::new());
+    let pixels = image::RgbImage::from_pixel(3, 2, image::Rgb([9, 8, 7]));
+    pixels.write_to(&mut png, image::ImageFormat::Png).unwrap();
+    let png = png.into_inner();
+    let png_with = |kind, data: &[u8]| [&png[..33], &chunk(kind, data), &png[33..]].concat();
+    let comments = [segment(0xFE, b"one"), segment(0xFE, b"two")].concat();
+    let file = jpeg();
+    let two_comments = [&file[..2], &comments, &file[2..]].concat();
+    for (file, what) in [
+        (with(0xE2, b"MPF\0rest"), "MPF"),
+        (with(0xE2, b"FPXR\0rest"), "FlashPix"),
+        (with(0xEB, b"JP\0\x01rest"), "C2PA"),
+        (with(0xE5, b"whatever"), "other programs"),
+        (two_comments, "further comments"),
+        (png_with(b"caBX", b"jumb"), "C2PA"),
+        (png_with(b"tIME", &[7, 0xE8, 1, 1, 0, 0, 0]), "last change"),
+        (png_with(b"sBIT", &[5, 6, 5]), "significant bits"),
+        (png_with(b"bKGD", &[0; 6]), "background"),
+        (png_with(b"vpAg", &[0; 9]), "other programs"),
+        (
+            png_with(b"pHYs", &[0, 0, 0, 1, 0, 0, 0, 2, 0]),
+            "not square",
+        ),
+    ] {
+        let warnings = warnings_of_result(&file).concat();
+        assert!(warnings.contains(what), "{what}: {warnings}");
+    }
+    assert!(warnings_of_result(&jpeg()).is_empty());
+    assert!(warnings_of_result(&png).is_empty());
+}
+
+#[test]
+fn a_tiff_tells_of_layers_credentials_and_a_resolution_without_a_unit() {
+    let mut file = Cursor::new(Vec::new());
+    let mut encoder = TiffEncoder::new(&mut file).unwrap();
+    let mut image = encoder
+        .new_image::<tiff::encoder::colortype::Gray8>(2, 2)
+        .unwrap();
+    let directory = image.encoder();
+    // More than is read of a block: it is named all the same.
+    let layers = vec![0_u8; 17 << 20];
+    directory
+        .write_tag(Tag::Unknown(37_724), &layers[..])
+        .unwrap();
+    directory
+        .write_tag(Tag::Unknown(52_545), &b"jumb"[..])
+        .unwrap();
+    image.resolution(
+        tiff::tags::ResolutionUnit::None,
+        tiff::encoder::Rational { n: 4, d: 3 },
+    );
+    image.write_data(&[1, 2, 3, 4]).unwrap();
+    let warnings = warnings_of_result(&file.into_inner()).concat();
+    for what in ["Photoshop layers", "C2PA", "no unit"] {
+        assert!(warnings.contains(what), "{what}: {warnings}");
+    }
+    assert!(!warnings.contains("damaged"), "{warnings}");
+}
+
+#[test]
+fn the_comment_of_a_gif_is_carried_to_a_jpeg() {
+    let mut file = Vec::new();
+    let mut encoder = gif::Encoder::new(&mut file, 2, 1, &[0, 0, 0, 255, 255, 255]).unwrap();
+    encoder
+        .write_raw_extension(gif::AnyExtension(0xFE), &[b"made by hand"])
+        .unwrap();
+    let frame = gif::Frame::from_indexed_pixels(2, 1, [0, 1], None);
+    encoder.write_frame(&frame).unwrap();
+    drop(encoder);
+    assert!(warnings_of_result(&file).concat().contains("the comment"));
+    let found = decode(&file, &Limits::default()).unwrap();
+    let carried = found.metadata.for_result(&change(Format::Jpeg));
+    assert_eq!(carried.metadata.blocks(), ["comment"]);
 }

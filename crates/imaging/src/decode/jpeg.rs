@@ -1,4 +1,4 @@
-//! JPEG: `zune-jpeg` in strict mode, behind the walk of [`super::jpeg_markers`].
+//! JPEG: `zune-jpeg` in strict mode, behind the walks of [`super::jpeg_markers`] and [`super::jpeg_scans`].
 
 use image::metadata::Orientation;
 use zune_jpeg::{
@@ -11,7 +11,8 @@ use super::{
     Header, PROFILE_IS_DAMAGED,
     input::Input,
     jpeg_inks,
-    jpeg_markers::{EOI_BYTES, Frame, Markers, walk},
+    jpeg_markers::{Frame, Markers, walk},
+    jpeg_scans::{self, Fault, Tables},
     rows::{StoredRows, Whole},
 };
 use crate::{DecodeError, InputFormat, Limits, colour::Declared, samples::Layout};
@@ -70,14 +71,12 @@ pub(super) fn rows<'a>(
     input: Input<'a>,
     header: &Header,
 ) -> Result<Box<dyn StoredRows + 'a>, DecodeError> {
-    let mut bytes = input.into_bytes().map_err(DecodeError::Read)?;
+    let bytes = input.into_bytes().map_err(DecodeError::Read)?;
     let markers = walk(&bytes);
-    if let (Some(frame), Some(end)) = (markers.frame, markers.end)
-        && frame.kind < 2
-        && markers.scans == 1
-    {
-        open_end(&mut bytes, end);
-    }
+    jpeg_scans::check(&bytes, &mut Tables::default()).map_err(|fault| match fault {
+        Fault::Short => DecodeError::Truncated { format: FORMAT },
+        Fault::Damaged => DecodeError::corrupt(FORMAT, "the coded pixels are damaged"),
+    })?;
     if markers.frame.is_some_and(|frame| frame.components == 4) {
         return Ok(Box::new(Whole(inks(&bytes, &markers)?)));
     }
@@ -102,15 +101,6 @@ fn inks(bytes: &[u8], markers: &Markers) -> Result<Vec<u8>, DecodeError> {
     let samples = decoder.decode().map_err(refused)?;
     let icc = decoder.icc_profile();
     jpeg_inks::to_srgb(samples, markers, icc.as_deref())
-}
-
-/// Puts zeros in place of the end marker before byte `end`. Where the data end too early the decoder
-/// fills up with gray as soon as it meets the marker; zeros it runs through, and says so.
-fn open_end(bytes: &mut Vec<u8>, end: usize) {
-    /// More than the decoder reads ahead, so that a complete stream never reaches their end.
-    const ZEROS: [u8; 32] = [0; 32];
-    bytes.truncate(end - EOI_BYTES);
-    bytes.extend(ZEROS);
 }
 
 fn decoder(bytes: &[u8], space: ColorSpace) -> JpegDecoder<ZCursor<&[u8]>> {

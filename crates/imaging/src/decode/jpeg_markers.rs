@@ -1,7 +1,7 @@
 //! A walk over the marker segments of a JPEG stream.
 //!
-//! The decoder fills what is missing with gray and calls it success; the walk tells a complete
-//! stream from one that is cut off, and reads the declared size before anything is allocated.
+//! It reads the declared size before anything is allocated, and tells whether the stream has an end. Whether
+//! everything before that end is there is for [`super::jpeg_scans`] to say.
 
 /// What the markers say.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -12,8 +12,6 @@ pub(super) struct Markers {
     pub end: Option<usize>,
     /// Segments beside the scans.
     pub segments: u64,
-    /// Number of scans; one that is not the last of several ends at a marker.
-    pub scans: usize,
     /// What Adobe's marker says of the colours: 0 as they are, 1 `YCbCr`, 2 YCCK.
     pub adobe: Option<u8>,
     /// There is some of a colour profile.
@@ -37,8 +35,6 @@ pub(super) struct Frame {
     pub components: u8,
 }
 
-/// The end-of-image marker is two bytes.
-pub(super) const EOI_BYTES: usize = 2;
 const EOI: u8 = 0xD9;
 const SOS: u8 = 0xDA;
 
@@ -65,7 +61,6 @@ pub(super) fn walk(bytes: &[u8]) -> Markers {
         at += 2 + payload.len();
         note(&mut found, marker, payload);
         if marker == SOS {
-            found.scans += 1;
             at = after_scan(bytes, at);
         } else {
             found.segments += 1;
@@ -74,7 +69,7 @@ pub(super) fn walk(bytes: &[u8]) -> Markers {
 }
 
 /// The next marker at or after `at`, and the byte after it.
-fn next_marker(bytes: &[u8], at: usize) -> Option<(u8, usize)> {
+pub(super) fn next_marker(bytes: &[u8], at: usize) -> Option<(u8, usize)> {
     let rest = bytes.get(at..)?;
     let pair = rest
         .windows(2)
@@ -82,13 +77,13 @@ fn next_marker(bytes: &[u8], at: usize) -> Option<(u8, usize)> {
     Some((rest[pair + 1], at + pair + 2))
 }
 
-fn segment(bytes: &[u8], at: usize) -> Option<&[u8]> {
+pub(super) fn segment(bytes: &[u8], at: usize) -> Option<&[u8]> {
     let length = usize::from(u16::from_be_bytes([*bytes.get(at)?, *bytes.get(at + 1)?]));
     bytes.get(at + 2..at + length.max(2))
 }
 
 /// Skips entropy-coded data: up to the next marker that is not a restart.
-fn after_scan(bytes: &[u8], mut at: usize) -> usize {
+pub(super) fn after_scan(bytes: &[u8], mut at: usize) -> usize {
     while let Some((marker, after)) = next_marker(bytes, at) {
         if !matches!(marker, 0xD0..=0xD7) {
             return after - 2;

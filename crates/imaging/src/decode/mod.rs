@@ -14,8 +14,10 @@ mod jpeg;
 mod jpeg2000;
 #[cfg(feature = "jpeg2000")]
 mod jpeg2000_frame;
+mod jpeg_huffman;
 mod jpeg_inks;
 mod jpeg_markers;
+mod jpeg_scans;
 mod lab;
 mod native;
 mod pages;

@@ -1,7 +1,7 @@
 //! Strips and tiles of a TIFF page, decoded and put together into rows.
 
 use ::tiff::{
-    decoder::Decoder,
+    decoder::{Decoder, ifd::Value},
     tags::{CompressionMethod, Tag},
 };
 
@@ -9,6 +9,7 @@ use super::{
     Header,
     input::Input,
     jpeg_markers::walk,
+    jpeg_scans::{self, Fault, Tables},
     patched::Patched,
     rows::StoredRows,
     tiff::{BUFFER_BYTES, FORMAT, compression, places, refused},
@@ -28,10 +29,35 @@ pub(super) struct Chunks<'a> {
     pixel_bytes: usize,
     chunk_width: u32,
     chunk_height: u32,
-    /// Offset and size of every chunk, if they are compressed as JPEG.
-    jpegs: Option<(Vec<u64>, Vec<u64>)>,
+    /// If the chunks are compressed as JPEG.
+    jpegs: Option<Jpegs>,
     /// First row of the next row of chunks.
     row: u32,
+}
+
+/// Where the chunks are that are streams of their own, and what tables they share.
+struct Jpegs {
+    offsets: Vec<u64>,
+    sizes: Vec<u64>,
+    tables: Tables,
+}
+
+impl Jpegs {
+    fn read(decoder: &mut Decoder<Patched<Input<'_>>>) -> Result<Self, DecodeError> {
+        let (offsets, sizes) = places(decoder)?;
+        let shared = decoder.find_tag(Tag::JPEGTables).map_err(refused)?;
+        let shared = shared
+            .map(Value::into_u8_vec)
+            .transpose()
+            .map_err(refused)?;
+        let mut tables = Tables::default();
+        jpeg_scans::check(&shared.unwrap_or_default(), &mut tables).map_err(damaged)?;
+        Ok(Self {
+            offsets,
+            sizes,
+            tables,
+        })
+    }
 }
 
 impl<'a> Chunks<'a> {
@@ -45,7 +71,7 @@ impl<'a> Chunks<'a> {
             .map_err(refused)?
             == Some(2);
         let jpegs = match compression(&mut decoder)? {
-            Some(CompressionMethod::ModernJPEG) => Some(places(&mut decoder)?),
+            Some(CompressionMethod::ModernJPEG) => Some(Jpegs::read(&mut decoder)?),
             _ => None,
         };
         let (chunk_width, chunk_height) = decoder.chunk_dimensions();
@@ -117,13 +143,14 @@ impl<'a> Chunks<'a> {
     /// Checks that a chunk compressed as JPEG is complete and has the size that the directory
     /// promises: the decoder would trust it.
     fn check_jpeg(&mut self, index: u32, components: usize) -> Result<(), DecodeError> {
-        let Some((offsets, sizes)) = &self.jpegs else {
+        let Some(jpegs) = &self.jpegs else {
             return Ok(());
         };
         let at = usize::try_from(index).unwrap_or(usize::MAX);
         let wrong =
             || DecodeError::corrupt(FORMAT, "a JPEG strip or tile is not what it should be");
-        let (offset, size) = offsets.get(at).zip(sizes.get(at)).ok_or_else(wrong)?;
+        let place = jpegs.offsets.get(at).zip(jpegs.sizes.get(at));
+        let (offset, size) = place.ok_or_else(wrong)?;
         let size = usize::try_from(*size).unwrap_or(usize::MAX);
         if size > BUFFER_BYTES {
             return Err(refused(::tiff::TiffError::LimitsExceeded));
@@ -141,7 +168,7 @@ impl<'a> Chunks<'a> {
         if markers.end.is_none() || markers.several_frames || !fits {
             return Err(wrong());
         }
-        Ok(())
+        jpeg_scans::check(&chunk, &mut jpegs.tables.clone()).map_err(damaged)
     }
 }
 
@@ -178,6 +205,14 @@ impl StoredRows for Chunks<'_> {
         self.row += skipped;
         Ok(skipped)
     }
+}
+
+fn damaged(fault: Fault) -> DecodeError {
+    let what = match fault {
+        Fault::Short => "a JPEG strip or tile ends before its picture does",
+        Fault::Damaged => "the coded pixels of a JPEG strip or tile are damaged",
+    };
+    DecodeError::corrupt(FORMAT, what)
 }
 
 fn bytes(pixels: u32, each: usize) -> usize {

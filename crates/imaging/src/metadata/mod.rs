@@ -9,6 +9,7 @@ mod exif;
 mod photoshop;
 mod provenance;
 mod read_bmp;
+mod read_gif;
 mod read_jp2;
 mod read_jpeg;
 mod read_png;
@@ -40,7 +41,7 @@ pub struct Metadata {
     /// Records of IIM.
     pub(crate) iptc: Option<Vec<u8>>,
     pub(crate) resolution: Option<Resolution>,
-    /// The comment of a JPEG file.
+    /// The comment of a JPEG or GIF file.
     pub(crate) comment: Option<Vec<u8>>,
     /// The text chunks of a PNG file.
     pub(crate) texts: Vec<Text>,
@@ -86,8 +87,7 @@ impl Metadata {
             InputFormat::WebP => read_webp::read(&mut bytes),
             InputFormat::Bmp => read_bmp::read(&mut bytes),
             InputFormat::Jpeg2000 => read_jp2::read(&mut bytes),
-            // Its decoder says what it has.
-            InputFormat::Gif => Self::default(),
+            InputFormat::Gif => read_gif::read(&mut bytes),
         }
     }
 
@@ -158,6 +158,13 @@ impl Metadata {
         all
     }
 
+    /// Pixels that are not square, in a file that tells no length.
+    fn note_aspect(&mut self, x: u32, y: u32) {
+        if x != y {
+            self.leave_behind("the shape of pixels that are not square");
+        }
+    }
+
     fn leave_behind(&mut self, name: &'static str) {
         if !self.left_behind.contains(&name) {
             self.left_behind.push(name);
@@ -169,8 +176,8 @@ impl Metadata {
         if found.incomplete {
             self.leave_behind("damaged parts of EXIF");
         }
-        if found.geography {
-            self.leave_behind("GeoTIFF");
+        for name in found.left_behind {
+            self.leave_behind(name);
         }
         self.resolution = self.resolution.or(found.resolution);
         self.orientation = self.orientation.or(found.orientation);

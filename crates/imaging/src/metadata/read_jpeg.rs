@@ -2,12 +2,18 @@
 
 use super::{
     Metadata, Resolution, Unit,
+    exif::tags,
     source::{Bytes, MAX_BLOCK_BYTES},
 };
 
 const APP0: u8 = 0xE0;
 const APP1: u8 = 0xE1;
+const APP2: u8 = 0xE2;
+const APP11: u8 = 0xEB;
+const APP12: u8 = 0xEC;
 const APP13: u8 = 0xED;
+const APP14: u8 = 0xEE;
+const APP15: u8 = 0xEF;
 const COMMENT: u8 = 0xFE;
 const SOS: u8 = 0xDA;
 const EOI: u8 = 0xD9;
@@ -40,19 +46,24 @@ pub(super) fn read(bytes: &mut Bytes<'_>) -> Metadata {
         let Some(length) = bytes.array(at + 2).map(u16::from_be_bytes) else {
             break;
         };
-        let wanted = matches!(marker, APP0 | APP1 | APP13 | COMMENT);
-        if wanted && length >= 2 {
+        if matches!(marker, APP0..=APP15 | COMMENT) && length >= 2 {
             let Some(payload) = bytes.get(at + 4, usize::from(length) - 2) else {
                 break;
             };
             match marker {
-                APP0 => density = density.or_else(|| jfif_density(&payload)),
+                APP0 => density = density.or_else(|| jfif_density(&mut metadata, &payload)),
                 APP1 => app1(&mut metadata, &payload),
-                APP13 => photoshop_piece(&mut photoshop, &payload),
-                _ if metadata.comment.is_none() && !payload.is_empty() => {
-                    metadata.comment = Some(payload);
+                APP13 if payload.starts_with(PHOTOSHOP_PREFIX) => {
+                    photoshop_piece(&mut photoshop, &payload);
                 }
-                _ => {}
+                COMMENT if payload.is_empty() => {}
+                COMMENT if metadata.comment.is_none() => metadata.comment = Some(payload),
+                COMMENT => metadata.leave_behind("further comments"),
+                _ => {
+                    if let Some(name) = left_behind(marker, &payload) {
+                        metadata.leave_behind(name);
+                    }
+                }
             }
         }
         at += 2 + u64::from(length.max(2));
@@ -64,15 +75,35 @@ pub(super) fn read(bytes: &mut Bytes<'_>) -> Metadata {
     metadata
 }
 
+/// What a segment of an application holds, by name; nothing where it is about the coding of the pixels, or the
+/// profile, which has its own way.
+fn left_behind(marker: u8, payload: &[u8]) -> Option<&'static str> {
+    Some(match (marker, payload) {
+        (APP2, [b'I', b'C', b'C', b'_', ..]) | (APP14, [b'A', b'd', b'o', b'b', b'e', ..]) => {
+            return None;
+        }
+        // What the program that saved it was told of its quality.
+        (APP12, [b'D', b'u', b'c', b'k', b'y', ..]) => return None,
+        (APP2, [b'M', b'P', b'F', 0, ..]) => "further pictures (MPF)",
+        (APP2, [b'F', b'P', b'X', b'R', ..]) => "FlashPix",
+        (APP11, [b'J', b'P', ..]) => tags::CONTENT_CREDENTIALS,
+        _ => "blocks of other programs",
+    })
+}
+
 fn app1(metadata: &mut Metadata, payload: &[u8]) {
     if let Some(block) = payload.strip_prefix(EXIF_PREFIX) {
         if metadata.exif.is_none() {
             metadata.set_exif_block(block);
+        } else {
+            metadata.leave_behind("further EXIF");
         }
     } else if let Some(packet) = payload.strip_prefix(XMP_PREFIX) {
         metadata.xmp.get_or_insert_with(|| packet.to_vec());
     } else if payload.starts_with(XMP_EXTENSION) {
         metadata.leave_behind("the extension of XMP");
+    } else {
+        metadata.leave_behind("blocks of other programs");
     }
 }
 
@@ -86,17 +117,20 @@ fn photoshop_piece(list: &mut Vec<u8>, payload: &[u8]) {
 }
 
 /// What JFIF says: pixels across and down an inch or a centimetre.
-fn jfif_density(payload: &[u8]) -> Option<Resolution> {
+fn jfif_density(metadata: &mut Metadata, payload: &[u8]) -> Option<Resolution> {
     let rest = payload.strip_prefix(b"JFIF\0")?;
     let [_, _, unit, x1, x0, y1, y0, ..] = *rest else {
         return None;
     };
+    let side = |high, low| (u32::from(u16::from_be_bytes([high, low])), 1);
     let unit = match unit {
         1 => Unit::Inch,
         2 => Unit::Centimetre,
-        _ => return None,
+        _ => {
+            metadata.note_aspect(side(x1, x0).0, side(y1, y0).0);
+            return None;
+        }
     };
-    let side = |high, low| (u32::from(u16::from_be_bytes([high, low])), 1);
     Resolution::new(side(x1, x0), side(y1, y0), unit)
 }
 

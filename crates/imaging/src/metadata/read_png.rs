@@ -1,7 +1,9 @@
 //! The metadata chunks of PNG.
 
 use super::{
-    Metadata, Resolution, Text, photoshop,
+    Metadata, Resolution, Text,
+    exif::tags,
+    photoshop,
     source::{Bytes, MAX_BLOCK_BYTES},
 };
 
@@ -32,9 +34,10 @@ pub(super) fn read(bytes: &mut Bytes<'_>) -> Metadata {
                 None => metadata.leave_behind("a damaged EXIF block"),
             },
             b"pHYs" => {
-                metadata.resolution = metadata
-                    .resolution
-                    .or_else(|| physical(bytes.array(at + 8)?));
+                if let Some(says) = bytes.array(at + 8) {
+                    let found = physical(&mut metadata, says);
+                    metadata.resolution = metadata.resolution.or(found);
+                }
             }
             b"tEXt" | b"zTXt" | b"iTXt" if size > MAX_BLOCK_BYTES => {
                 metadata.leave_behind("long texts")
@@ -45,7 +48,11 @@ pub(super) fn read(bytes: &mut Bytes<'_>) -> Metadata {
                 }
             }
             b"IEND" => break,
-            _ => {}
+            _ => {
+                if let Some(name) = left_behind(chunk) {
+                    metadata.leave_behind(name);
+                }
+            }
         }
         at += u64::from(length) + 12;
     }
@@ -57,12 +64,30 @@ pub(super) fn read(bytes: &mut Bytes<'_>) -> Metadata {
 }
 
 /// Pixels a metre across and down, if the last byte says so.
-fn physical([x3, x2, x1, x0, y3, y2, y1, y0, unit]: [u8; 9]) -> Option<Resolution> {
-    let (x, y) = ([x3, x2, x1, x0], [y3, y2, y1, y0]);
+fn physical(
+    metadata: &mut Metadata,
+    [x3, x2, x1, x0, y3, y2, y1, y0, unit]: [u8; 9],
+) -> Option<Resolution> {
+    let x = u32::from_be_bytes([x3, x2, x1, x0]);
+    let y = u32::from_be_bytes([y3, y2, y1, y0]);
     if unit != 1 {
+        metadata.note_aspect(x, y);
         return None;
     }
-    Resolution::from_metres(u32::from_be_bytes(x), u32::from_be_bytes(y))
+    Resolution::from_metres(x, y)
+}
+
+/// What a chunk holds, by name; nothing where it is about the pixels or their colour.
+fn left_behind(chunk: [u8; 4]) -> Option<&'static str> {
+    Some(match &chunk {
+        b"IHDR" | b"PLTE" | b"IDAT" | b"tRNS" | b"gAMA" | b"cHRM" | b"sRGB" | b"iCCP" | b"cICP"
+        | b"hIST" => return None,
+        b"caBX" => tags::CONTENT_CREDENTIALS,
+        b"tIME" => "the time of the last change",
+        b"sBIT" => "the number of significant bits",
+        b"bKGD" => "the background colour",
+        _ => "chunks of other programs",
+    })
 }
 
 fn text(metadata: &mut Metadata, chunk: [u8; 4], data: Vec<u8>, text_bytes: &mut usize) {

@@ -1,6 +1,6 @@
 //! The metadata chunks of WebP.
 
-use super::{Metadata, source::Bytes};
+use super::{Metadata, exif::tags, source::Bytes};
 
 pub(super) fn read(bytes: &mut Bytes<'_>) -> Metadata {
     let mut metadata = Metadata::default();
@@ -16,7 +16,10 @@ pub(super) fn read(bytes: &mut Bytes<'_>) -> Metadata {
             b"XMP " if metadata.xmp.is_none() => {
                 metadata.xmp = bytes.get(at + 8, size);
             }
-            _ => {}
+            b"VP8 " | b"VP8L" | b"VP8X" | b"ALPH" | b"ICCP" => {}
+            b"EXIF" | b"XMP " => metadata.leave_behind("further EXIF or XMP"),
+            b"C2PA" => metadata.leave_behind(tags::CONTENT_CREDENTIALS),
+            _ => metadata.leave_behind("chunks of other programs"),
         }
         at += 8 + u64::from(length) + u64::from(length % 2);
     }

@@ -71,6 +71,9 @@ impl Metadata {
             texts: self.texts_for(change),
             ..Self::default()
         };
+        if self.resolution.is_some() && result.resolution.is_none() {
+            left_behind.push("the resolution, which is too large a number");
+        }
         result.xmp = self.mended_xmp(change, &mut left_behind);
         if let Some(exif) = &mut result.exif {
             exif.mend(&Mend {

@@ -17,7 +17,8 @@ pub(in crate::metadata) struct Found {
     pub xmp: Option<Vec<u8>>,
     pub iptc: Option<Vec<u8>>,
     pub photoshop: Option<Vec<u8>>,
-    pub geography: bool,
+    /// What is not carried, by name.
+    pub left_behind: Vec<&'static str>,
     /// How the stored picture is to be turned, from 1.
     pub orientation: Option<u8>,
     /// A value lies outside the file, is too large or of an unknown type.
@@ -33,6 +34,7 @@ pub(in crate::metadata) struct Directories<'s, 'r> {
     /// Bytes that may still be read.
     left: usize,
     incomplete: bool,
+    left_behind: Vec<&'static str>,
     note_at: Option<u32>,
 }
 
@@ -52,6 +54,7 @@ impl<'s, 'r> Directories<'s, 'r> {
             big,
             left: MAX_BLOCK_BYTES,
             incomplete: false,
+            left_behind: Vec::new(),
             note_at: None,
         })
     }
@@ -75,7 +78,6 @@ impl<'s, 'r> Directories<'s, 'r> {
             Some(image.remove(at).data)
         };
         let (xmp, iptc, photoshop) = (take(tags::XMP), take(tags::IPTC), take(tags::PHOTOSHOP));
-        let geography = image.iter().any(|field| tags::is_geotiff(field.tag));
         let resolution = self.resolution(&image);
         let orientation = find(&image, tags::ORIENTATION).map(|field| self.joined(&field.data));
         image.retain(|field| !tags::is_of_the_pixels(field.tag));
@@ -96,13 +98,13 @@ impl<'s, 'r> Directories<'s, 'r> {
             xmp,
             iptc,
             photoshop,
-            geography,
+            left_behind: self.left_behind,
             orientation: orientation.and_then(|orientation| u8::try_from(orientation).ok()),
             incomplete: self.incomplete,
         }
     }
 
-    fn resolution(&self, image: &[Field]) -> Option<Resolution> {
+    fn resolution(&mut self, image: &[Field]) -> Option<Resolution> {
         let numbers = |tag| {
             let bytes = &find(image, tag)?.data;
             let size = if bytes.len() == 8 { 4 } else { 2 };
@@ -117,7 +119,12 @@ impl<'s, 'r> Directories<'s, 'r> {
         let unit = match numbers(tags::RESOLUTION_UNIT).map(|(unit, _)| unit) {
             None | Some(2) => Unit::Inch,
             Some(3) => Unit::Centimetre,
-            Some(_) => return None,
+            Some(_) => {
+                let says_something = ratio(tags::X_RESOLUTION).is_some_and(|x| x.0 != x.1);
+                self.left_behind
+                    .extend(says_something.then_some("the resolution, which has no unit"));
+                return None;
+            }
         };
         let x = ratio(tags::X_RESOLUTION)?;
         let y = ratio(tags::Y_RESOLUTION).unwrap_or(x);
@@ -151,6 +158,7 @@ impl<'s, 'r> Directories<'s, 'r> {
             let entry = entries.checked_add(index * entry_bytes)?;
             let tag = u16::try_from(self.number(entry, 2)?).ok()?;
             if !wanted(tag) {
+                self.left_behind.extend(tags::left_behind(tag));
                 continue;
             }
             match self.field(entry, tag) {
@@ -227,7 +235,7 @@ fn wanted(tag: u16) -> bool {
             | tags::RESOLUTION_UNIT
             | tags::ORIENTATION
     );
-    looked_at || tags::is_geotiff(tag) || !tags::is_of_the_pixels(tag)
+    looked_at || !tags::is_of_the_pixels(tag)
 }
 
 fn find(fields: &[Field], tag: u16) -> Option<&Field> {

@@ -21,6 +21,9 @@ pub(super) const PIXEL_Y_DIMENSION: u16 = 40_963;
 pub(super) const FOCAL_PLANE_X_RESOLUTION: u16 = 41_486;
 pub(super) const FOCAL_PLANE_Y_RESOLUTION: u16 = 41_487;
 
+/// What a signed history of other bytes is called.
+pub(in crate::metadata) const CONTENT_CREDENTIALS: &str = "content credentials (C2PA)";
+
 pub(crate) const ASCII: u16 = 2;
 pub(crate) const SHORT: u16 = 3;
 pub(crate) const LONG: u16 = 4;
@@ -63,7 +66,13 @@ pub(super) fn is_of_the_pixels(tag: u16) -> bool {
     )
 }
 
-/// Geography by pixel, which other pixels make wrong.
-pub(crate) fn is_geotiff(tag: u16) -> bool {
-    matches!(tag, 33_550 | 33_922 | 34_264 | 34_735)
+/// What a tag of the main directory holds that other pixels make wrong and nothing replaces, by name.
+pub(super) fn left_behind(tag: u16) -> Option<&'static str> {
+    Some(match tag {
+        33_550 | 33_922 | 34_264 | 34_735 => "GeoTIFF",
+        37_724 => "Photoshop layers",
+        52_545 => CONTENT_CREDENTIALS,
+        50_706..=52_551 => "settings of raw pictures (DNG)",
+        _ => return None,
+    })
 }
