@@ -344,3 +344,42 @@ fn a_failing_disk_is_not_the_files_fault() {
         }
     }
 }
+
+/// What the reader of this file holds beside rows and bands, in bytes.
+fn held(file: &[u8]) -> u64 {
+    let reader = Reader::open(Box::new(Cursor::new(file)), &Limits::default()).unwrap();
+    reader.held_bytes(&EncodeOptions::new(Format::Png))
+}
+
+#[test]
+fn a_compressed_strip_counts_into_the_memory_that_a_file_takes() {
+    const SIDE: u32 = 400;
+    let samples = vec![7_u8; (SIDE * SIDE) as usize];
+    let in_strips_of = |rows, compression| {
+        let mut file = Cursor::new(Vec::new());
+        let mut encoder = TiffEncoder::new(&mut file)
+            .unwrap()
+            .with_compression(compression);
+        let mut image = encoder
+            .new_image::<tiff::encoder::colortype::Gray8>(SIDE, SIDE)
+            .unwrap();
+        image.rows_per_strip(rows).unwrap();
+        image.write_data(&samples).unwrap();
+        held(&file.into_inner())
+    };
+    let whole = u64::from(SIDE * SIDE);
+    let lzw = tiff::encoder::Compression::Lzw;
+    assert!(in_strips_of(SIDE, lzw) > 3 * whole);
+    assert!(in_strips_of(8, lzw) < whole / 10);
+
+    // Interlaced: the header says so, whatever follows.
+    let mut png = Cursor::new(Vec::new());
+    let pixels = image::GrayImage::from_pixel(SIDE, SIDE, image::Luma([7]));
+    pixels.write_to(&mut png, image::ImageFormat::Png).unwrap();
+    let mut png = png.into_inner();
+    assert_eq!(held(&png), 0);
+    png[28] = 1;
+    let checksum = crc32fast::hash(&png[12..29]).to_be_bytes();
+    png[29..33].copy_from_slice(&checksum);
+    assert_eq!(held(&png), whole);
+}

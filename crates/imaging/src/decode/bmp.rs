@@ -38,6 +38,7 @@ pub(super) fn header(input: &mut Input<'_>, limits: &Limits) -> Result<Header, D
         orientation: Orientation::NoTransforms,
         colour: icc.map_or(Declared::Srgb, Declared::Icc),
         directory: None,
+        held_bytes: 0,
         warnings: Vec::new(),
     })
 }

@@ -54,6 +54,7 @@ pub(super) fn header(input: &mut Input<'_>, limits: &Limits) -> Result<Header, D
         orientation: Orientation::NoTransforms,
         colour: icc.map_or(Declared::Srgb, Declared::Icc),
         directory: None,
+        held_bytes: 0,
         warnings: xmp
             .then(|| "not carried to the result: XMP".to_owned())
             .into_iter()

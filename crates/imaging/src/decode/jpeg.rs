@@ -62,6 +62,7 @@ pub(super) fn header(input: &mut Input<'_>, limits: &Limits) -> Result<Header, D
             .filter(|_| !has_inks)
             .map_or(Declared::Srgb, Declared::Icc),
         directory: None,
+        held_bytes: 0,
         warnings,
     })
 }

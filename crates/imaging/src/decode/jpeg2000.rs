@@ -44,6 +44,7 @@ pub(super) fn header(input: &mut Input<'_>, limits: &Limits) -> Result<Header, D
         orientation: Orientation::NoTransforms,
         colour,
         directory: None,
+        held_bytes: 0,
         warnings: Vec::new(),
     })
 }

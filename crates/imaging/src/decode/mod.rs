@@ -115,6 +115,9 @@ struct Header {
     colour: Declared,
     /// Where the directory of a page of TIFF is, in bytes.
     directory: Option<u64>,
+    /// Bytes that lie in memory at once beside the rows that are given: compressed strips and tiles, and what
+    /// they hold. Of formats that know rows.
+    held_bytes: u64,
     warnings: Vec<String>,
 }
 

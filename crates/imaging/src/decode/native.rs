@@ -79,8 +79,8 @@ impl<'a> Native<'a> {
         &mut self.header
     }
 
-    /// Bytes that lie in memory for formats that know no rows, and for what is turned: all samples,
-    /// and the file.
+    /// Bytes that lie in memory while rows are read: for formats that know no rows, and for what is turned, all
+    /// samples and the file.
     pub(super) fn whole_bytes(&self) -> u64 {
         let rows = u64::from(self.info.height);
         let samples = (self.row_bytes() as u64).saturating_mul(rows);
@@ -88,7 +88,7 @@ impl<'a> Native<'a> {
             _ if self.header.orientation != Orientation::NoTransforms => {
                 samples.saturating_mul(2).saturating_add(self.file_bytes)
             }
-            InputFormat::Png | InputFormat::Tiff => 0,
+            InputFormat::Png | InputFormat::Tiff => self.header.held_bytes,
             InputFormat::Jpeg | InputFormat::WebP | InputFormat::Gif | InputFormat::Bmp => {
                 samples.saturating_add(self.file_bytes)
             }

@@ -43,15 +43,22 @@ pub(super) fn header(input: &mut Input<'_>, limits: &Limits) -> Result<Header, D
         warnings.push(PROFILE_IS_DAMAGED.to_owned());
     }
     let exif = info.exif_metadata.as_deref();
+    let layout = layout(&reader)?;
+    let row_bytes = layout.row_bytes(info.width) as u64;
     Ok(Header {
         width: info.width,
         height: info.height,
-        layout: layout(&reader)?,
+        layout,
         orientation: exif
             .and_then(Orientation::from_exif_chunk)
             .unwrap_or(Orientation::NoTransforms),
         colour: colour(info),
         directory: None,
+        held_bytes: if info.interlaced {
+            row_bytes.saturating_mul(u64::from(info.height))
+        } else {
+            0
+        },
         warnings,
     })
 }

@@ -120,6 +120,7 @@ mod tests {
         for (tag, expected) in cases {
             let header = Header {
                 directory: None,
+                held_bytes: 0,
                 width: 3,
                 height: 2,
                 layout: Layout::GRAY8,

@@ -52,7 +52,7 @@ pub(super) fn header(input: &mut Input<'_>, wanted: &Wanted) -> Result<Header, D
         warnings.push("the picture has only black and white".to_owned());
     }
     warnings.extend(kind.warning().map(str::to_owned));
-    Ok(Header {
+    let mut header = Header {
         width,
         height,
         layout: kind.layout,
@@ -63,8 +63,27 @@ pub(super) fn header(input: &mut Input<'_>, wanted: &Wanted) -> Result<Header, D
             .filter(|_| kind.keeps_profile())
             .map_or(Declared::Srgb, Declared::Icc),
         directory: Some(page.at),
+        held_bytes: 0,
         warnings,
-    })
+    };
+    if !is_plain(&mut reader, &kind, &header)? {
+        header.held_bytes = held_bytes(&mut reader, &header)?;
+    }
+    Ok(header)
+}
+
+/// What the reader of a row of strips or tiles holds: the largest as it is stored, its samples as they come from
+/// the decoder and as they are given out, and the whole row of tiles.
+fn held_bytes(reader: &mut Reader<'_, '_>, header: &Header) -> Result<u64, DecodeError> {
+    let (_, sizes) = places(reader)?;
+    let stored = sizes.into_iter().max().unwrap_or(0);
+    let (width, height) = reader.chunk_dimensions();
+    let rows = u64::from(height.min(header.height));
+    let samples = (header.layout.row_bytes(width) as u64).saturating_mul(rows);
+    let row_of_tiles = (header.row_bytes() as u64).saturating_mul(rows);
+    Ok(stored
+        .saturating_add(samples.saturating_mul(2))
+        .saturating_add(row_of_tiles))
 }
 
 fn icc<R: Read + Seek>(reader: &mut Decoder<R>) -> Result<Option<Vec<u8>>, DecodeError> {

@@ -1,6 +1,8 @@
 //! Large strips that are not compressed: many scanners write a whole picture as one. Their rows are
 //! where one can tell, so the strip need not be in memory.
 
+use std::io::{Read, Seek};
+
 use ::tiff::{
     decoder::{ChunkType, Decoder},
     tags::{ByteOrder, CompressionMethod, Tag},
@@ -33,8 +35,8 @@ pub(super) struct PlainStrips<'a> {
 }
 
 /// Whether the page has such strips.
-pub(super) fn is_plain(
-    decoder: &mut Decoder<Patched<Input<'_>>>,
+pub(super) fn is_plain<R: Read + Seek>(
+    decoder: &mut Decoder<R>,
     kind: &Kind,
     header: &Header,
 ) -> Result<bool, DecodeError> {

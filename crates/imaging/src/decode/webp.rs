@@ -41,6 +41,7 @@ pub(super) fn header(input: &mut Input<'_>, limits: &Limits) -> Result<Header, D
             .unwrap_or(Orientation::NoTransforms),
         colour: icc.map_or(Declared::Srgb, Declared::Icc),
         directory: None,
+        held_bytes: 0,
         warnings: Vec::new(),
     })
 }
