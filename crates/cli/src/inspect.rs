@@ -5,11 +5,12 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use imaging::{Limits, Reader, SharedFile, page_count};
+use imaging::{Limits, Reader, SharedFile, Stored, page_count};
 use serde::Serialize;
 use upres_common::job::spec::Timesteps;
 use upres_common::job::{Pages, UpscaleSpec, tile_steps};
 
+use crate::limits::LimitArgs;
 use crate::spec::{default_schedule, parse_pages, parse_tile, parse_timesteps};
 use crate::upscale::SCALE;
 use crate::upscale::choose;
@@ -33,9 +34,8 @@ pub struct InspectArgs {
     /// Pages of a tiff of several: all, some such as 1,3-5, or single to refuse such files
     #[arg(long, value_name = "PAGES", default_value = "all", value_parser = parse_pages, allow_hyphen_values = true)]
     pages: Pages,
-    /// Largest picture, in pixels of a page
-    #[arg(long, value_name = "PIXELS", default_value_t = Limits::DEFAULT.max_pixels)]
-    max_pixels: u64,
+    #[command(flatten)]
+    limits: LimitArgs,
     /// Read each file to its end: damage may show in its last row only
     #[arg(long)]
     check: bool,
@@ -69,9 +69,13 @@ struct SeenPage {
     width: u32,
     /// Upright, in pixels.
     height: u32,
+    /// As it is upscaled, and as a result in the file's own format has it.
     bits_per_sample: u8,
     color: &'static str,
     alpha: bool,
+    stored: Stored,
+    /// What the profile calls itself.
+    icc_name: Option<String>,
     /// Size of the ICC profile that a result would carry, in bytes.
     icc_bytes: Option<usize>,
     /// Across and down.
@@ -138,10 +142,7 @@ pub fn run(args: &InspectArgs) -> anyhow::Result<ExitCode> {
 }
 
 fn inspect<'a>(args: &InspectArgs, path: &'a Path) -> Result<Seen<'a>, Failure> {
-    let limits = Limits {
-        max_pixels: args.max_pixels,
-        ..Limits::DEFAULT
-    };
+    let limits = Limits::from(args.limits);
     let file = File::open(path).map_err(|error| Failure::reading(&error))?;
     let bytes = file
         .metadata()
@@ -203,6 +204,8 @@ fn look(index: u32, reader: &Reader<'_>, upscale: &UpscaleSpec) -> NumberedPage 
             bits_per_sample: info.depth.bits(),
             color: if info.gray { "gray" } else { "rgb" },
             alpha: info.alpha,
+            stored: reader.stored(),
+            icc_name: reader.profile_name(),
             icc_bytes: options.icc.as_ref().map(Vec::len),
             dpi: metadata
                 .resolution()
@@ -299,17 +302,38 @@ fn print_lines(seen: &Seen<'_>) -> anyhow::Result<()> {
 
 fn kind(page: &SeenPage) -> String {
     let alpha = if page.alpha { " with transparency" } else { "" };
+    let Stored {
+        bits,
+        color,
+        compression,
+    } = page.stored;
+    // Of what the stored colours are only another way of writing, nothing is said.
+    let converted = matches!(color, "palette" | "lab" | "cmyk" | "ycck");
+    let becomes = if bits == page.bits_per_sample && !converted {
+        String::new()
+    } else {
+        format!(
+            " (upscaled as {}, {} bits)",
+            page.color, page.bits_per_sample
+        )
+    };
+    let bits = if bits == 1 {
+        "1 bit".to_owned()
+    } else {
+        format!("{bits} bits")
+    };
     format!(
-        "{}x{} px, {} bits a sample, {}{alpha}",
-        page.width, page.height, page.bits_per_sample, page.color
+        "{}x{} px, {color}, {bits} a sample{alpha}{becomes}, compression {compression}",
+        page.width, page.height
     )
 }
 
 /// What there is beside the pixels.
 fn print_beside(out: &mut impl io::Write, page: &SeenPage) -> io::Result<()> {
-    let profile = page
-        .icc_bytes
-        .map(|bytes| format!("icc profile of {bytes} bytes"));
+    let profile = page.icc_bytes.map(|bytes| match &page.icc_name {
+        Some(name) => format!("icc profile {name} of {bytes} bytes"),
+        None => format!("icc profile of {bytes} bytes"),
+    });
     let dpi = page
         .dpi
         .map(|(x, y)| format!("{} x {} dpi", rounded(x), rounded(y)));

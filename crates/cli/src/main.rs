@@ -8,6 +8,7 @@ mod inspect;
 mod interrupt;
 mod jobs;
 mod keys;
+mod limits;
 mod model_dir;
 mod models;
 mod spec;

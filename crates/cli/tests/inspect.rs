@@ -62,6 +62,7 @@ fn files_are_described_and_priced_and_a_refusal_stops_nothing() {
             &a["height"],
             &a["color"],
             &a["bits_per_sample"],
+            &a["stored"]["compression"],
             &a["pages"]
         ),
         (
@@ -70,6 +71,7 @@ fn files_are_described_and_priced_and_a_refusal_stops_nothing() {
             &json!(100),
             &json!("gray"),
             &json!(8),
+            &json!("deflate"),
             &json!(1)
         )
     );

@@ -43,7 +43,7 @@ mod tiff_compression;
 mod tiff_tile;
 mod writer;
 
-pub use decode::{Decoded, Info, Reader, Source, decode, page_count, probe};
+pub use decode::{Decoded, Info, Reader, Source, Stored, decode, page_count, probe};
 pub use encode::{DEFAULT_JPEG_QUALITY, EncodeOptions, check_output, encode};
 pub use error::{DecodeError, EncodeError};
 pub use finish::Finish;

@@ -24,11 +24,11 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// 250 megapixels, 1 GiB, 100,000 px a side and one side 10,000 times the other, 10,000 blocks beside
+    /// 250 megapixels, 2 GiB, 100,000 px a side and one side 10,000 times the other, 10,000 blocks beside
     /// the pixels.
     pub const DEFAULT: Self = Self {
         max_pixels: 250_000_000,
-        max_bytes: 1 << 30,
+        max_bytes: 2 << 30,
         max_side: 100_000,
         max_aspect: 10_000,
         max_blocks: 10_000,

@@ -63,7 +63,12 @@ pub struct ServiceConfig {
     )]
     pub jobs_in_flight: usize,
     /// Largest input file, in bytes.
-    #[arg(long, env = "UPRES_MAX_INPUT_BYTES", default_value_t = 2 << 30, value_name = "BYTES")]
+    #[arg(
+        long,
+        env = "UPRES_MAX_INPUT_BYTES",
+        default_value_t = imaging::Limits::DEFAULT.max_bytes,
+        value_name = "BYTES"
+    )]
     pub max_input_bytes: u64,
     /// Largest input picture, in pixels of a page.
     #[arg(

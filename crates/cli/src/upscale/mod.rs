@@ -23,6 +23,7 @@ use invsr::{DeviceSpec, Dtype, MemoryLimit};
 
 use crate::cli::{ModelRootArgs, USAGE};
 use crate::interrupt::{INTERRUPTED, Interrupt};
+use crate::limits::LimitArgs;
 use crate::model_dir::Roots;
 use crate::spec::SpecArgs;
 use engine::Engine;
@@ -55,9 +56,8 @@ pub struct UpscaleArgs {
     /// not fit at all is refused; none for no limit [default: three quarters of the machine's]
     #[arg(long, env = "UPRES_MEMORY_LIMIT", value_name = "SIZE")]
     pub memory_limit: Option<MemoryLimit>,
-    /// Largest input picture, in pixels of a page
-    #[arg(long, value_name = "PIXELS", default_value_t = Limits::DEFAULT.max_pixels)]
-    pub max_pixels: u64,
+    #[command(flatten)]
+    pub limits: LimitArgs,
     /// cpu or cuda:N
     #[arg(long, env = "UPRES_DEVICE", default_value = "cpu")]
     pub device: DeviceSpec,
@@ -87,10 +87,7 @@ pub struct UpscaleArgs {
 impl UpscaleArgs {
     /// What is accepted of an input.
     pub fn limits(&self) -> Limits {
-        Limits {
-            max_pixels: self.max_pixels,
-            ..Limits::DEFAULT
-        }
+        self.limits.into()
     }
 }
 

@@ -14,7 +14,7 @@ mod profile;
 pub(crate) use curve::{srgb_decode, srgb_encode};
 pub(crate) use inks::Inks;
 pub(crate) use matrix::{SRGB_FROM_PCS, multiply};
-pub(crate) use profile::{Declared, Gamma, Managed, manage};
+pub(crate) use profile::{Declared, Gamma, Managed, manage, profile_name};
 
 use std::{fmt, sync::Arc};
 

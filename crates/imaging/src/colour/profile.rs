@@ -1,8 +1,8 @@
 //! From what a file declares about its colours to a colour space.
 
 use moxcms::{
-    Chromaticity, ColorPrimaries, ColorProfile, DataColorSpace, Layout, Matrix3d, ToneReprCurve,
-    TransformOptions, XyY,
+    Chromaticity, ColorPrimaries, ColorProfile, DataColorSpace, Layout, Matrix3d, ProfileText,
+    ToneReprCurve, TransformOptions, XyY,
 };
 
 use super::{
@@ -55,6 +55,20 @@ impl Managed {
             Colour::Srgb
         }
     }
+}
+
+/// What a profile calls itself.
+pub(crate) fn profile_name(icc: &[u8]) -> Option<String> {
+    let name = match ColorProfile::new_from_slice(icc).ok()?.description? {
+        ProfileText::PlainString(name) => name,
+        ProfileText::Description(name) => name.ascii_string,
+        ProfileText::Localizable(names) => {
+            let english = names.iter().position(|name| name.language == "en");
+            names.into_iter().nth(english.unwrap_or(0))?.value
+        }
+    };
+    let name = name.trim_matches(|c: char| c.is_control() || c.is_whitespace());
+    (!name.is_empty()).then(|| name.chars().filter(|c| !c.is_control()).collect())
 }
 
 /// Finds out what the samples look like.

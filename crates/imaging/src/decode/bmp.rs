@@ -8,6 +8,7 @@ use super::{
     Header,
     input::Input,
     rows::{StoredRows, Whole},
+    stored::Stored,
 };
 use crate::{
     DecodeError, InputFormat, Limits,
@@ -27,6 +28,17 @@ pub(super) fn header(input: &mut Input<'_>, limits: &Limits) -> Result<Header, D
         return Err(DecodeError::corrupt(FORMAT, "the picture has no pixels"));
     }
     let icc = decoder.icc_profile().map_err(refused)?;
+    // Fields of the header: bits of a pixel, and how they are packed. Some of the oldest have no second.
+    let field = |at: usize| bytes.get(at).copied().unwrap_or(0);
+    let compression = match field(30) {
+        1 | 2 => "rle",
+        _ => "none",
+    };
+    let stored = match field(28) {
+        bits @ 0..=8 => Stored::new(bits, "palette", compression),
+        16 => Stored::new(5, "rgb", compression),
+        _ => Stored::new(8, "rgb", compression),
+    };
     Ok(Header {
         width,
         height,
@@ -39,6 +51,7 @@ pub(super) fn header(input: &mut Input<'_>, limits: &Limits) -> Result<Header, D
         colour: icc.map_or(Declared::Srgb, Declared::Icc),
         directory: None,
         held_bytes: 0,
+        stored,
         warnings: Vec::new(),
     })
 }

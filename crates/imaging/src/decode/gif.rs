@@ -9,6 +9,7 @@ use super::{
     Header,
     input::Input,
     rows::{StoredRows, Whole},
+    stored::Stored,
 };
 use crate::{
     DecodeError, InputFormat, Limits,
@@ -55,6 +56,7 @@ pub(super) fn header(input: &mut Input<'_>, limits: &Limits) -> Result<Header, D
         colour: icc.map_or(Declared::Srgb, Declared::Icc),
         directory: None,
         held_bytes: 0,
+        stored: Stored::new(8, "palette", "lzw"),
         warnings: xmp
             .then(|| "not carried to the result: XMP".to_owned())
             .into_iter()

@@ -14,6 +14,7 @@ use super::{
     jpeg_markers::{Frame, Markers, walk},
     jpeg_scans::{self, Fault, Tables},
     rows::{StoredRows, Whole},
+    stored::Stored,
 };
 use crate::{DecodeError, InputFormat, Limits, colour::Declared, samples::Layout};
 
@@ -40,6 +41,10 @@ pub(super) fn header(input: &mut Input<'_>, limits: &Limits) -> Result<Header, D
     if markers.profile && icc.is_none() {
         warnings.push(PROFILE_IS_DAMAGED.to_owned());
     }
+    let compression = match frame.kind {
+        2 => "progressive",
+        _ => "baseline",
+    };
     if end < bytes.len() {
         warnings.push(format!(
             "{} bytes after the end of the picture ignored",
@@ -63,6 +68,7 @@ pub(super) fn header(input: &mut Input<'_>, limits: &Limits) -> Result<Header, D
             .map_or(Declared::Srgb, Declared::Icc),
         directory: None,
         held_bytes: 0,
+        stored: Stored::new(8, color(&markers, frame.components), compression),
         warnings,
     })
 }
@@ -102,6 +108,17 @@ fn inks(bytes: &[u8], markers: &Markers) -> Result<Vec<u8>, DecodeError> {
     let samples = decoder.decode().map_err(refused)?;
     let icc = decoder.icc_profile();
     jpeg_inks::to_srgb(samples, markers, icc.as_deref())
+}
+
+/// How the components are to be read.
+fn color(markers: &Markers, components: u8) -> &'static str {
+    match (components, markers.adobe) {
+        (1, _) => "gray",
+        (3, Some(0)) => "rgb",
+        (3, _) => "ycbcr",
+        (_, Some(jpeg_inks::YCCK)) => "ycck",
+        _ => "cmyk",
+    }
 }
 
 fn decoder(bytes: &[u8], space: ColorSpace) -> JpegDecoder<ZCursor<&[u8]>> {

@@ -8,6 +8,7 @@ use super::{
     input::Input,
     jpeg2000_frame::{Frame, frame, says_gray_or_rgb},
     rows::{StoredRows, Whole},
+    stored::Stored,
 };
 use crate::{
     DecodeError, Depth, InputFormat, Limits,
@@ -45,6 +46,7 @@ pub(super) fn header(input: &mut Input<'_>, limits: &Limits) -> Result<Header, D
         colour,
         directory: None,
         held_bytes: 0,
+        stored: Stored::new(depth.bits(), if gray { "gray" } else { "rgb" }, "wavelet"),
         warnings: Vec::new(),
     })
 }

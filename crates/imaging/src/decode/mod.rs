@@ -26,6 +26,7 @@ mod png;
 mod reader;
 mod rows;
 mod stage;
+mod stored;
 mod tiff;
 mod tiff_kind;
 mod tiff_pages;
@@ -40,6 +41,7 @@ pub(crate) use native::Native;
 pub use pages::page_count;
 pub use reader::Reader;
 pub(crate) use reader::{alphas, colours};
+pub use stored::Stored;
 
 use crate::{
     DecodeError, Depth, EncodeOptions, Format, InputFormat, Limits, Metadata, Pixels,
@@ -118,6 +120,7 @@ struct Header {
     /// Bytes that lie in memory at once beside the rows that are given: compressed strips and tiles, and what
     /// they hold. Of formats that know rows.
     held_bytes: u64,
+    stored: Stored,
     warnings: Vec<String>,
 }
 

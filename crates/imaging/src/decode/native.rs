@@ -7,6 +7,7 @@ use super::{
     input::{Failure, Input},
     rows::StoredRows,
     stage::{DISAGREES, Stage, header},
+    stored::Stored,
     turned,
 };
 use crate::{DecodeError, InputFormat, Metadata, samples::Layout};
@@ -95,6 +96,10 @@ impl<'a> Native<'a> {
             // Its decoder keeps numbers of four bytes, twice while it works.
             InputFormat::Jpeg2000 => samples.saturating_mul(9).saturating_add(self.file_bytes),
         }
+    }
+
+    pub(super) fn stored(&self) -> Stored {
+        self.header.stored
     }
 
     pub(crate) fn layout(&self) -> Layout {

@@ -12,6 +12,7 @@ use super::{
     Header, PROFILE_IS_DAMAGED,
     input::Input,
     rows::{StoredRows, Whole},
+    stored::Stored,
 };
 use crate::{
     DecodeError, InputFormat, Limits,
@@ -59,6 +60,15 @@ pub(super) fn header(input: &mut Input<'_>, limits: &Limits) -> Result<Header, D
         } else {
             0
         },
+        stored: Stored::new(
+            info.bit_depth as u8,
+            match info.color_type {
+                ColorType::Grayscale | ColorType::GrayscaleAlpha => "gray",
+                ColorType::Rgb | ColorType::Rgba => "rgb",
+                ColorType::Indexed => "palette",
+            },
+            "deflate",
+        ),
         warnings,
     })
 }

@@ -1,9 +1,9 @@
 //! A file opened for reading in rows, as the engine sees them.
 
-use super::{Info, Source, Wanted, fill::Fill, native::Native};
+use super::{Info, Source, Stored, Wanted, fill::Fill, native::Native};
 use crate::{
     DecodeError, Depth, EncodeOptions, Format, InputFormat, Limits, Metadata, Pixels,
-    colour::{Managed, manage},
+    colour::{Managed, manage, profile_name},
     samples::{push_unit, unit_at},
 };
 
@@ -181,6 +181,18 @@ impl<'a> Reader<'a> {
         };
         let result = 2 * pixel_bytes * width * rows;
         readers * whole + result
+    }
+
+    /// How the file stores the picture: not always as it is given out, nor as a result has it.
+    #[must_use]
+    pub fn stored(&self) -> Stored {
+        self.native.stored()
+    }
+
+    /// What the ICC profile that a result would carry calls itself.
+    #[must_use]
+    pub fn profile_name(&self) -> Option<String> {
+        profile_name(self.colours.icc.as_deref()?)
     }
 
     /// Bytes in a row as [`read_rows`](Self::read_rows) gives it out: 3 a pixel.

@@ -101,6 +101,7 @@ fn turned(samples: &[u8], header: &Header) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::decode::stored::Stored;
     use crate::{colour::Declared, samples::Layout};
 
     /// By the definition of the EXIF tag: what the top row and the left column of the stored picture
@@ -121,6 +122,7 @@ mod tests {
             let header = Header {
                 directory: None,
                 held_bytes: 0,
+                stored: Stored::new(8, "gray", "none"),
                 width: 3,
                 height: 2,
                 layout: Layout::GRAY8,

@@ -64,6 +64,7 @@ pub(super) fn header(input: &mut Input<'_>, wanted: &Wanted) -> Result<Header, D
             .map_or(Declared::Srgb, Declared::Icc),
         directory: Some(page.at),
         held_bytes: 0,
+        stored: kind.stored(compression_name(&mut reader)?),
         warnings,
     };
     if !is_plain(&mut reader, &kind, &header)? {
@@ -152,6 +153,18 @@ pub(super) fn compression<R: Read + Seek>(
         .find_tag_unsigned::<u16>(Tag::Compression)
         .map_err(refused)?;
     Ok(method.map(CompressionMethod::from_u16_exhaustive))
+}
+
+fn compression_name<R: Read + Seek>(reader: &mut Decoder<R>) -> Result<&'static str, DecodeError> {
+    Ok(match compression(reader)? {
+        None | Some(CompressionMethod::None) => "none",
+        Some(CompressionMethod::LZW) => "lzw",
+        Some(CompressionMethod::Deflate | CompressionMethod::OldDeflate) => "deflate",
+        Some(CompressionMethod::PackBits) => "packbits",
+        Some(CompressionMethod::ModernJPEG) => "jpeg",
+        Some(CompressionMethod::Fax4) => "ccitt group 4",
+        Some(_) => "another",
+    })
 }
 
 /// Checks that every strip or tile lies inside the file.

@@ -9,6 +9,7 @@ use ::tiff::{
 
 use super::{
     lab,
+    stored::Stored,
     tiff::{FORMAT, compression, refused},
     tiff_pages::Photometric,
     tiff_ycbcr::{Colours, Sharing, sharing},
@@ -135,6 +136,20 @@ impl Kind {
             }
             _ => None,
         }
+    }
+
+    /// How it is stored, with this compression.
+    pub(super) fn stored(&self, compression: &'static str) -> Stored {
+        let color = match &self.meaning {
+            Meaning::Gray { inverted: false } => "gray",
+            Meaning::Gray { inverted: true } => "gray, white is zero",
+            Meaning::Palette(_) => "palette",
+            Meaning::Rgb => "rgb",
+            Meaning::YCbCr(..) => "ycbcr",
+            Meaning::Lab => "lab",
+            Meaning::Cmyk(_) => "cmyk",
+        };
+        Stored::new(self.bits, color, compression)
     }
 
     /// Whether there are only black and white.

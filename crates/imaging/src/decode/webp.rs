@@ -9,6 +9,7 @@ use super::{
     Header,
     input::Input,
     rows::{StoredRows, Whole},
+    stored::Stored,
 };
 use crate::{DecodeError, InputFormat, Limits, colour::Declared, samples::Layout};
 
@@ -26,6 +27,11 @@ pub(super) fn header(input: &mut Input<'_>, limits: &Limits) -> Result<Header, D
     check_length(bytes)?;
     check_frame(bytes, width, height)?;
 
+    let stored = if decoder.is_lossy() {
+        Stored::new(8, "ycbcr", "lossy")
+    } else {
+        Stored::new(8, "rgb", "lossless")
+    };
     decoder.set_memory_limit(bytes.len());
     let icc = decoder.icc_profile().map_err(refused)?;
     let exif = decoder.exif_metadata().map_err(refused)?;
@@ -42,6 +48,7 @@ pub(super) fn header(input: &mut Input<'_>, limits: &Limits) -> Result<Header, D
         colour: icc.map_or(Declared::Srgb, Declared::Icc),
         directory: None,
         held_bytes: 0,
+        stored,
         warnings: Vec::new(),
     })
 }
