@@ -31,6 +31,19 @@ cargo test --workspace --locked --no-run
 export RUST_TEST_THREADS=${RUST_TEST_THREADS:-4}
 status=0
 "$LOCAL/with-services.sh" cargo test --workspace --locked "$@" || status=$?
+# A bounded share of fuzzing, the same each time where the files to begin with are.
+if (($# == 0)); then
+    for target in sniff decode metadata; do
+        fuzz_log=$ROOT/target/fuzz-$target.log
+        if "$ROOT/fuzz/run.sh" "$target" 20000x >"$fuzz_log" 2>&1; then
+            say "fuzz target $target: $(sed -n 's/^Done //p' "$fuzz_log")"
+        else
+            show_log "$fuzz_log"
+            say "the fuzz target $target found something: see fuzz/artifacts/"
+            status=1
+        fi
+    done
+fi
 if wait "$smoke"; then
     tail -n 1 -- "$smoke_log"
 else
