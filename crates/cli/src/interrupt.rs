@@ -1,18 +1,22 @@
-//! Ctrl-C: the first stops at the next tile, the second at once.
+//! Ctrl-C and SIGTERM: the first stops at the next tile, the second at once.
 
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Exit status after Ctrl-C, as shells have it: 128 + SIGINT.
+use tokio::signal::unix::{SignalKind, signal};
+
+/// Exit status after Ctrl-C, as shells have it: 128 + SIGINT. After SIGTERM it is the same: what
+/// matters is that the work was stopped.
 pub const INTERRUPTED: u8 = 130;
 
-/// Whether Ctrl-C was pressed since [`Interrupt::watch`].
+/// Whether Ctrl-C was pressed, or the process told to end, since [`Interrupt::watch`].
 #[derive(Debug, Clone, Default)]
 pub struct Interrupt(Arc<AtomicBool>);
 
 impl Interrupt {
-    /// Starts to listen; from now on Ctrl-C no longer ends the process by itself.
+    /// Starts to listen; from now on these signals no longer end the process by themselves, so that what was
+    /// begun beside a result is removed.
     ///
     /// # Errors
     /// The operating system gives no thread or no signal handler.
@@ -26,14 +30,24 @@ impl Interrupt {
             .name("ctrl-c".to_owned())
             .spawn(move || {
                 runtime.block_on(async {
-                    // Without a handler the default action stands, and Ctrl-C simply ends the process.
-                    if tokio::signal::ctrl_c().await.is_err() {
+                    // Without handlers the default action stands, and a signal simply ends the process.
+                    let listeners = (
+                        signal(SignalKind::interrupt()),
+                        signal(SignalKind::terminate()),
+                    );
+                    let (Ok(mut ctrl_c), Ok(mut terminate)) = listeners else {
                         return;
-                    }
+                    };
+                    let mut next = async || {
+                        tokio::select! {
+                            _ = ctrl_c.recv() => {}
+                            _ = terminate.recv() => {}
+                        }
+                    };
+                    next().await;
                     pressed.0.store(true, Ordering::Relaxed);
-                    if tokio::signal::ctrl_c().await.is_ok() {
-                        std::process::exit(i32::from(INTERRUPTED));
-                    }
+                    next().await;
+                    std::process::exit(i32::from(INTERRUPTED));
                 });
             })?;
         Ok(interrupt)

@@ -400,51 +400,53 @@ fn the_stage_tensors_are_dumped_and_change_nothing() {
 
 #[cfg(unix)]
 #[test]
-fn ctrl_c_stops_at_the_next_tile_and_leaves_nothing() {
+fn ctrl_c_or_sigterm_stops_at_the_next_tile_and_leaves_nothing() {
     use std::io::Read;
     use std::process::Stdio;
 
-    let folder = workplace();
-    let rgb = vec![90; 480 * 480 * 3];
-    let large = Pixels {
-        width: 480,
-        height: 480,
-        rgb,
-    };
-    let file = imaging::encode(&large, &EncodeOptions::new(Format::Png)).unwrap();
-    fs::write(folder.path().join("in.png"), file).unwrap();
-    let args = [
-        "upscale",
-        "in.png",
-        "-o",
-        "o/out.png",
-        "--tile",
-        "32",
-        "--model",
-        "noise",
-    ];
-    let mut running = command(folder.path(), &args)
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("the program starts");
-    // The warning about the model is said when the work begins.
-    let mut heard = String::new();
-    let mut errors = running.stderr.take().expect("piped");
-    while !heard.contains("never trained") {
-        let mut byte = [0];
-        assert_eq!(errors.read(&mut byte).unwrap(), 1, "ended early: {heard}");
-        heard.push(char::from(byte[0]));
+    for signal in ["-INT", "-TERM"] {
+        let folder = workplace();
+        let rgb = vec![90; 480 * 480 * 3];
+        let large = Pixels {
+            width: 480,
+            height: 480,
+            rgb,
+        };
+        let file = imaging::encode(&large, &EncodeOptions::new(Format::Png)).unwrap();
+        fs::write(folder.path().join("in.png"), file).unwrap();
+        let args = [
+            "upscale",
+            "in.png",
+            "-o",
+            "o/out.png",
+            "--tile",
+            "32",
+            "--model",
+            "noise",
+        ];
+        let mut running = command(folder.path(), &args)
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the program starts");
+        // The warning about the model is said when the work begins.
+        let mut heard = String::new();
+        let mut errors = running.stderr.take().expect("piped");
+        while !heard.contains("never trained") {
+            let mut byte = [0];
+            assert_eq!(errors.read(&mut byte).unwrap(), 1, "ended early: {heard}");
+            heard.push(char::from(byte[0]));
+        }
+        let id = running.id().to_string();
+        assert!(
+            Command::new("kill")
+                .args([signal, &id])
+                .status()
+                .expect("kill runs")
+                .success()
+        );
+        assert_eq!(running.wait().unwrap().code(), Some(130));
+        assert!(!folder.path().join("o").exists());
     }
-    let id = running.id().to_string();
-    assert!(
-        Command::new("kill")
-            .args(["-INT", &id])
-            .status()
-            .expect("kill runs")
-            .success()
-    );
-    assert_eq!(running.wait().unwrap().code(), Some(130));
-    assert!(!folder.path().join("o").exists());
 }
 
 #[test]
