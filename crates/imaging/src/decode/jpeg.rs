@@ -20,6 +20,7 @@ use crate::{DecodeError, InputFormat, Limits, colour::Declared, samples::Layout}
 
 pub(super) const FORMAT: InputFormat = InputFormat::Jpeg;
 
+const UNFINISHED: &str = "scans that would make it as sharp as it was are missing";
 const CONVERTED: &str = "the colours were converted from CMYK to sRGB";
 
 pub(super) fn header(input: &mut Input<'_>, limits: &Limits) -> Result<Header, DecodeError> {
@@ -29,6 +30,15 @@ pub(super) fn header(input: &mut Input<'_>, limits: &Limits) -> Result<Header, D
     let Some(end) = markers.end else {
         return Err(DecodeError::Truncated { format: FORMAT });
     };
+    check_scans(&markers, frame)?;
+    if !markers.tables && markers.scans > 0 {
+        let what = "a frame of a film, which has no tables of its own,";
+        return Err(DecodeError::unsupported(
+            FORMAT,
+            what,
+            "save it as a picture",
+        ));
+    }
     let mut decoder = decoder(bytes, ColorSpace::RGB);
     decoder.decode_headers().map_err(refused)?;
     let icc = decoder.icc_profile();
@@ -82,6 +92,7 @@ pub(super) fn rows<'a>(
     let markers = walk(&bytes);
     jpeg_scans::check(&bytes, &mut Tables::default()).map_err(|fault| match fault {
         Fault::Short => DecodeError::Truncated { format: FORMAT },
+        Fault::Unfinished => DecodeError::corrupt(FORMAT, UNFINISHED),
         Fault::Damaged => DecodeError::corrupt(FORMAT, "the coded pixels are damaged"),
     })?;
     if markers.frame.is_some_and(|frame| frame.components == 4) {
@@ -146,6 +157,10 @@ fn checked_frame(markers: &Markers, limits: &Limits) -> Result<Frame, DecodeErro
             "there are several frame headers",
         ));
     }
+    if frame.height == 0 && frame.width > 0 {
+        let what = "a height that is told behind the picture";
+        return Err(DecodeError::unsupported(FORMAT, what, "save it anew"));
+    }
     if frame.width == 0 || frame.height == 0 {
         return Err(DecodeError::corrupt(FORMAT, "the picture has no pixels"));
     }
@@ -176,6 +191,27 @@ fn checked_frame(markers: &Markers, limits: &Limits) -> Result<Frame, DecodeErro
             ))
         }
     }
+}
+
+/// Refuses what the decoder reads wrongly, or not at all, although it is lawful; and more scans than any
+/// program makes, each of which may cost as much as a whole picture.
+pub(super) fn check_scans(markers: &Markers, frame: Frame) -> Result<(), DecodeError> {
+    const MOST_SCANS: usize = 100;
+    let refuse = |what: &str, remedy| Err(DecodeError::unsupported(FORMAT, what, remedy));
+    if markers.scans > MOST_SCANS {
+        return refuse("a picture in more than 100 scans", "save it anew");
+    }
+    if frame.components > 1 && frame.kind < 2 && markers.scans > 1 {
+        let remedy = "rewrite it without loss: jpegtran IN > OUT";
+        return refuse("a baseline picture in several scans", remedy);
+    }
+    if !frame.usual_sampling {
+        return refuse(
+            "unusual sampling of its components",
+            "save it with 4:4:4 or 4:2:0",
+        );
+    }
+    Ok(())
 }
 
 fn refused(error: DecodeErrors) -> DecodeError {

@@ -144,13 +144,18 @@ impl<'a> Bits<'a> {
         u32::try_from(self.held.checked_shr(64 - bits).unwrap_or(0)).unwrap_or(0)
     }
 
-    /// Goes on behind a restart marker, which has to be the next thing but for padding.
-    pub(super) fn restart(&mut self) -> Result<(), Fault> {
+    /// Goes on behind the next restart marker, which has to be of this number, from 0 to 7 again and again: another
+    /// one means that an interval is missing, or there twice.
+    pub(super) fn restart(&mut self, number: u8) -> Result<(), Fault> {
         (self.held, self.count) = (0, 0);
         let rest = self.data.get(self.at..).unwrap_or_default();
         let mut pairs = rest.windows(2);
         let found = pairs.position(|pair| pair[0] == 0xFF && matches!(pair[1], 0xD0..=0xD7));
-        self.at += found.ok_or(Fault::Short)? + 2;
+        let found = found.ok_or(Fault::Short)?;
+        if rest[found + 1] & 7 != number {
+            return Err(Fault::Damaged);
+        }
+        self.at += found + 2;
         Ok(())
     }
 }

@@ -12,6 +12,10 @@ pub(super) struct Markers {
     pub end: Option<usize>,
     /// Segments beside the scans.
     pub segments: u64,
+    /// Number of scans.
+    pub scans: usize,
+    /// There are Huffman tables.
+    pub tables: bool,
     /// What Adobe's marker says of the colours: 0 as they are, 1 `YCbCr`, 2 YCCK.
     pub adobe: Option<u8>,
     /// There is some of a colour profile.
@@ -33,6 +37,8 @@ pub(super) struct Frame {
     pub height: u32,
     /// Number of colour components.
     pub components: u8,
+    /// The components are sampled as usual: by powers of two, and none more finely than the first.
+    pub usual_sampling: bool,
 }
 
 const EOI: u8 = 0xD9;
@@ -61,6 +67,7 @@ pub(super) fn walk(bytes: &[u8]) -> Markers {
         at += 2 + payload.len();
         note(&mut found, marker, payload);
         if marker == SOS {
+            found.scans += 1;
             at = after_scan(bytes, at);
         } else {
             found.segments += 1;
@@ -100,6 +107,7 @@ fn note(found: &mut Markers, marker: u8, payload: &[u8]) {
             found.several_frames |= found.frame.is_some();
             found.frame = frame(marker - 0xC0, payload);
         }
+        0xC4 => found.tables = true,
         0xE2 if payload.starts_with(b"ICC_PROFILE\0") => found.profile = true,
         // "Adobe", version, two words of flags, transform.
         0xEE => {
@@ -127,15 +135,24 @@ fn note(found: &mut Markers, marker: u8, payload: &[u8]) {
 }
 
 fn frame(kind: u8, payload: &[u8]) -> Option<Frame> {
-    let [precision, h1, h0, w1, w0, components, ..] = *payload else {
+    let [precision, h1, h0, w1, w0, components, ref parts @ ..] = *payload else {
         return None;
     };
+    let mut factors = parts
+        .chunks_exact(3)
+        .map(|part| (part[1] >> 4, part[1] & 15));
+    let first = factors.clone().next().unwrap_or((1, 1));
+    let usual_sampling = factors.all(|(across, down)| {
+        let powers = matches!(across, 1 | 2 | 4) && matches!(down, 1 | 2 | 4);
+        powers && across <= first.0 && down <= first.1 && (first.1 < 4 || matches!(down, 1 | 4))
+    });
     Some(Frame {
         kind,
         precision,
         width: u32::from(u16::from_be_bytes([w1, w0])),
         height: u32::from(u16::from_be_bytes([h1, h0])),
         components,
+        usual_sampling,
     })
 }
 
@@ -158,7 +175,8 @@ mod tests {
                 precision: 8,
                 width: 3,
                 height: 2,
-                components: 1
+                components: 1,
+                usual_sampling: true
             })
         );
         for length in 0..stream.len() - 1 {

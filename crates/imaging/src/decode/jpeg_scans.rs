@@ -25,6 +25,9 @@ const DRI: u8 = 0xDD;
 pub(super) enum Fault {
     /// It ends before its picture does.
     Short,
+    /// Whole scans are missing: there is every block, but not every coefficient to its last bit. The standard allows
+    /// that, and no program does it to a picture that is to be kept.
+    Unfinished,
     /// It holds a code that no table has, or a coefficient outside its block.
     Damaged,
 }
@@ -177,7 +180,7 @@ impl Frame {
         for (place, ..) in &scan.parts {
             let lowest = &mut self.components[*place].lowest[scan.band.clone()];
             if scan.high > 0 && lowest.iter().any(|bit| *bit != Some(scan.high)) {
-                return Err(Fault::Short);
+                return Err(Fault::Unfinished);
             }
             lowest.fill(Some(scan.low));
         }
@@ -196,10 +199,12 @@ impl Frame {
             _ => self.units,
         };
         let mut until_restart = tables.restart_interval;
+        let mut restarts = 0_u8;
         for row in 0..down {
             for column in 0..across {
                 if tables.restart_interval > 0 && until_restart == 0 {
-                    walk.bits.restart()?;
+                    walk.bits.restart(restarts & 7)?;
+                    restarts = restarts.wrapping_add(1);
                     walk.end_of_band = 0;
                     until_restart = tables.restart_interval;
                 }
@@ -230,7 +235,7 @@ impl Frame {
         if lowest.all(|bit| *bit == Some(0)) {
             return Ok(());
         }
-        Err(Fault::Short)
+        Err(Fault::Unfinished)
     }
 }
 

@@ -29,6 +29,7 @@ mod stage;
 mod stored;
 mod tiff;
 mod tiff_kind;
+mod tiff_lzw;
 mod tiff_pages;
 mod tiff_plain;
 mod tiff_rows;

@@ -150,6 +150,7 @@ fn decoder<R: BufRead + Seek>(input: R) -> Decoder<R> {
     let mut options = DecodeOptions::default();
     options.set_ignore_text_chunk(true);
     options.set_skip_ancillary_crc_failures(false);
+    options.set_ignore_adler32(false);
     let mut decoder = Decoder::new_with_options(input, options);
     // Palette to RGB, transparency to alpha, 1, 2 and 4 bit gray to 8 bit.
     decoder.set_transformations(Transformations::EXPAND);

@@ -3,7 +3,7 @@
 use std::io::{ErrorKind, Read, Seek};
 
 use ::tiff::{
-    TiffError,
+    TiffError, TiffUnsupportedError,
     decoder::{ChunkType, Decoder, Limits as DecoderLimits},
     tags::{CompressionMethod, Tag},
 };
@@ -199,6 +199,10 @@ pub(super) fn refused(error: TiffError) -> DecodeError {
     match error {
         TiffError::IoError(error) if error.kind() == ErrorKind::UnexpectedEof => {
             DecodeError::Truncated { format: FORMAT }
+        }
+        TiffError::UnsupportedError(TiffUnsupportedError::UnsupportedCompressionMethod(_)) => {
+            let remedy = "save it with Deflate or LZW, black and white with CCITT group 4";
+            DecodeError::unsupported(FORMAT, "its compression", remedy)
         }
         TiffError::UnsupportedError(error) => DecodeError::unsupported(
             FORMAT,

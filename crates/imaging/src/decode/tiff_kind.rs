@@ -186,6 +186,11 @@ impl Kind {
         (width * samples * usize::from(self.bits)).div_ceil(8)
     }
 
+    /// Of a stored sample.
+    pub(super) fn bits(&self) -> u8 {
+        self.bits
+    }
+
     /// Whether stored samples are those wanted.
     pub(super) fn is_plain(&self) -> bool {
         let plain = matches!(self.meaning, Meaning::Gray { .. } | Meaning::Rgb);

@@ -8,12 +8,14 @@ use ::tiff::{
 use super::{
     Header,
     input::Input,
+    jpeg,
     jpeg_markers::walk,
     jpeg_scans::{self, Fault, Tables},
     patched::Patched,
     rows::StoredRows,
     tiff::{BUFFER_BYTES, FORMAT, compression, places, refused},
     tiff_kind::Kind,
+    tiff_lzw::LzwTiles,
 };
 use crate::DecodeError;
 
@@ -31,6 +33,7 @@ pub(super) struct Chunks<'a> {
     chunk_height: u32,
     /// If the chunks are compressed as JPEG.
     jpegs: Option<Jpegs>,
+    lzw: Option<LzwTiles>,
     /// First row of the next row of chunks.
     row: u32,
 }
@@ -74,9 +77,11 @@ impl<'a> Chunks<'a> {
             Some(CompressionMethod::ModernJPEG) => Some(Jpegs::read(&mut decoder)?),
             _ => None,
         };
+        let lzw = LzwTiles::read(&mut decoder, kind.bits())?;
         let (chunk_width, chunk_height) = decoder.chunk_dimensions();
         Ok(Self {
             decoder,
+            lzw,
             kind,
             planar,
             width: header.width,
@@ -133,6 +138,11 @@ impl<'a> Chunks<'a> {
         self.check_jpeg(index, samples)?;
         let (width, height) = self.decoder.chunk_data_dimensions(index);
         let row_bytes = self.kind.stored_bytes(bytes(width, 1), samples);
+        if let Some(lzw) = &self.lzw {
+            let whole = self.kind.stored_bytes(bytes(self.chunk_width, 1), samples);
+            let (file, rows) = (self.decoder.inner(), bytes(height, 1));
+            return lzw.tile(file, index, (whole, row_bytes), rows, samples);
+        }
         let mut stored = vec![0; row_bytes * bytes(height, 1)];
         self.decoder
             .read_chunk_bytes(index, &mut stored)
@@ -167,6 +177,9 @@ impl<'a> Chunks<'a> {
         });
         if markers.end.is_none() || markers.several_frames || !fits {
             return Err(wrong());
+        }
+        if let Some(frame) = markers.frame {
+            jpeg::check_scans(&markers, frame)?;
         }
         jpeg_scans::check(&chunk, &mut jpegs.tables.clone()).map_err(damaged)
     }
@@ -210,6 +223,7 @@ impl StoredRows for Chunks<'_> {
 fn damaged(fault: Fault) -> DecodeError {
     let what = match fault {
         Fault::Short => "a JPEG strip or tile ends before its picture does",
+        Fault::Unfinished => "scans of a JPEG strip or tile are missing",
         Fault::Damaged => "the coded pixels of a JPEG strip or tile are damaged",
     };
     DecodeError::corrupt(FORMAT, what)

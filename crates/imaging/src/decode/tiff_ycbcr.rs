@@ -9,7 +9,6 @@ use ::tiff::{
     decoder::{Decoder, ifd::Value},
     tags::{CompressionMethod, Tag},
 };
-use weezl::{BitOrder, LzwStatus, decode};
 
 use super::{
     Header,
@@ -17,6 +16,7 @@ use super::{
     patched::Patched,
     rows::StoredRows,
     tiff::{BUFFER_BYTES, FORMAT, compression, places, refused},
+    tiff_lzw::unpack_lzw,
 };
 use crate::DecodeError;
 
@@ -228,24 +228,6 @@ impl Packing {
             Self::PackBits => Ok(unpack_bits(&packed, most)),
         }
     }
-}
-
-fn unpack_lzw(packed: &[u8], most: usize) -> Result<Vec<u8>, DecodeError> {
-    let mut decoder = decode::Decoder::with_tiff_size_switch(BitOrder::Msb, 8);
-    let mut unpacked = vec![0; most];
-    let (mut read, mut written) = (0, 0);
-    while written < most {
-        let done = decoder.decode_bytes(&packed[read..], &mut unpacked[written..]);
-        read += done.consumed_in;
-        written += done.consumed_out;
-        match done.status {
-            Ok(LzwStatus::Ok) => {}
-            Ok(LzwStatus::NoProgress | LzwStatus::Done) => break,
-            Err(error) => return Err(DecodeError::corrupt(FORMAT, error)),
-        }
-    }
-    unpacked.truncate(written);
-    Ok(unpacked)
 }
 
 /// Runs of equal bytes, and stretches of others, each behind its length.

@@ -10,7 +10,7 @@ use tiff::{encoder::TiffEncoder, tags::Tag};
 
 const EOI: [u8; 2] = [0xFF, 0xD9];
 
-const FILES: [(&str, &[u8]); 9] = [
+const FILES: [(&str, &[u8]); 8] = [
     ("progressive", include_bytes!("progressive.jpg")),
     (
         "progressive_full_chroma",
@@ -25,7 +25,6 @@ const FILES: [(&str, &[u8]); 9] = [
     ("baseline", include_bytes!("baseline.jpg")),
     ("restarts", include_bytes!("restarts.jpg")),
     ("tall_chroma", include_bytes!("tall_chroma.jpg")),
-    ("apart", include_bytes!("apart.jpg")),
 ];
 
 #[test]
@@ -100,4 +99,48 @@ fn a_strip_that_was_cut_and_given_an_end_is_refused() {
             assert_eq!(error.reason(), "unreadable", "{name} at {length}: {error}");
         }
     }
+}
+
+/// Lawful, and read wrongly by the decoder: without a word the colours would be others.
+#[test]
+fn what_would_come_out_wrong_is_refused_with_a_remedy() {
+    let files: [(&[u8], &str); 3] = [
+        (include_bytes!("apart.jpg"), "several scans"),
+        (include_bytes!("fine_chroma.jpg"), "sampling"),
+        (include_bytes!("thirds.jpg"), "sampling"),
+    ];
+    for (file, what) in files {
+        let limits = Limits::default();
+        let error = imaging::probe(file, &limits).expect_err("its header says so");
+        assert_eq!(error.reason(), "unsupported", "{error}");
+        assert!(error.to_string().contains(what), "{error}");
+        assert!(decode(file, &limits).is_err());
+        let strip = decode(&tiff_of(file), &limits).expect_err("in a TIFF too");
+        assert!(strip.to_string().contains(what), "{strip}");
+    }
+}
+
+#[test]
+fn an_interval_that_is_there_twice_is_noticed() {
+    let (_, file) = FILES[6];
+    let restarts: Vec<_> = file
+        .windows(2)
+        .enumerate()
+        .filter_map(|(at, pair)| matches!(pair, [0xFF, 0xD0..=0xD7]).then_some(at))
+        .collect();
+    assert!(restarts.len() > 3);
+    for pair in restarts.windows(2) {
+        let twice = [&file[..pair[1]], &file[pair[0]..]].concat();
+        assert!(decode(&twice, &Limits::default()).is_err());
+    }
+}
+
+#[test]
+fn a_thousand_empty_scans_are_refused_before_they_cost_anything() {
+    let (_, file) = FILES[0];
+    let last = file.windows(2).rposition(|pair| pair == [0xFF, 0xDA]);
+    let (before, scan) = file[..file.len() - EOI.len()].split_at(last.unwrap());
+    let many = [before, &scan.repeat(1000), &EOI].concat();
+    let error = imaging::probe(&many, &Limits::default()).unwrap_err();
+    assert!(error.to_string().contains("100 scans"), "{error}");
 }

@@ -32,6 +32,8 @@ FILES = {
     "baseline": ["-baseline"],
     "restarts": ["-baseline", "-restart", "2B"],
     "tall_chroma": ["-baseline", "-sample", "1x2"],
+    "fine_chroma": ["-baseline", "-sample", "1x1,2x2,1x1"],
+    "thirds": ["-baseline", "-sample", "3x1"],
     "apart": ["-baseline", "-scans", APART],
 }
 
