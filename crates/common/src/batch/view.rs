@@ -107,12 +107,12 @@ impl Counts {
     }
 }
 
-/// Work in tile-steps. Jobs whose header was not read yet count by an estimate, or not at all.
+/// Work in tile-steps. A job whose header was not read yet counts as the mean of those that were.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Work {
-    /// Of the jobs that have ended.
+    /// Of the jobs that succeeded; what failed or was cancelled took few of its steps, or none.
     pub done: i64,
-    /// Of the others.
+    /// Of those that have not ended.
     pub left: i64,
     /// Tile-steps a second over the last half hour, if there were any.
     pub pace: Option<f64>,

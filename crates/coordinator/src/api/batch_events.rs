@@ -20,6 +20,7 @@ use super::caller::require;
 use super::error::{ApiError, Problem};
 use super::extract::Id;
 use crate::auth::{Caller, Scope};
+use crate::store::batches::BatchRow;
 
 /// Between two looks.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
@@ -44,7 +45,7 @@ pub async fn follow(
     let id = batch_id(&id)?;
     let row = find(&app, &caller, id).await?;
     let known = headers.get("last-event-id").and_then(|id| id.to_str().ok());
-    if row.finished_at.is_some() && known == Some(end_mark(row.completions).as_str()) {
+    if has_ended(&row) && known == Some(end_mark(row.completions).as_str()) {
         return Ok(StatusCode::NO_CONTENT.into_response());
     }
     let follower = Follower {
@@ -65,6 +66,11 @@ pub async fn follow(
     let headers = response.headers_mut();
     headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
     Ok(response)
+}
+
+/// Not while its failed jobs are to be tried anew and are not yet.
+fn has_ended(row: &BatchRow) -> bool {
+    row.finished_at.is_some() && !row.is_retried
 }
 
 /// The id of the event that tells of a batch's end, which may come again when failed jobs are retried.
@@ -99,7 +105,7 @@ impl Follower {
             let row = find(&self.app, &self.caller, self.id).await.ok()?;
             let view = show(&self.app, &self.caller, self.id).await.ok()?;
             let text = serde_json::to_string(&view).expect("plain data becomes JSON");
-            self.ended = row.finished_at.is_some();
+            self.ended = has_ended(&row);
             if text == self.sent && !self.ended {
                 continue;
             }

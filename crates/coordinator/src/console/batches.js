@@ -45,7 +45,7 @@ export async function batches(main, _, parameters, signal) {
       page.batches.length ? table('Newest first', columns, page.batches)
         : el('p', {class: 'faint'}, 'There are no batches. “upres batch create” makes one; single images are under Jobs.'),
       page.next_cursor ? el('p', {}, el('a', {href: `#/batches?cursor=${page.next_cursor}`}, 'Older ones')) : '');
-    if (page.batches.every(row => row.finished_at)) return;
+    if (page.batches.every(row => row.phase === 'finished')) return;
     await pause(LOOK_EVERY, signal);
   }
 }
@@ -87,7 +87,7 @@ export async function batch(main, id, _, signal) {
     buttons.replaceChildren(...possible.map(([word, action]) => act(word, action)));
   };
   redraw();
-  while (!row.finished_at) {
+  while (row.phase !== 'finished') {
     await pause(LOOK_EVERY, signal);
     const phase = standing(row);
     row = await read(path, signal);

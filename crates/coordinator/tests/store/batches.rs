@@ -421,3 +421,26 @@ async fn a_batch_goes_when_its_time_is_over_and_its_jobs_are_gone(pool: PgPool) 
         .unwrap();
     assert_eq!(refused, 0);
 }
+
+#[sqlx::test(migrator = "upres_coordinator::store::MIGRATOR")]
+async fn work_is_what_succeeded_and_a_guess_where_no_header_was_read(pool: PgPool) {
+    let mut conn = pool.acquire().await.unwrap();
+    let (id, jobs) = batch_of(&pool, 4, serde_json::json!({})).await;
+    sqlx::query("update jobs set cost = null where job_id = $1")
+        .bind(jobs[3].0)
+        .execute(&mut *conn)
+        .await
+        .unwrap();
+    let seen = batches::statistics::statistics(&mut conn, id)
+        .await
+        .unwrap();
+    assert_eq!((seen.done, seen.left), (0, 12), "3 each, and so the fourth");
+    let lease = begin(&pool, jobs[0]).await;
+    let failed = Failed::reported(JobError::new(ErrorType::InputUnreadable, "no"));
+    fail(&pool, lease, &failed, &at_once()).await.unwrap();
+    let seen = batches::statistics::statistics(&mut conn, id)
+        .await
+        .unwrap();
+    assert_eq!((seen.done, seen.left), (0, 9));
+    assert!(seen.by_minute.is_empty(), "nothing was computed");
+}

@@ -19,13 +19,13 @@ pub struct Statistics {
     pub counts: Counts,
     /// Failed ones by the type of their error.
     pub errors: BTreeMap<String, i64>,
-    /// Tile-steps of those that have ended.
+    /// Tile-steps of those that succeeded: what failed took few of its steps, or none.
     pub done: i64,
-    /// Of the others.
+    /// Of those that have not ended; where a header was not read yet, the mean of those that were.
     pub left: i64,
     /// Whether any of them was ever started.
     pub started: bool,
-    /// Tile-steps that workers finished in each of the last minutes, the latest first; index 0 is the minute
+    /// Tile-steps of what succeeded in each of the last minutes, the latest first; index 0 is the minute
     /// that goes on.
     pub by_minute: BTreeMap<i32, i64>,
     /// When they were counted, by the database's clock.
@@ -40,13 +40,13 @@ pub async fn statistics(conn: &mut PgConnection, id: BatchId) -> Result<Statisti
     let rows = sqlx::query!(
         r#"
         select state, error_type, minute, count(*) as "jobs!",
-            coalesce(sum(cost), 0)::bigint as "cost!", bool_or(started) as "started!"
+            count(cost) as "priced!", coalesce(sum(cost), 0)::bigint as "cost!",
+            bool_or(started) as "started!"
         from (
             select state, cost, started_at is not null as started,
                 case when state = 'failed' then error ->> 'type' end as error_type,
                 case
-                    when state in ('succeeded', 'failed')
-                        and finished_at > now() - make_interval(mins => $2)
+                    when state = 'succeeded' and finished_at > now() - make_interval(mins => $2)
                     then floor(extract(epoch from now() - finished_at) / 60)::integer
                 end as minute
             from jobs
@@ -60,6 +60,7 @@ pub async fn statistics(conn: &mut PgConnection, id: BatchId) -> Result<Statisti
         at: in_seconds(conn, 0.0).await?,
         ..Statistics::default()
     };
+    let (mut priced, mut cost, mut unpriced) = (0, 0, 0);
     for row in rows.fetch_all(conn).await? {
         let counts = &mut statistics.counts;
         let (count, ended) = match row.state.as_str() {
@@ -72,11 +73,14 @@ pub async fn statistics(conn: &mut PgConnection, id: BatchId) -> Result<Statisti
             _ => (&mut counts.expired, true),
         };
         *count += row.jobs;
-        *(if ended {
-            &mut statistics.done
-        } else {
-            &mut statistics.left
-        }) += row.cost;
+        priced += row.priced;
+        cost += row.cost;
+        if row.state == "succeeded" {
+            statistics.done += row.cost;
+        } else if !ended {
+            statistics.left += row.cost;
+            unpriced += row.jobs - row.priced;
+        }
         statistics.started |= row.started;
         if let Some(error_type) = row.error_type {
             *statistics.errors.entry(error_type).or_default() += row.jobs;
@@ -84,6 +88,10 @@ pub async fn statistics(conn: &mut PgConnection, id: BatchId) -> Result<Statisti
         if let Some(minute) = row.minute {
             *statistics.by_minute.entry(minute).or_default() += row.cost;
         }
+    }
+    if priced > 0 {
+        let guess = i128::from(cost) * i128::from(unpriced) / i128::from(priced);
+        statistics.left += i64::try_from(guess).unwrap_or(i64::MAX);
     }
     Ok(statistics)
 }
