@@ -53,6 +53,9 @@ pub struct Lease {
     pub if_exists: IfExists,
     /// How to upscale.
     pub upscale: UpscaleSpec,
+    /// What it takes, about; unknown where no header was read yet.
+    #[serde(default)]
+    pub tile_steps: Option<u64>,
     /// At most so many tiles at once: an earlier attempt ran out of memory with more.
     #[serde(default)]
     pub tile_batch: Option<u32>,

@@ -89,9 +89,13 @@ struct CreateKeyArgs {
 
 fn tenant(text: &str) -> Result<String, String> {
     let harmless = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
-    match (1..=64).contains(&text.len()) && text.chars().all(harmless) {
+    // It is the name of a folder, too.
+    let is_name = (1..=64).contains(&text.len()) && !text.starts_with('.');
+    match is_name && text.chars().all(harmless) {
         true => Ok(text.to_owned()),
-        false => Err("write 1 to 64 letters, digits, dots, hyphens and underscores".to_owned()),
+        false => Err(
+            "write 1 to 64 letters, digits, dots, hyphens and underscores, no dot first".to_owned(),
+        ),
     }
 }
 

@@ -169,8 +169,8 @@ pub struct LimitConfig {
     /// Beyond that they are answered with 429 and the time to wait.
     #[arg(long, env = "UPRES_TENANT_RATE", value_name = "N", value_parser = above_zero)]
     pub tenant_rate: Option<f64>,
-    /// Jobs of one tenant that may wait before its submissions are answered with 429. Batches are
-    /// accepted all the same, since they bring their own line.
+    /// Single jobs of one tenant that may wait before more of them are answered with 429. Batches and their
+    /// jobs do not count: they have a line of their own.
     #[arg(long, env = "UPRES_TENANT_WAITING", value_name = "N", value_parser = clap::value_parser!(i64).range(1..))]
     pub tenant_waiting: Option<i64>,
 }

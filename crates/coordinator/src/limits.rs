@@ -40,13 +40,21 @@ struct Account {
     waiting: Option<(i64, Instant)>,
 }
 
-/// How a request stands to the limit of its tenant; for the `RateLimit` headers.
+/// How a request stands to a limit of its tenant; for the `RateLimit` headers.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Standing {
-    /// Requests a second.
-    pub rate: f64,
-    /// Requests that may follow at once.
-    pub remaining: u64,
+pub enum Standing {
+    /// To that of submissions.
+    Rate {
+        /// Requests a second.
+        rate: f64,
+        /// Requests that may follow at once.
+        remaining: u64,
+    },
+    /// To that of waiting jobs, which is reached.
+    Waiting {
+        /// Jobs that may wait.
+        most: i64,
+    },
 }
 
 impl Standing {
@@ -57,11 +65,23 @@ impl Standing {
     #[must_use]
     pub fn headers(&self) -> [(HeaderName, HeaderValue); 2] {
         let text = |text: String| HeaderValue::from_str(&text).expect("numbers are harmless");
-        let (rate, remaining) = (self.rate, self.remaining);
-        let window = (1.0 / rate).max(1.0).ceil();
-        let quota = (rate * window).floor().max(1.0);
-        let policy = format!("\"submissions\";q={quota};w={window}");
-        let limit = format!("\"submissions\";r={remaining};t={window}");
+        let (policy, limit) = match self {
+            Self::Rate { rate, remaining } => {
+                let window = (1.0 / rate).max(1.0).ceil();
+                let quota = (rate * window).floor().max(1.0);
+                (
+                    format!("\"submissions\";q={quota};w={window}"),
+                    format!("\"submissions\";r={remaining};t={window}"),
+                )
+            }
+            Self::Waiting { most } => {
+                let wait = UNTIL_SOME_END.as_secs();
+                (
+                    format!("\"waiting\";q={most}"),
+                    format!("\"waiting\";r=0;t={wait}"),
+                )
+            }
+        };
         [(RATE_LIMIT_POLICY, text(policy)), (RATE_LIMIT, text(limit))]
     }
 }
@@ -74,8 +94,8 @@ pub struct TooMany {
     pub detail: String,
     /// When to ask again.
     pub retry_after: Duration,
-    /// For the `RateLimit` headers, where it is the rate that was reached.
-    pub standing: Option<Standing>,
+    /// For the `RateLimit` headers.
+    pub standing: Standing,
 }
 
 impl Limits {
@@ -88,7 +108,7 @@ impl Limits {
         }
     }
 
-    /// Admits one submission. `None` where no rate is set.
+    /// Admits the submission of one job. `None` where no rate is set.
     ///
     /// # Errors
     /// [`TooMany`] within `Ok`, beside the database's.
@@ -105,13 +125,20 @@ impl Limits {
                     "{most} jobs of this tenant wait already: submit more when some have ended"
                 ),
                 retry_after: UNTIL_SOME_END,
-                standing: None,
+                standing: Standing::Waiting { most },
             }));
         }
-        let Some(rate) = self.config.tenant_rate else {
-            return Ok(Ok(None));
-        };
-        Ok(self.draw(tenant, rate, Instant::now()).map(Some))
+        Ok(self.admit_batch(tenant))
+    }
+
+    /// Admits the submission of a batch, which brings its own line. `None` where no rate is set.
+    ///
+    /// # Errors
+    /// [`TooMany`].
+    pub fn admit_batch(&self, tenant: &str) -> Result<Option<Standing>, TooMany> {
+        let rate = self.config.tenant_rate;
+        rate.map(|rate| self.draw(tenant, rate, Instant::now()))
+            .transpose()
     }
 
     fn draw(&self, tenant: &str, rate: f64, now: Instant) -> Result<Standing, TooMany> {
@@ -131,7 +158,7 @@ impl Limits {
                     "this tenant may submit {rate} times a second: wait as long as Retry-After says, or submit a batch"
                 ),
                 retry_after: Duration::from_secs_f64(seconds.min(3600.0)),
-                standing: Some(Standing { rate, remaining: 0 }),
+                standing: Standing::Rate { rate, remaining: 0 },
             });
         }
         account.saved -= 1.0;
@@ -140,7 +167,7 @@ impl Limits {
             clippy::cast_sign_loss,
             reason = "not below zero, and whole requests are what is told"
         )]
-        Ok(Standing {
+        Ok(Standing::Rate {
             rate,
             remaining: account.saved as u64,
         })
@@ -198,7 +225,11 @@ mod tests {
         assert!(refused.retry_after <= Duration::from_millis(200));
         assert!(limits.draw("b", 5.0, start).is_ok(), "another has its own");
         let later = start + refused.retry_after;
-        assert_eq!(limits.draw("a", 5.0, later).unwrap().remaining, 0);
+        let none_left = Standing::Rate {
+            rate: 5.0,
+            remaining: 0,
+        };
+        assert_eq!(limits.draw("a", 5.0, later), Ok(none_left));
         assert!(limits.draw("a", 5.0, later).is_err());
     }
 }

@@ -33,6 +33,8 @@ use crate::{accept, cli, dispatch, fail, janitor, lease, metrics, store};
 const GRACE: Duration = Duration::from_secs(10);
 /// A database that is away at the start is awaited this long.
 const DATABASE_WAIT: Duration = Duration::from_secs(60);
+/// Batches that become jobs at once, for each coordinator: one that takes long, and one beside it.
+const EXPANDERS: usize = 2;
 
 pub(crate) async fn serve(config: Config) -> anyhow::Result<()> {
     let metrics = metrics::install()?;
@@ -155,7 +157,9 @@ fn start_batches(
         objects,
         bell,
     };
-    tasks.spawn(expander.run(stop.clone()));
+    for _ in 0..EXPANDERS {
+        tasks.spawn(expander.clone().run(stop.clone()));
+    }
     tasks.spawn(appraiser.run(stop.clone()));
     tasks.spawn(steward.run(stop.clone()));
 }

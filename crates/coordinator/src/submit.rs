@@ -56,8 +56,8 @@ pub struct Submission<'a> {
     pub request: JobRequest,
     /// W3C trace context.
     pub traceparent: Option<&'a str>,
-    /// The same request under the same key is one job, however often it is sent.
-    pub idempotency_key: Option<&'a str>,
+    /// The same request under the same key is one job, however often it is sent. [`earlier`] was asked.
+    pub key: Option<NewKey>,
 }
 
 /// What became of an acceptable submission.
@@ -81,14 +81,7 @@ pub async fn submit(
     caller: &Caller,
     submission: Submission<'_>,
 ) -> Result<Submitted, SubmitError> {
-    let key = submission.idempotency_key.map(|key| NewKey {
-        key: key.to_owned(),
-        request_sha256: digest(&submission.request),
-    });
-    // Before anything else is looked at: by now the output may exist, made by the first request.
-    if let Some(id) = earlier(pool, caller, key.as_ref()).await? {
-        return Ok(Submitted::Earlier(id));
-    }
+    let key = submission.key;
     let job = submission
         .request
         .validate()
@@ -127,8 +120,23 @@ pub async fn validate(
     Ok((cost, job.warnings))
 }
 
-/// The job of an earlier request under the same key.
-async fn earlier(
+/// The key of a request, which stands for what was asked for and not for how it was written: order and white
+/// space make no other request.
+#[must_use]
+pub fn key(key: &str, request: &JobRequest) -> NewKey {
+    let text = serde_json::to_vec(request).expect("a request is plain data");
+    NewKey {
+        key: key.to_owned(),
+        request_sha256: Sha256::digest(text).to_vec(),
+    }
+}
+
+/// The job of an earlier request under the same key. To be asked before anything else: by now the output may
+/// exist, made by that request.
+///
+/// # Errors
+/// [`SubmitError::KeyReused`] when it was another request, or the database's.
+pub async fn earlier(
     pool: &PgPool,
     caller: &Caller,
     key: Option<&NewKey>,
@@ -145,12 +153,6 @@ async fn earlier(
         .flatten()
         .map(|earlier| earlier_job(&earlier, key))
         .transpose()
-}
-
-/// Of what was asked for, not of how it was written: order and white space make no other request.
-fn digest(request: &JobRequest) -> Vec<u8> {
-    let text = serde_json::to_vec(request).expect("a request is plain data");
-    Sha256::digest(text).to_vec()
 }
 
 fn check_prefixes(caller: &Caller, job: &ValidJob) -> Result<(), SubmitError> {

@@ -3,6 +3,7 @@
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::time::Instant;
 
 use anyhow::Context;
 use imaging::DecodeError;
@@ -43,6 +44,8 @@ pub struct Engine {
     requests: mpsc::Sender<Request>,
     identity: Arc<str>,
     made_by: Arc<MadeBy>,
+    /// Seconds a tile-step, of the picture before.
+    pace: watch::Receiver<Option<f64>>,
 }
 
 /// One page, from its rows to rows; both ends are met on the engine's thread.
@@ -100,6 +103,7 @@ impl Engine {
     ) -> anyhow::Result<Self> {
         let (requests, mut queue) = mpsc::channel::<Request>(WAITING);
         let (ready, made) = oneshot::channel();
+        let (measured, pace) = watch::channel(None);
         let serve = move || {
             let Loaded {
                 mut upscale,
@@ -113,7 +117,9 @@ impl Engine {
                 return;
             }
             while let Some(request) = queue.blocking_recv() {
-                request.serve(upscale.as_mut());
+                if let Some(seconds) = request.serve(upscale.as_mut()) {
+                    measured.send_replace(Some(seconds));
+                }
             }
         };
         std::thread::Builder::new()
@@ -126,6 +132,7 @@ impl Engine {
             requests,
             identity: identity.into(),
             made_by: Arc::new(made_by),
+            pace,
         })
     }
 
@@ -139,6 +146,11 @@ impl Engine {
         &self.made_by
     }
 
+    /// How long a tile-step took in the picture before; `None` until one was made.
+    pub(crate) fn seconds_a_tile_step(&self) -> Option<f64> {
+        *self.pace.borrow()
+    }
+
     /// Hands a picture to the thread, whose answer comes through the request's channel.
     pub(crate) async fn upscale(&self, request: Request) -> Result<(), EngineStopped> {
         let sent = self.requests.send(request).await;
@@ -147,15 +159,20 @@ impl Engine {
 }
 
 impl Request {
-    fn serve(mut self, upscale: &mut dyn Upscale) {
-        let mut spent = Spent::default();
+    /// Returns how long a tile-step took, if there were any.
+    fn serve(mut self, upscale: &mut dyn Upscale) -> Option<f64> {
+        let (began, mut spent) = (Instant::now(), Spent::default());
         let done = self.upscale(upscale, &mut spent);
+        #[expect(clippy::cast_precision_loss, reason = "it is an estimate")]
+        let tile_steps = spent.tile_steps as f64;
+        let pace = (tile_steps > 0.0).then(|| began.elapsed().as_secs_f64() / tile_steps);
         let answer = Answer {
             before: spent.tiles,
             done: done.map(|()| spent),
         };
         // Whoever asked may have left: the job was cancelled or handed back.
         drop(self.answer.send(answer));
+        pace
     }
 
     /// Adds to `spent` what each page took.

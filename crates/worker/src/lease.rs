@@ -51,6 +51,18 @@ impl Held {
         }
     }
 
+    /// Of the engine's work; `None` where nobody knows.
+    pub(crate) fn tile_steps_left(&self) -> Option<f64> {
+        #[expect(clippy::cast_precision_loss, reason = "it is an estimate")]
+        let promised = self.lease.tile_steps.map(|n| n as f64);
+        let progress = *self.progress.borrow();
+        progress.map_or(promised, |progress| {
+            let left = progress.tiles_total.saturating_sub(progress.tiles);
+            let share = f64::from(left) / f64::from(progress.tiles_total.max(1));
+            Some(share * f64::from(progress.tile_steps_total))
+        })
+    }
+
     fn beat(&self, resume: Option<ResumePoint>) -> Beat {
         Beat {
             lease: self.reference(),

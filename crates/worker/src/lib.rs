@@ -6,6 +6,7 @@
 //! `engine` is the one thread that owns the device; `rows` go in and come out of it. `bench` measures the
 //! engine alone.
 
+mod ahead;
 pub mod bench;
 pub mod cli;
 mod clock;

@@ -15,10 +15,11 @@ use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 use upres_common::broker::{BrokerError, Consumer, WakeUpDelivery};
 use upres_common::job::{Consequence, ErrorType, JobError};
-use upres_common::lease::{AboutWorker, Lease, SettledAnswer};
+use upres_common::lease::{AboutWorker, SettledAnswer};
 use upres_common::objects::ObjectStore;
 use uuid::Uuid;
 
+use crate::ahead::Ahead;
 use crate::config::ServiceConfig;
 use crate::coordinator::{CallError, Coordinator};
 use crate::engine::Engine;
@@ -27,8 +28,11 @@ use crate::process::{Workshop, process};
 use crate::room::Room;
 use crate::{report, spec, write_back};
 
-/// Wake-ups held unclaimed, per class. One: a worker that is busy should not sit on others' work.
+/// Wake-ups held unclaimed, per class.
 const PREFETCH: u16 = 1;
+/// A worker that can claim nothing for so long takes no wake-ups either: even one in its hands would wait for
+/// it, while other workers are idle.
+const BUSY_AFTER: Duration = Duration::from_millis(500);
 const RECONNECT: std::ops::RangeInclusive<Duration> =
     Duration::from_millis(200)..=Duration::from_secs(5);
 /// How often a worker says that it is here.
@@ -48,6 +52,7 @@ struct Worker {
     /// The device is gone: the process must end with an error.
     device_lost: CancellationToken,
     slots: Arc<Semaphore>,
+    ahead: Arc<Ahead>,
     tasks: TaskTracker,
     /// An engine that makes no progress for so long is stuck.
     stall: Duration,
@@ -82,6 +87,7 @@ pub async fn run(config: ServiceConfig, engine: Engine, room: Room) -> anyhow::R
         drain: CancellationToken::new(),
         device_lost: CancellationToken::new(),
         slots: Arc::new(Semaphore::new(config.jobs_in_flight)),
+        ahead: Arc::default(),
         tasks: TaskTracker::new(),
         stall: config.stall,
     });
@@ -179,11 +185,9 @@ impl Worker {
 
     async fn consume(self: &Arc<Self>, mut consumer: Consumer) -> Result<(), BrokerError> {
         loop {
-            let slot = tokio::select! {
-                slot = Arc::clone(&self.slots).acquire_owned() => slot,
-                () = self.stop.cancelled() => break,
+            let Some(slot) = self.room_for_another(&mut consumer).await? else {
+                break;
             };
-            let slot = slot.expect("the semaphore is never closed");
             let delivery = tokio::select! {
                 delivery = consumer.next() => delivery?,
                 () = self.stop.cancelled() => break,
@@ -195,6 +199,31 @@ impl Worker {
         }
         consumer.close().await;
         Ok(())
+    }
+
+    /// A slot for the next job, once the engine will be free for it soon; `None` when the worker is to stop.
+    async fn room_for_another(
+        &self,
+        consumer: &mut Consumer,
+    ) -> Result<Option<OwnedSemaphorePermit>, BrokerError> {
+        let slot = async {
+            let slot = Arc::clone(&self.slots).acquire_owned().await;
+            self.ahead.is_short(&self.shop.engine).await;
+            slot.expect("the semaphore is never closed")
+        };
+        tokio::pin!(slot);
+        tokio::select! {
+            slot = &mut slot => return Ok(Some(slot)),
+            () = self.stop.cancelled() => return Ok(None),
+            () = tokio::time::sleep(BUSY_AFTER) => {}
+        }
+        consumer.pause().await?;
+        let slot = tokio::select! {
+            slot = &mut slot => slot,
+            () = self.stop.cancelled() => return Ok(None),
+        };
+        consumer.resume().await?;
+        Ok(Some(slot))
     }
 
     /// Claims what the wake-up speaks of, settles the message, and starts the work.
@@ -238,9 +267,11 @@ impl Worker {
             let trace = lease.traceparent.clone().unwrap_or_default();
             let span = tracing::info_span!("attempt", job.id = %lease.job_id, job.attempt = lease.attempt, trace);
             let worker = Arc::clone(self);
+            let held = Arc::new(Held::new(lease, &self.drain));
+            let counted = self.ahead.enter(Arc::clone(&held));
             let work = async move {
-                worker.work(lease).await;
-                drop(slot);
+                worker.work(&held).await;
+                drop((slot, counted));
             };
             self.tasks.spawn(work.instrument(span));
         }
@@ -248,14 +279,13 @@ impl Worker {
     }
 
     /// Works on one job and reports how it ended, renewing its lease meanwhile.
-    async fn work(&self, lease: Lease) {
-        tracing::info!(object.key = lease.input, "attempt begins");
-        let held = Held::new(lease, &self.drain);
-        let settle = self.settle(&held);
+    async fn work(&self, held: &Held) {
+        tracing::info!(object.key = held.lease.input, "attempt begins");
+        let settle = self.settle(held);
         tokio::pin!(settle);
         let stopped = tokio::select! {
             () = &mut settle => return,
-            stopped = lease::keep(&held, &self.coordinator, self.stall) => stopped,
+            stopped = lease::keep(held, &self.coordinator, self.stall) => stopped,
         };
         match stopped {
             Stopped::Cancelled => tracing::info!("job cancelled, attempt stops"),
@@ -265,7 +295,7 @@ impl Worker {
         // The work sees its stop signal and cleans up after itself.
         settle.await;
         if stopped == Stopped::Cancelled {
-            self.abort_but(&held, None).await;
+            self.abort_but(held, None).await;
         }
         if stopped == Stopped::Stalled {
             // Its thread cannot be stopped from outside; ending the process can.

@@ -31,7 +31,7 @@ pub struct CreateArgs {
     /// Where results go, with {bucket}, {prefix}, {dir}, {name}, {stem}, {ext}, {steps} and {line}: for
     /// example s3://derivatives/{dir}/{stem}.{ext}.
     #[arg(long, value_name = "s3://…")]
-    output: Option<String>,
+    pub output: Option<String>,
     /// Fetch the results of files of this machine into this folder at the end; implies --watch.
     #[arg(short = 'o', long, value_name = "FOLDER")]
     pub download: Option<PathBuf>,
@@ -41,38 +41,38 @@ pub struct CreateArgs {
     pub also: Vec<Timesteps>,
     /// Of the objects under the prefix only these, such as '**/*.tif'; may be repeated.
     #[arg(long, value_name = "PATTERN")]
-    include: Vec<String>,
+    pub include: Vec<String>,
     /// And none of these; may be repeated.
     #[arg(long, value_name = "PATTERN")]
-    exclude: Vec<String>,
+    pub exclude: Vec<String>,
     /// Replace results that are there already; otherwise their inputs fail with output/exists.
     #[arg(long)]
     pub overwrite: bool,
     /// Start nothing unless every item is acceptable.
     #[arg(long)]
-    atomic: bool,
+    pub atomic: bool,
     /// Write the report into this folder at the end, as report.jsonl and report.csv.
     #[arg(long, value_name = "s3://…")]
-    report: Option<String>,
+    pub report: Option<String>,
     /// Make that folder a bag (BagIt): complete if results go to data/ below it.
     #[arg(long, requires = "report")]
-    bagit: bool,
+    pub bagit: bool,
     #[command(flatten)]
     pub how: How,
     #[command(flatten)]
     pub spec: SpecArgs,
     /// interactive or bulk.
     #[arg(long, value_parser = word::<Class>, default_value = "bulk")]
-    class: Class,
+    pub class: Class,
     /// Higher goes first within its class; -100 to 100.
     #[arg(long, default_value_t = 0, allow_hyphen_values = true, value_parser = clap::value_parser!(i32).range(-100..=100))]
-    priority: i32,
+    pub priority: i32,
     /// For finding the batch and its jobs again: name=value, may be repeated.
     #[arg(long = "label", value_parser = label, value_name = "NAME=VALUE")]
-    labels: Vec<(String, String)>,
+    pub labels: Vec<(String, String)>,
     /// Address to be told when it is finished, by a signed message.
     #[arg(long, value_name = "URL")]
-    webhook: Option<String>,
+    pub webhook: Option<String>,
 }
 
 /// A batch whose sources are run again, as flags.
@@ -98,12 +98,12 @@ pub struct How {
     pub dry_run: bool,
     /// Follow it to its end; exit status 1 unless every input succeeded.
     #[arg(long)]
-    watch: bool,
+    pub watch: bool,
     /// Print JSON.
     #[arg(long)]
-    json: bool,
+    pub json: bool,
     #[command(flatten)]
-    api: ApiArgs,
+    pub api: ApiArgs,
 }
 
 /// Endings of what is a list and not a folder.

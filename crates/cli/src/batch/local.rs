@@ -64,6 +64,9 @@ impl Local {
             format: args.spec.format.into(),
         };
         let planned = plan(&request).map_err(|error| Usage(error.to_string()))?;
+        for sentence in planned.passed_over.sentences() {
+            eprintln!("{sentence}");
+        }
         let mut schedules = vec![args.spec.schedule()];
         schedules.extend(args.also.iter().cloned());
         let mut local = Self {

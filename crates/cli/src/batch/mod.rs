@@ -16,7 +16,9 @@ use upres_common::job::Class;
 use upres_common::job::view::Explanation;
 
 use crate::api::{Api, ApiArgs, block_on};
-use create::{CreateArgs, RerunArgs};
+use crate::interrupt::INTERRUPTED;
+use create::RerunArgs;
+pub use create::{CreateArgs, How};
 
 /// Submit many images at once, follow and steer them.
 #[derive(Debug, clap::Args)]
@@ -152,7 +154,15 @@ pub fn run(args: BatchArgs) -> anyhow::Result<ExitCode> {
             ask(one, Method::PATCH, "", Some(body))?
         }
     };
-    Ok(done.unwrap_or(ExitCode::from(130)))
+    Ok(done.unwrap_or(ExitCode::from(INTERRUPTED)))
+}
+
+/// Runs `upres batch create`.
+///
+/// # Errors
+/// What the coordinator answers, in sentences.
+pub fn create_of(args: CreateArgs) -> anyhow::Result<ExitCode> {
+    Ok(create::run(args)?.unwrap_or(ExitCode::from(INTERRUPTED)))
 }
 
 /// Runs `upres explain`.
@@ -171,7 +181,7 @@ pub fn explain(args: ExplainArgs) -> anyhow::Result<ExitCode> {
         }
         Ok(ExitCode::SUCCESS)
     })?;
-    Ok(done.unwrap_or(ExitCode::from(130)))
+    Ok(done.unwrap_or(ExitCode::from(INTERRUPTED)))
 }
 
 fn with_api(

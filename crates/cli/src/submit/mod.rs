@@ -4,7 +4,7 @@ mod prepare;
 
 use std::cell::OnceCell;
 use std::io::IsTerminal;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::bail;
@@ -16,21 +16,24 @@ use upres_common::job::Class;
 use upres_common::job::view::JobView;
 
 use crate::api::{Api, ApiArgs, block_on};
+use crate::batch::{self, CreateArgs, How};
+use crate::cli::Usage;
 use crate::interrupt::INTERRUPTED;
 use crate::spec::SpecArgs;
 use crate::upscale::write;
 use prepare::{Input, NOT_UPLOADED, Prepared, named_like, prepare, request};
 
-/// Submit an image to the queue.
+/// Submit an image to the queue, or all images of a folder.
 #[derive(Debug, clap::Args)]
 pub struct SubmitArgs {
-    /// A file, which is uploaded first, or the address of an object (s3://bucket/key).
-    #[arg(value_name = "FILE|s3://…")]
+    /// A file, which is uploaded first, or the address of an object (s3://bucket/key). A folder's pictures
+    /// are uploaded and become a batch, as with `upres batch create`.
+    #[arg(value_name = "FILE|FOLDER|s3://…")]
     input: String,
     /// Where the result goes in the object store; needed for an s3:// input.
     #[arg(long, value_name = "s3://…")]
     output: Option<String>,
-    /// Fetch the result into this file; implies --wait.
+    /// Fetch the result into this file, those of a folder into this folder; implies --wait.
     #[arg(short = 'o', long, value_name = "FILE")]
     download: Option<PathBuf>,
     /// Replace what is there already: the object at --output, the file at --download.
@@ -76,6 +79,9 @@ pub struct Upload {
 /// # Errors
 /// What keeps the job from being submitted or followed; [`Usage`](crate::cli::Usage) when nothing was sent.
 pub fn run(args: SubmitArgs) -> anyhow::Result<ExitCode> {
+    if Path::new(&args.input).is_dir() {
+        return batch::create_of(folder(args)?);
+    }
     let prepared = prepare(&args)?;
     let api = Api::new(args.api.clone())?;
     let taken = OnceCell::new();
@@ -89,6 +95,42 @@ pub fn run(args: SubmitArgs) -> anyhow::Result<ExitCode> {
         None => eprintln!("interrupted; `upres jobs list` shows whether the job was taken"),
     }
     Ok(ExitCode::from(INTERRUPTED))
+}
+
+/// The batch of a folder's pictures.
+fn folder(args: SubmitArgs) -> anyhow::Result<CreateArgs> {
+    let of_one_image = [
+        (args.output.is_some(), "--output"),
+        (args.no_sidecar, "--no-sidecar"),
+        (args.input_sha256.is_some(), "--input-sha256"),
+    ];
+    if let Some((_, flag)) = of_one_image.iter().find(|(given, _)| *given) {
+        let problem = format!("{flag} is about one image, {} is a folder", args.input);
+        bail!(Usage(problem));
+    }
+    Ok(CreateArgs {
+        sources: vec![args.input],
+        download: args.download,
+        overwrite: args.overwrite,
+        spec: args.spec,
+        class: args.class,
+        priority: args.priority,
+        labels: args.labels,
+        how: How {
+            dry_run: false,
+            watch: true,
+            json: args.json,
+            api: args.api,
+        },
+        output: None,
+        also: Vec::new(),
+        include: Vec::new(),
+        exclude: Vec::new(),
+        atomic: false,
+        report: None,
+        bagit: false,
+        webhook: None,
+    })
 }
 
 async fn submit(

@@ -46,12 +46,6 @@ pub fn prepare(args: &SubmitArgs) -> anyhow::Result<Prepared> {
         Input::Object(args.input.clone())
     } else {
         let path = Path::new(&args.input);
-        if path.is_dir() {
-            bail!(Usage(format!(
-                "{} is a folder: `upres batch create {0} -o RESULTS` uploads and submits all its pictures",
-                path.display()
-            )));
-        }
         if let Some(out) = &args.download
             && identity(path).is_some_and(|file| identity(out) == Some(file))
         {

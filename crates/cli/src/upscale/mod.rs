@@ -108,13 +108,8 @@ pub fn run(args: &UpscaleArgs) -> anyhow::Result<ExitCode> {
             return Ok(ExitCode::from(USAGE));
         }
     };
-    if plan.skipped > 0 {
-        let files = if plan.skipped == 1 {
-            "file is"
-        } else {
-            "files are"
-        };
-        reporter.say(&format!("{} {files} no picture: passed over", plan.skipped));
+    for sentence in plan.passed_over.sentences() {
+        reporter.say(&sentence);
     }
     if let Some(warning) = args.spec.schedule().warning() {
         reporter.say(&format!("warning: {warning}"));

@@ -64,8 +64,32 @@ pub struct Target {
 #[derive(Debug)]
 pub struct Plan {
     pub items: Vec<Item>,
-    /// Files in folders that are no picture by name or content.
-    pub skipped: usize,
+    pub passed_over: PassedOver,
+}
+
+/// What lies in the folders and is not worked on.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct PassedOver {
+    /// No picture by name or content.
+    pub files: usize,
+    pub folders: usize,
+}
+
+impl PassedOver {
+    /// For a person; nothing where there is nothing to say.
+    #[must_use]
+    pub fn sentences(self) -> Vec<String> {
+        let said = [
+            (self.files, "file is no picture", "files are no picture"),
+            (self.folders, "folder lies inside", "folders lie inside"),
+        ];
+        let said = said.into_iter().filter(|(count, ..)| *count > 0);
+        said.map(|(count, one, several)| {
+            let what = if count == 1 { one } else { several };
+            format!("{count} {what}: passed over")
+        })
+        .collect()
+    }
 }
 
 /// A command line that cannot be carried out; nothing was written.
@@ -104,7 +128,7 @@ pub enum PlanError {
 /// # Errors
 /// [`PlanError`]; a single file that cannot be read is an [`Item`], not an error.
 pub fn plan(request: &Request<'_>) -> Result<Plan, PlanError> {
-    let (inputs, skipped) = expand(request.inputs)?;
+    let (inputs, passed_over) = expand(request.inputs)?;
     let folder = needs_folder(request)?;
     let mut items = Vec::with_capacity(inputs.len());
     for input in inputs {
@@ -117,13 +141,13 @@ pub fn plan(request: &Request<'_>) -> Result<Plan, PlanError> {
     }
     refuse_same_output(&items)?;
     refuse_output_on_input(&items)?;
-    Ok(Plan { items, skipped })
+    Ok(Plan { items, passed_over })
 }
 
 /// Replaces each folder by the pictures in it, by name; also counts what was passed over.
-fn expand(inputs: &[PathBuf]) -> Result<(Vec<PathBuf>, usize), PlanError> {
+fn expand(inputs: &[PathBuf]) -> Result<(Vec<PathBuf>, PassedOver), PlanError> {
     let mut files = Vec::new();
-    let mut skipped = 0;
+    let mut passed_over = PassedOver::default();
     for input in inputs {
         if !input.is_dir() {
             files.push(input.clone());
@@ -136,13 +160,15 @@ fn expand(inputs: &[PathBuf]) -> Result<(Vec<PathBuf>, usize), PlanError> {
         let mut found = Vec::new();
         for entry in fs::read_dir(input).map_err(fail)? {
             let path = entry.map_err(fail)?.path();
-            if !path.is_file() || is_hidden(&path) {
+            if is_hidden(&path) {
                 continue;
             }
-            if is_picture(&path) {
+            if path.is_dir() {
+                passed_over.folders += 1;
+            } else if path.is_file() && is_picture(&path) {
                 found.push(path);
             } else {
-                skipped += 1;
+                passed_over.files += 1;
             }
         }
         if found.is_empty() {
@@ -151,7 +177,7 @@ fn expand(inputs: &[PathBuf]) -> Result<(Vec<PathBuf>, usize), PlanError> {
         found.sort();
         files.append(&mut found);
     }
-    Ok((files, skipped))
+    Ok((files, passed_over))
 }
 
 fn is_hidden(path: &Path) -> bool {

@@ -99,7 +99,14 @@ fn a_folder_gives_its_pictures_by_name_and_keeps_their_spelling() {
         .map(|item| item.input.file_name().unwrap().to_owned())
         .collect();
     assert_eq!(names, ["a.png", "b.TIFF", "broken.webp"]);
-    assert_eq!(plan.skipped, 1);
+    let said = plan.passed_over.sentences();
+    assert_eq!(
+        said,
+        [
+            "1 file is no picture: passed over",
+            "1 folder lies inside: passed over"
+        ]
+    );
     // By content it is a JPEG, whatever the name says.
     assert_eq!(
         plan.items[0].target.as_ref().unwrap().output,

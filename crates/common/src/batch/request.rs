@@ -18,7 +18,8 @@ pub struct BatchRequest {
     /// `report`, `bagit`, `not_before` and `finish_by`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parent: Option<BatchId>,
-    /// Every object under this address.
+    /// Every object under this address, but for the records that lie beside results and for what is itself the
+    /// result of something under it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(example = "s3://masters/box-12/")]
     pub prefix: Option<String>,

@@ -32,7 +32,7 @@ pub struct BatchView {
     pub labels: BTreeMap<String, String>,
     /// Items read so far: jobs, refused, unchanged and skipped ones together.
     pub listed: i64,
-    /// Items that the patterns left out.
+    /// Items that the patterns left out, and records and results that are no pictures to begin with.
     pub skipped: i64,
     /// Items that did not become jobs; the report says why.
     pub refused: i64,
@@ -194,7 +194,7 @@ impl ReportLine {
 pub struct BatchPrice {
     /// Items that would become jobs.
     pub files: i64,
-    /// Items that the patterns leave out.
+    /// Items that the patterns leave out, and records and results that are no pictures to begin with.
     pub skipped: i64,
     /// Items that the parent has done.
     pub unchanged: i64,

@@ -9,7 +9,7 @@ use lapin::options::{
     BasicAckOptions, BasicConsumeOptions, BasicNackOptions, BasicQosOptions, BasicRejectOptions,
 };
 use lapin::types::FieldTable;
-use lapin::{Connection, ConnectionProperties};
+use lapin::{Channel, Connection, ConnectionProperties};
 
 use super::message::{Envelope, MessageError};
 use super::topology::{self, queue_name};
@@ -19,8 +19,9 @@ use crate::job::Class;
 /// A connection that receives wake-ups. When [`Consumer::next`] ends or fails, connect anew.
 pub struct Consumer {
     connection: Connection,
-    /// In the order of [`Class::ALL`].
-    deliveries: Vec<lapin::Consumer>,
+    prefetch: u16,
+    /// In the order of [`Class::ALL`]; none while it pauses.
+    consuming: Vec<(Channel, lapin::Consumer)>,
 }
 
 /// One received message, to be settled by its receiver.
@@ -46,32 +47,58 @@ impl Consumer {
         let name = ConnectionProperties::default()
             .with_connection_name(format!("upres-worker {worker_id}").into());
         let connection = Connection::connect(uri, name).await?;
-        let mut deliveries = Vec::with_capacity(Class::ALL.len());
+        let mut consumer = Self {
+            connection,
+            prefetch,
+            consuming: Vec::with_capacity(Class::ALL.len()),
+        };
+        consumer.consume().await?;
+        Ok(consumer)
+    }
+
+    async fn consume(&mut self) -> Result<(), BrokerError> {
         for class in Class::ALL {
-            let channel = connection.create_channel().await?;
+            let channel = self.connection.create_channel().await?;
             topology::declare(&channel).await?;
             channel
-                .basic_qos(prefetch, BasicQosOptions::default())
+                .basic_qos(self.prefetch, BasicQosOptions::default())
                 .await?;
             // A tag of this connection alone, made by the broker: after a crash a quorum queue may
             // still know the consumer of the connection before, and wait for it.
             let tag = "";
-            let options = BasicConsumeOptions::default();
-            deliveries.push(
-                channel
-                    .basic_consume(
-                        queue_name(class).into(),
-                        tag.into(),
-                        options,
-                        FieldTable::default(),
-                    )
-                    .await?,
+            let deliveries = channel.basic_consume(
+                queue_name(class).into(),
+                tag.into(),
+                BasicConsumeOptions::default(),
+                FieldTable::default(),
             );
+            let deliveries = deliveries.await?;
+            self.consuming.push((channel, deliveries));
         }
-        Ok(Self {
-            connection,
-            deliveries,
-        })
+        Ok(())
+    }
+
+    /// Takes no more messages until [`Consumer::resume`]; those that wait here unsettled go to others.
+    ///
+    /// # Errors
+    /// [`BrokerError`] when the connection failed.
+    pub async fn pause(&mut self) -> Result<(), BrokerError> {
+        for (channel, _) in self.consuming.drain(..) {
+            within_patience(async {
+                // With its channel a consumer's unsettled messages go back into the queue.
+                Ok(channel.close(200, "worker is busy".into()).await?)
+            })
+            .await?;
+        }
+        Ok(())
+    }
+
+    /// Takes messages again.
+    ///
+    /// # Errors
+    /// [`BrokerError`] when the connection failed.
+    pub async fn resume(&mut self) -> Result<(), BrokerError> {
+        within_patience(self.consume()).await
     }
 
     /// The next message, interactive before bulk; `None` when the broker closed the connection or cancelled
@@ -82,13 +109,13 @@ impl Consumer {
     pub async fn next(&mut self) -> Result<Option<WakeUpDelivery>, BrokerError> {
         // Asked in order each time: whoever waits for an interactive job does not wait for a turn.
         let next = poll_fn(|context| {
-            let ready =
-                self.deliveries
-                    .iter_mut()
-                    .find_map(|class| match class.poll_next_unpin(context) {
-                        Poll::Ready(delivery) => Some(delivery),
-                        Poll::Pending => None,
-                    });
+            let classes = self.consuming.iter_mut();
+            let ready = classes
+                .map(|(_, deliveries)| deliveries.poll_next_unpin(context))
+                .find_map(|polled| match polled {
+                    Poll::Ready(delivery) => Some(delivery),
+                    Poll::Pending => None,
+                });
             ready.map_or(Poll::Pending, Poll::Ready)
         });
         match next.await {

@@ -121,12 +121,14 @@ impl FromStr for UriPrefix {
 
 /// The address under which a client's own file is stored, and the one suggested for its result.
 ///
-/// `id` makes them unique; of `file_name` only characters that are harmless everywhere are kept.
+/// Each tenant's lie under a folder of its own, so that a key's prefixes can tell tenants apart. `id` makes
+/// them unique; of `file_name` only characters that are harmless everywhere are kept.
 ///
 /// # Errors
 /// [`AddressError`] when `uploads` is no valid place.
 pub fn upload_address(
     uploads: &UriPrefix,
+    tenant: &str,
     id: JobId,
     file_name: &str,
 ) -> Result<(ObjectUri, ObjectUri), AddressError> {
@@ -139,8 +141,8 @@ pub fn upload_address(
     let name = if name.is_empty() { "image" } else { name };
     let place = uploads.as_str().trim_end_matches('/');
     Ok((
-        format!("{place}/uploads/{id}/{name}").parse()?,
-        format!("{place}/results/{id}/{name}").parse()?,
+        format!("{place}/uploads/{tenant}/{id}/{name}").parse()?,
+        format!("{place}/results/{tenant}/{id}/{name}").parse()?,
     ))
 }
 
@@ -255,11 +257,11 @@ mod tests {
     fn an_uploaded_name_cannot_leave_its_folder() {
         let uploads: UriPrefix = "s3://upres/".parse().unwrap();
         let (input, output) =
-            upload_address(&uploads, JobId::fresh(), "../../etc/pass wd").unwrap();
+            upload_address(&uploads, "a", JobId::fresh(), "../../etc/pass wd").unwrap();
         assert!(
-            input.key().starts_with("uploads/") && input.key().ends_with("/_.._etc_pass_wd"),
+            input.key().starts_with("uploads/a/") && input.key().ends_with("/_.._etc_pass_wd"),
             "{input}"
         );
-        assert!(output.key().starts_with("results/"));
+        assert!(output.key().starts_with("results/a/"));
     }
 }

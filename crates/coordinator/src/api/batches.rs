@@ -11,7 +11,7 @@ use serde::Deserialize;
 use upres_common::batch::view::{BatchPage, BatchPrice};
 use upres_common::batch::{BatchId, BatchRequest, BatchView};
 use upres_common::job::Class;
-use upres_common::job::request::PRIORITIES;
+use upres_common::job::request::{FieldError, PRIORITIES};
 use upres_common::job::view::JobPage;
 use utoipa::ToSchema;
 
@@ -23,6 +23,7 @@ use super::{App, webhooks};
 use crate::auth::{Caller, Scope};
 use crate::batch::report::{Form, pieces};
 use crate::batch::{self, Created, estimate::estimate, parent, view::view};
+use crate::store::batches::promised::{self, Failure};
 use crate::store::batches::{self, BatchRow};
 use crate::store::{StoreError, within_patience};
 
@@ -38,8 +39,9 @@ const MAX_PAGE: i64 = 100;
     responses((status = 202, description = "Accepted; every item will be a job or a line in the report", body = BatchView),
         (status = 200, description = "What it would be (`validate_only`)", body = BatchPrice),
         (status = 403, description = "The key's prefixes do not cover its source or report", body = Problem),
-        (status = 409, description = "The same request is under way", body = Problem),
-        (status = 422, description = "Not acceptable; `errors` names each field", body = Problem)),
+        (status = 409, description = "A report is there already, or the same request is under way", body = Problem),
+        (status = 422, description = "Not acceptable; `errors` names each field", body = Problem),
+        (status = 429, description = "The tenant's limit is reached; `Retry-After` says when to come back", body = Problem)),
     security(("key" = ["submit"])))]
 pub async fn submit(
     State(app): State<App>,
@@ -58,6 +60,9 @@ pub async fn submit(
     {
         return accepted(&app, &caller, Created::Earlier(id)).await;
     }
+    let admitted = app.limits.admit_batch(&caller.tenant);
+    let standing = admitted.map_err(ApiError::TooMany)?;
+    check_items(&body)?;
     let request: BatchRequest = error::read(parent::inherit(&app.pool, &caller, body).await?)?;
     if validate_only {
         let price: BatchPrice = estimate(&app.pool, &app.objects, &caller, request).await?;
@@ -65,7 +70,24 @@ pub async fn submit(
     }
     webhooks::check(&app, &caller, request.webhook.as_deref()).await?;
     let created = batch::create(&app.pool, &app.objects, &caller, request, key).await?;
-    accepted(&app, &caller, created).await
+    let mut response = accepted(&app, &caller, created).await?;
+    if let Some(standing) = standing {
+        response.headers_mut().extend(standing.headers());
+    }
+    Ok(response)
+}
+
+/// A list would do for an item's fields, too.
+fn check_items(body: &serde_json::Value) -> Result<(), ApiError> {
+    let items = body["items"].as_array().into_iter().flatten();
+    match items.enumerate().find(|(_, item)| !item.is_object()) {
+        None => Ok(()),
+        Some((index, _)) => {
+            let pointer = format!("/items/{index}");
+            let error = FieldError::new(&pointer, "an item is a JSON object with an `input`");
+            Err(ApiError::Malformed(vec![error], String::new()))
+        }
+    }
 }
 
 async fn accepted(app: &App, caller: &Caller, created: Created) -> Result<Response, ApiError> {
@@ -81,21 +103,6 @@ async fn accepted(app: &App, caller: &Caller, created: Created) -> Result<Respon
             .insert(REPLAYED, HeaderValue::from_static("true"));
     }
     Ok(response)
-}
-
-/// Read a batch: how far it is, and when it will be done.
-#[utoipa::path(get, path = "/v1/batches/{id}", tag = "batches",
-    params(("id" = String, Path, description = "The batch's id")),
-    responses((status = 200, description = "The batch", body = BatchView),
-        (status = 404, body = Problem, description = "No such batch")),
-    security(("key" = ["read"])))]
-pub async fn read(
-    State(app): State<App>,
-    caller: Caller,
-    Id(id): Id,
-) -> Result<Json<BatchView>, ApiError> {
-    require(&caller, Scope::Read)?;
-    Ok(Json(show(&app, &caller, batch_id(&id)?).await?))
 }
 
 /// List batches, newest first.
@@ -180,16 +187,17 @@ pub async fn jobs(
         ("format" = Option<String>, Query, description = "`jsonl` (unless given) or `csv`")),
     responses((status = 200, description = "One line an input, in the order of the source", body = String,
         content_type = "application/jsonl"),
+        (status = 422, body = Problem, description = "Another format"),
         (status = 404, body = Problem, description = "No such batch")),
     security(("key" = ["read"])))]
 pub async fn report(
     State(app): State<App>,
     caller: Caller,
     Id(id): Id,
-    Query(query): Query<BTreeMap<String, String>>,
+    query: Parameters,
 ) -> Result<Response, ApiError> {
     require(&caller, Scope::Read)?;
-    let form = match query.get("format").map(String::as_str) {
+    let form = match query.only("format")?.as_deref() {
         None | Some("jsonl") => Form::JsonLines,
         Some("csv") => Form::Csv,
         Some(_) => return Err(ApiError::field("/format", "give jsonl or csv")),
@@ -202,7 +210,8 @@ pub async fn report(
 /// Pause a batch: what runs goes on, nothing more is started.
 #[utoipa::path(post, path = "/v1/batches/{id}/pause", tag = "batches",
     params(("id" = String, Path, description = "The batch's id")),
-    responses((status = 200, description = "Paused", body = BatchView)), security(("key" = ["cancel"])))]
+    responses((status = 200, description = "Paused", body = BatchView),
+        (status = 409, description = "It is over", body = Problem)), security(("key" = ["cancel"])))]
 pub async fn pause(
     State(app): State<App>,
     caller: Caller,
@@ -214,7 +223,8 @@ pub async fn pause(
 /// Resume a paused batch.
 #[utoipa::path(post, path = "/v1/batches/{id}/resume", tag = "batches",
     params(("id" = String, Path, description = "The batch's id")),
-    responses((status = 200, description = "Goes on", body = BatchView)), security(("key" = ["cancel"])))]
+    responses((status = 200, description = "Goes on", body = BatchView),
+        (status = 409, description = "It is over", body = Problem)), security(("key" = ["cancel"])))]
 pub async fn resume(
     State(app): State<App>,
     caller: Caller,
@@ -230,7 +240,13 @@ async fn set_paused(
     paused: bool,
 ) -> Result<Json<BatchView>, ApiError> {
     require(caller, Scope::Cancel)?;
-    let id = BatchId(find(app, caller, batch_id(id)?).await?.batch_id);
+    let row = find(app, caller, batch_id(id)?).await?;
+    let id = BatchId(row.batch_id);
+    let is_finished = row.finished_at.is_some() && !row.is_retried;
+    if row.cancelled_at.is_some() || is_finished {
+        let how = if is_finished { "finished" } else { "cancelled" };
+        return Err(ApiError::Conflict(vec![], format!("the batch is {how}")));
+    }
     within_patience(async {
         let mut conn = app.pool.acquire().await?;
         batches::set_paused(&mut conn, id, paused).await
@@ -275,11 +291,12 @@ pub struct RetryFailed {
 }
 
 /// Try failed jobs of a batch anew, each under its id. Those with broken inputs or taken outputs only when
-/// asked for by their type.
+/// asked for by their type. Where none is to be tried, the answer says which failed of what.
 #[utoipa::path(post, path = "/v1/batches/{id}/retry-failed", tag = "batches", request_body = RetryFailed,
     params(("id" = String, Path, description = "The batch's id")),
     responses((status = 202, description = "They wait again within seconds", body = BatchView),
-        (status = 409, description = "It was cancelled", body = Problem)), security(("key" = ["submit"])))]
+        (status = 409, description = "It was cancelled, or none of its jobs failed of that", body = Problem)),
+    security(("key" = ["submit"])))]
 pub async fn retry_failed(
     State(app): State<App>,
     caller: Caller,
@@ -288,16 +305,40 @@ pub async fn retry_failed(
 ) -> Result<(StatusCode, Json<BatchView>), ApiError> {
     require(&caller, Scope::Submit)?;
     let id = BatchId(find(&app, &caller, batch_id(&id)?).await?.batch_id);
+    let error_type = asked.error_type.as_deref();
     let noted = within_patience(async {
         let mut conn = app.pool.acquire().await?;
-        batches::ask_retry(&mut conn, id, asked.error_type.as_deref()).await
+        let failures = promised::failures(&mut conn, id, error_type).await?;
+        if !failures.iter().any(|failure| failure.is_meant) {
+            return Ok(Some(none_to_retry(&failures, error_type)));
+        }
+        let noted = batches::ask_retry(&mut conn, id, error_type).await?;
+        let detail = "the batch was cancelled, or was to be all or nothing: submit it again";
+        Ok::<_, StoreError>((!noted).then(|| detail.to_owned()))
     });
-    if !noted.await? {
-        let detail =
-            "the batch was cancelled, or none of it was started: submit it again".to_owned();
+    if let Some(detail) = noted.await? {
         return Err(ApiError::Conflict(vec![], detail));
     }
     Ok((StatusCode::ACCEPTED, Json(show(&app, &caller, id).await?)))
+}
+
+/// Why nothing is to be tried anew.
+fn none_to_retry(failures: &[Failure], error_type: Option<&str>) -> String {
+    if failures.is_empty() {
+        return "no job of this batch has failed".to_owned();
+    }
+    let counted = failures
+        .iter()
+        .map(|failure| format!("{} {}", failure.jobs, failure.error_type));
+    let counted = counted.collect::<Vec<_>>().join(", ");
+    match error_type {
+        Some(wanted) => {
+            format!("no job of this batch failed of {wanted}; what they failed of: {counted}")
+        }
+        None => format!(
+            "another attempt alone would help none of the failed jobs ({counted}): mend inputs or outputs, then ask for them by `error_type`, or submit a batch with this one as its `parent`"
+        ),
+    }
 }
 
 /// What is to be changed about a batch.
@@ -315,7 +356,8 @@ pub struct BatchChange {
 /// Change the class or the priority of a batch.
 #[utoipa::path(patch, path = "/v1/batches/{id}", tag = "batches", request_body = BatchChange,
     params(("id" = String, Path, description = "The batch's id")),
-    responses((status = 200, description = "Changed", body = BatchView)), security(("key" = ["submit"])))]
+    responses((status = 200, description = "Changed", body = BatchView),
+        (status = 422, description = "Nothing to change, or not so", body = Problem)), security(("key" = ["submit"])))]
 pub async fn change(
     State(app): State<App>,
     caller: Caller,
@@ -325,6 +367,10 @@ pub async fn change(
     require(&caller, Scope::Submit)?;
     if change.priority.is_some_and(|p| !PRIORITIES.contains(&p)) {
         return Err(ApiError::field("/priority", "must be -100 to 100"));
+    }
+    if change.class.is_none() && change.priority.is_none() {
+        let detail = "say what to change: give `class` or `priority`";
+        return Err(ApiError::field("", detail));
     }
     let id = BatchId(find(&app, &caller, batch_id(&id)?).await?.batch_id);
     within_patience(async {

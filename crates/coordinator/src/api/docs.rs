@@ -7,7 +7,7 @@ use utoipa::{Modify, OpenApi};
 
 use super::error::Problem;
 use super::{
-    audit, batch_events, batches, events, follow, health, jobs, keys, leases, links, scaling,
+    audit, batch_events, batch_follow, batches, events, follow, health, jobs, keys, leases, links, scaling,
     uploads, webhooks, workers,
 };
 
@@ -19,7 +19,7 @@ const PROBLEM: &str = "application/problem+json";
     paths(
         jobs::submit, jobs::list, follow::read, follow::lookup, events::follow, jobs::result,
         jobs::cancel, jobs::retry, jobs::explain, links::read, workers::list,
-        batches::submit, batches::list, batches::read, batches::change, batches::jobs, batches::report, batches::pause,
+        batches::submit, batches::list, batch_follow::read, batches::change, batches::jobs, batches::report, batches::pause,
         batches::resume, batches::cancel, batches::retry_failed, batch_events::follow,
         uploads::create,
         webhooks::make_secret, webhooks::list_secrets, webhooks::end_secret,

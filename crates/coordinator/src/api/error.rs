@@ -126,9 +126,9 @@ impl ApiError {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        let (retry_after, standing) = match &self {
-            Self::TooMany(too_many) => (Some(too_many.retry_after), too_many.standing),
-            _ => (None, None),
+        let too_many = match &self {
+            Self::TooMany(too_many) => Some((too_many.retry_after, too_many.standing)),
+            _ => None,
         };
         let problem = self.problem();
         let status =
@@ -142,14 +142,12 @@ impl IntoResponse for ApiError {
         if status == StatusCode::SERVICE_UNAVAILABLE {
             headers.insert(header::RETRY_AFTER, HeaderValue::from_static("2"));
         }
-        if let Some(wait) = retry_after {
+        if let Some((wait, standing)) = too_many {
             // Whole seconds, rounded up: a client that comes too early is refused once more.
             headers.insert(
                 header::RETRY_AFTER,
                 HeaderValue::from(wait.as_secs() + u64::from(wait.subsec_nanos() > 0)),
             );
-        }
-        if let Some(standing) = standing {
             headers.extend(standing.headers());
         }
         if status == StatusCode::UNAUTHORIZED {

@@ -85,7 +85,7 @@ async fn mark(app: &App, response: &mut Response, version: i64, seen: &Seen) {
     }
 }
 
-fn seconds(wait: &str) -> Result<Duration, ApiError> {
+pub(super) fn seconds(wait: &str) -> Result<Duration, ApiError> {
     let seconds = wait.parse().ok().map(Duration::from_secs);
     seconds
         .filter(|wait| *wait <= MAX_WAIT)
@@ -94,13 +94,19 @@ fn seconds(wait: &str) -> Result<Duration, ApiError> {
 
 /// The versions that `If-None-Match` names.
 fn known_versions(headers: &HeaderMap) -> Vec<i64> {
+    let tags = known_tags(headers).into_iter();
+    tags.filter_map(|tag| tag.parse().ok()).collect()
+}
+
+/// The tags that `If-None-Match` names.
+pub(super) fn known_tags(headers: &HeaderMap) -> Vec<&str> {
     let tags = headers.get_all(header::IF_NONE_MATCH).iter();
     tags.filter_map(|tags| tags.to_str().ok())
         .flat_map(|tags| tags.split(','))
         .filter_map(|tag| {
             let tag = tag.trim();
             let tag = tag.strip_prefix("W/").unwrap_or(tag);
-            tag.strip_prefix('"')?.strip_suffix('"')?.parse().ok()
+            tag.strip_prefix('"')?.strip_suffix('"')
         })
         .collect()
 }
@@ -197,7 +203,7 @@ pub async fn lookup(
         match id.parse().ok().and_then(|id| found.remove(&id)) {
             Some(job) => jobs.push(job),
             // Asked for twice, it is answered once.
-            None if jobs.iter().any(|job| job.id.to_string() == id) => {}
+            None if (id.parse()).is_ok_and(|id: JobId| jobs.iter().any(|job| job.id == id)) => {}
             None => missing.push(id),
         }
     }

@@ -54,6 +54,12 @@ pub async fn submit(
 ) -> Result<Response, ApiError> {
     require(&caller, Scope::Submit)?;
     let validate_only = validate_only(parameters)?;
+    let key = idempotency_key(&headers)?.map(|key| submit::key(key, &request));
+    if !validate_only
+        && let Some(id) = submit::earlier(&app.pool, &caller, key.as_ref()).await?
+    {
+        return Ok(accepted(find(&app, &caller, id).await?, true));
+    }
     let admitted = app.limits.admit(&app.pool, &caller.tenant).await?;
     let standing = admitted.map_err(ApiError::TooMany)?;
     webhooks::check(&app, &caller, request.webhook.as_deref()).await?;
@@ -70,14 +76,21 @@ pub async fn submit(
     let submission = Submission {
         request,
         traceparent,
-        idempotency_key: idempotency_key(&headers)?,
+        key,
     };
     let submitted =
         submit::submit(&app.pool, &app.objects, &app.accept, &caller, submission).await?;
-    let (job, replayed) = match submitted {
-        Submitted::Fresh(job) => (*job, false),
-        Submitted::Earlier(id) => (find(&app, &caller, id).await?, true),
+    let mut response = match submitted {
+        Submitted::Fresh(job) => accepted(*job, false),
+        Submitted::Earlier(id) => accepted(find(&app, &caller, id).await?, true),
     };
+    if let Some(standing) = standing {
+        response.headers_mut().extend(standing.headers());
+    }
+    Ok(response)
+}
+
+fn accepted(job: JobView, replayed: bool) -> Response {
     let location = HeaderValue::from_str(&format!("/v1/jobs/{}", job.id))
         .expect("an id is made of harmless characters");
     let headers = [
@@ -85,9 +98,6 @@ pub async fn submit(
         (header::RETRY_AFTER, POLL_AFTER),
     ];
     let mut response = (StatusCode::ACCEPTED, headers, Json(job)).into_response();
-    if let Some(standing) = standing {
-        response.headers_mut().extend(standing.headers());
-    }
     if replayed {
         response
             .headers_mut()
@@ -95,7 +105,7 @@ pub async fn submit(
     } else {
         metrics::counter!("upres_jobs_submitted_total").increment(1);
     }
-    Ok(response)
+    response
 }
 
 async fn price(app: &App, caller: &Caller, request: JobRequest) -> Result<JobPrice, ApiError> {

@@ -2,6 +2,7 @@
 
 mod audit;
 mod batch_events;
+mod batch_follow;
 mod batches;
 mod caller;
 mod docs;
@@ -154,7 +155,7 @@ pub fn router(app: App) -> Router {
         )
         .route(
             "/v1/batches/{id}",
-            get(batches::read).patch(batches::change),
+            get(batch_follow::read).patch(batches::change),
         )
         .route("/v1/batches/{id}/jobs", get(batches::jobs))
         .route("/v1/batches/{id}/report", get(batches::report))

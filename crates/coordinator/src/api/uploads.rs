@@ -38,7 +38,7 @@ pub struct UploadView {
     output: String,
 }
 
-/// Ask for a link to upload a file to.
+/// Ask for a link to upload a file to. Each tenant's files lie under a folder of its own.
 #[utoipa::path(post, path = "/v1/uploads", tag = "jobs", request_body = UploadRequest,
     responses((status = 201, body = UploadView, description = "A link that takes one file"),
         (status = 403, body = Problem, description = "Not for this key")), security(("key" = ["submit"])))]
@@ -53,12 +53,13 @@ pub async fn create(
             "this deployment takes no uploads: put the file into a bucket and submit its address";
         return Err(ApiError::Forbidden(vec![], detail.to_owned()));
     };
-    let (input, output) = upload_address(uploads, JobId::fresh(), &request.file_name)
+    let (tenant, name) = (&caller.tenant, &request.file_name);
+    let (input, output) = upload_address(uploads, tenant, JobId::fresh(), name)
         .map_err(|error| ApiError::field("/file_name", error.to_string()))?;
     if !caller.may_read(&input) || !caller.may_write(&output) {
+        let place = uploads.as_str().trim_end_matches('/');
         let detail = format!(
-            "this key's prefixes do not cover the uploads under {}",
-            uploads.as_str()
+            "uploads take a key that may read {place}/uploads/{tenant}/ and write {place}/results/{tenant}/"
         );
         return Err(ApiError::Forbidden(vec![], detail));
     }

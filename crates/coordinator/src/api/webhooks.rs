@@ -8,6 +8,7 @@ use axum::http::StatusCode;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use sqlx::PgConnection;
+use upres_common::batch::BatchId;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
@@ -64,8 +65,10 @@ pub struct SecretView {
 pub struct DeliveryView {
     /// Which; the receiver sees it as `webhook-id`.
     id: String,
-    /// The job it tells of.
+    /// The job it tells of …
     job: Option<Uuid>,
+    /// … or the batch.
+    batch: Option<BatchId>,
     /// Where to.
     url: String,
     /// What it tells, e.g. `job.succeeded`.
@@ -344,9 +347,10 @@ async fn find(
 }
 
 fn view(row: DeliveryRow, log: Option<Vec<AttemptRow>>) -> DeliveryView {
-    let payload = log
-        .as_ref()
-        .and_then(|_| serde_json::from_str(&row.payload).ok());
+    let payload: Option<serde_json::Value> = serde_json::from_str(&row.payload).ok();
+    // Of no other table: its batch may have been forgotten since.
+    let batch = payload.as_ref().filter(|_| row.job_id.is_none());
+    let batch = batch.and_then(|payload| payload["data"]["id"].as_str()?.parse().ok());
     let line = |row: AttemptRow| DeliveryAttemptView {
         attempt: row.attempt,
         started_at: row.started_at,
@@ -357,6 +361,7 @@ fn view(row: DeliveryRow, log: Option<Vec<AttemptRow>>) -> DeliveryView {
     DeliveryView {
         id: row.delivery_id,
         job: row.job_id,
+        batch,
         url: row.url,
         event: row.event_type,
         state: row.state,
@@ -364,7 +369,7 @@ fn view(row: DeliveryRow, log: Option<Vec<AttemptRow>>) -> DeliveryView {
         due_at: row.due_at,
         created_at: row.created_at,
         ended_at: row.ended_at,
-        payload,
+        payload: payload.filter(|_| log.is_some()),
         log: log.into_iter().flatten().map(line).collect(),
     }
 }

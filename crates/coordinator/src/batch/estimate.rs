@@ -17,7 +17,7 @@ use super::parent::{self, SiftError, State};
 use super::source::{Position, Source, SourceError};
 use crate::auth::Caller;
 use crate::price::{estimated_cost, price};
-use crate::store::{listing, within_patience};
+use crate::store::{listing, submissions, within_patience};
 use crate::submit::SubmitError;
 
 /// Files whose header is read.
@@ -41,6 +41,7 @@ pub async fn estimate(
 ) -> Result<BatchPrice, SubmitError> {
     let new = check(caller, request)?;
     super::check_buckets(objects, &new).await?;
+    super::check_report(objects, &new.request).await?;
     let mould = Mould::new(new.request.clone(), new.read_prefixes, new.write_prefixes);
     let mould = mould.map_err(|problem| unreadable(&problem))?;
     let source = Source::open(objects, &new.request, Position::default()).await;
@@ -59,8 +60,11 @@ pub async fn estimate(
             })
             .collect();
         let unchanged = unchanged(pool, objects, new.request.parent, &jobs).await?;
+        let results = results(pool, &new.tenant, new.request.prefix.as_deref(), &jobs).await?;
         for (line, bytes, job) in jobs {
-            if unchanged.contains(&line) {
+            if (job.as_ref()).is_ok_and(|job| results.contains(&job.input.to_string())) {
+                counted.skipped += 1;
+            } else if unchanged.contains(&line) {
                 counted.unchanged += 1;
             } else {
                 counted.add(line, bytes, job);
@@ -101,6 +105,25 @@ async fn unchanged(
         .filter(|(_, state)| matches!(state, State::Unchanged(_)))
         .map(|(line, _)| line)
         .collect())
+}
+
+/// Inputs that are results of what lies under the same prefix.
+async fn results(
+    pool: &PgPool,
+    tenant: &str,
+    prefix: Option<&str>,
+    jobs: &[(u64, Option<u64>, Result<ValidJob, String>)],
+) -> Result<HashSet<String>, SubmitError> {
+    let Some(prefix) = prefix else {
+        return Ok(HashSet::new());
+    };
+    let inputs = jobs.iter().flat_map(|(.., job)| job);
+    let inputs: Vec<_> = inputs.map(|job| job.input.to_string()).collect();
+    let results = within_patience(async {
+        let mut conn = pool.acquire().await?;
+        submissions::results_of(&mut conn, tenant, prefix, &inputs).await
+    });
+    Ok(results.await?)
 }
 
 fn unreadable(problem: &str) -> SubmitError {

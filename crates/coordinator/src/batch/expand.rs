@@ -3,7 +3,7 @@
 //! another coordinator goes on to exactly the same jobs.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
@@ -11,7 +11,7 @@ use upres_common::objects::ObjectStore;
 
 use super::items::Mould;
 use super::parent::{self, SiftError};
-use super::sorted::{Sorted, twin, without_masters, without_twins};
+use super::sorted::{Sorted, twin, without_masters, without_results, without_twins};
 use super::source::{Chunk, Position, Source, SourceError};
 use crate::dispatch::Bell;
 use crate::store::batches::expansion::{self, Expansion, Step};
@@ -24,6 +24,9 @@ const FIRST_LOOK: u32 = 10;
 /// Nobody else takes a batch for this long after its last step. If it takes longer to open a source, two are
 /// at it, and one of them finds that the other was quicker.
 const HOLD_SECS: f64 = 10.0;
+/// After this long a batch makes way for one that waits: a list of a few lines is not to stand behind
+/// hundreds of thousands. Opening a source in its middle again costs much less.
+const TURN: Duration = Duration::from_secs(4);
 /// A source that cannot be read for now is tried again after this long.
 const AGAIN_SECS: f64 = 5.0;
 /// How often somebody looks for batches that another coordinator accepted, or let go.
@@ -83,7 +86,7 @@ impl Expander {
         }
     }
 
-    /// Takes one batch and expands it as far as it goes. `false` when there was none.
+    /// Takes one batch and expands it to its end, or until its turn is over. `false` when there was none.
     ///
     /// # Errors
     /// [`StoreError`] when none could be taken.
@@ -129,6 +132,7 @@ impl Expander {
             Err(error) => return self.give_up(batch, from, error).await,
         };
         let (mut chunks, mut look_again) = (0, FIRST_LOOK);
+        let began = Instant::now();
         while !stop.is_cancelled() {
             let chunk = match source.next(CHUNK).await {
                 Ok(chunk) => chunk,
@@ -146,8 +150,15 @@ impl Expander {
                 tracing::info!(batch.id = %batch.id, "batch expanded");
                 break;
             }
+            if began.elapsed() >= TURN && within_patience(self.does_another_wait()).await? {
+                break;
+            }
         }
         Ok(())
+    }
+
+    async fn does_another_wait(&self) -> Result<bool, StoreError> {
+        expansion::does_one_wait(&mut *self.pool.acquire().await?).await
     }
 
     async fn count_anew(&self) -> Result<(), StoreError> {
@@ -225,9 +236,14 @@ impl Expander {
             mut refused,
             unchanged,
         } = sorted;
-        let (read, skipped) = (chunk.reads.len() as u64, chunk.skipped);
+        let read = chunk.reads.len() as u64 + chunk.skipped;
         let to = serde_json::to_value(&chunk.position).expect("a position is plain data");
         let mut tx = self.pool.begin().await?;
+        let (items, results) = match &batch.request.prefix {
+            Some(prefix) => without_results(&mut tx, &batch.tenant, prefix, items).await?,
+            None => (items, 0),
+        };
+        let skipped = chunk.skipped + results;
         let (items, unchanged) =
             without_twins(&mut tx, batch.id, items, unchanged, &mut refused).await?;
         let items = without_masters(&mut tx, items, &mut refused).await?;
@@ -255,7 +271,7 @@ impl Expander {
         let step = Step {
             from,
             to: to.clone(),
-            listed: i64::try_from(read + skipped).unwrap_or(i64::MAX),
+            listed: i64::try_from(read).unwrap_or(i64::MAX),
             skipped: i64::try_from(skipped).unwrap_or(i64::MAX),
             unchanged,
             end: chunk.end,

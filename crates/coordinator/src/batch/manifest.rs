@@ -272,6 +272,10 @@ fn from_json(line: u64, text: &[u8]) -> Read {
 }
 
 fn item(value: Value) -> Result<BatchItem, String> {
+    // A list would do for a struct, too.
+    if !value.is_object() {
+        return Err("an item is a JSON object with an `input`".to_owned());
+    }
     serde_path_to_error::deserialize(value).map_err(|error| error.to_string())
 }
 
@@ -312,6 +316,12 @@ fn columns(headers: &csv::StringRecord) -> Result<Vec<Column>, ManifestError> {
         },
     });
     let columns: Vec<_> = columns.collect::<Result<_, _>>()?;
+    if let Some(twice) = (1..columns.len()).find(|at| columns[..*at].contains(&columns[*at])) {
+        return Err(ManifestError::Columns(format!(
+            "the manifest has the column `{}` twice",
+            headers[twice].trim()
+        )));
+    }
     if columns.contains(&Column::Text("input")) {
         Ok(columns)
     } else {

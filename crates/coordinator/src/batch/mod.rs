@@ -18,6 +18,7 @@ pub mod view;
 use sha2::{Digest, Sha256};
 use sqlx::PgPool;
 use upres_common::batch::{BatchId, BatchItem, BatchRequest};
+use upres_common::job::IfExists;
 use upres_common::job::request::{FieldError, PRIORITIES};
 use upres_common::objects::{ObjectStore, ObjectUri, UriPrefix};
 
@@ -89,6 +90,7 @@ pub async fn create(
         ..check(caller, request)?
     };
     check_buckets(objects, &new).await?;
+    check_report(objects, &new.request).await?;
     let inserted = within_patience(async {
         let mut conn = pool.acquire().await?;
         batches::insert(&mut conn, &new).await
@@ -143,6 +145,38 @@ async fn check_buckets(objects: &ObjectStore, new: &NewBatch) -> Result<(), Subm
     Err(SubmitError::Invalid(errors))
 }
 
+/// Refuses a folder that has a report: it would be overwritten hours later.
+async fn check_report(objects: &ObjectStore, request: &BatchRequest) -> Result<(), SubmitError> {
+    let Some(folder) = &request.report else {
+        return Ok(());
+    };
+    if request.if_exists == IfExists::Overwrite {
+        return Ok(());
+    }
+    for form in [report::Form::JsonLines, report::Form::Csv] {
+        let Ok(uri) = report::address(folder, form) else {
+            continue;
+        };
+        match objects.head(&uri).await {
+            Ok(Some(_)) => {
+                let detail = format!(
+                    "{uri} is there already: name another folder, or \"if_exists\": \"overwrite\""
+                );
+                let taken = FieldError::new("/report", detail);
+                return Err(SubmitError::Conflict(vec![taken]));
+            }
+            Ok(None) => {}
+            Err(error) => {
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "an earlier report was not looked for"
+                );
+            }
+        }
+    }
+    Ok(())
+}
+
 /// An object in the bucket that an address, or the beginning of one, names.
 fn some_object(address: &str) -> Option<ObjectUri> {
     let (bucket, _) = address.strip_prefix("s3://")?.split_once('/')?;
@@ -174,7 +208,7 @@ fn check(caller: &Caller, request: BatchRequest) -> Result<NewBatch, SubmitError
     }
     // The database keeps the request, and holds no such text.
     if serde_json::to_string(&request).is_ok_and(|text| text.contains("\\u0000")) {
-        let detail = "a text in the request holds the character NUL, which no address does";
+        let detail = "a text in the request holds the character NUL, which is not stored";
         errors.push(FieldError::new("", detail));
     }
     let (read, write) = caller.prefixes();

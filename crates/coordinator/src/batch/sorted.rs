@@ -73,6 +73,30 @@ impl Sorted {
     }
 }
 
+/// Leaves out what was found under `prefix` and is the result of something else under it: who names a folder
+/// a second time means its pictures, and not what was made of them. Says how many.
+pub(super) async fn without_results(
+    conn: &mut PgConnection,
+    tenant: &str,
+    prefix: &str,
+    items: Vec<NewItem>,
+) -> Result<(Vec<NewItem>, u64), StoreError> {
+    let inputs: Vec<_> = items
+        .iter()
+        .map(|item| item.job.input.to_string())
+        .collect();
+    let results = submissions::results_of(conn, tenant, prefix, &inputs).await?;
+    let before = items.len();
+    let items: Vec<_> = items
+        .into_iter()
+        .zip(&inputs)
+        .filter(|(_, input)| !results.contains(*input))
+        .map(|(item, _)| item)
+        .collect();
+    let left_out = before - items.len();
+    Ok((items, left_out as u64))
+}
+
 /// Writes down what is unchanged, and says how many. Of items that go where an earlier one is, none is left.
 pub(super) async fn without_twins(
     conn: &mut PgConnection,

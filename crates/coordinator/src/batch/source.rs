@@ -7,6 +7,7 @@ use glob::{MatchOptions, Pattern};
 use serde::{Deserialize, Serialize};
 use upres_common::batch::{BatchItem, BatchRequest};
 use upres_common::objects::{ObjectError, ObjectStore, UriPrefix};
+use upres_common::sidecar;
 
 use super::manifest::{Manifest, ManifestError};
 
@@ -208,7 +209,7 @@ impl Listing {
         Ok(chunk)
     }
 
-    /// A folder's own mark is never wanted.
+    /// A folder's own mark and the records that lie beside results are never wanted.
     fn is_wanted(&self, key: &str) -> bool {
         let options = MatchOptions {
             case_sensitive: true,
@@ -218,6 +219,7 @@ impl Listing {
         let any = |patterns: &[Pattern]| patterns.iter().any(|p| p.matches_with(key, options));
         !key.is_empty()
             && !key.ends_with('/')
+            && !key.ends_with(sidecar::SUFFIX)
             && (self.include.is_empty() || any(&self.include))
             && !any(&self.exclude)
     }

@@ -103,10 +103,22 @@ impl Words<'_> {
             "dir" => dir.trim_start_matches('/').to_owned(),
             "name" => name.to_owned(),
             "stem" => stem.to_owned(),
-            "ext" => extension(self.format).unwrap_or(ext).to_owned(),
+            "ext" => match extension(self.format) {
+                Some(extension) => extension.to_owned(),
+                None => kept(ext),
+            },
             "steps" => self.steps.to_string(),
             _ => self.line.to_string(),
         }
+    }
+}
+
+/// The ending where the input's format is kept: its own, but for formats that are only read.
+fn kept(ext: &str) -> String {
+    match ext.to_ascii_lowercase().as_str() {
+        "gif" | "bmp" | "dib" => "png".to_owned(),
+        "jp2" | "j2k" | "j2c" | "jpc" | "jpx" | "jpf" => "tif".to_owned(),
+        _ => ext.to_owned(),
     }
 }
 
@@ -146,6 +158,9 @@ mod tests {
             ("s3://in-1/box/1.x.tif", "", "s3://out/box/1.x_3-7.tif"),
             ("s3://in-1/box/a/1.tif", "box", "s3://out/a/1_3-7.tif"),
             ("s3://in-1/plain", "", "s3://out/plain_3-7."),
+            ("s3://in-1/1.TIFF", "", "s3://out/1_3-7.TIFF"),
+            ("s3://in-1/1.GIF", "", "s3://out/1_3-7.png"),
+            ("s3://in-1/1.jp2", "", "s3://out/1_3-7.tif"),
         ] {
             assert_eq!(fill(template, input, prefix, keep), filled, "{input}");
         }

@@ -61,16 +61,20 @@ export async function batch(main, id, _, signal) {
     live.replaceChildren(...figures(row));
     drawButtons();
   };
+  let refused = null;
   const act = (word, action) => {
     const button = el('button', {type: 'button', onclick: async () => {
       button.disabled = true;
+      if (refused) refused.remove();
       try {
         row = await post(`${path}/${action}`);
         say(`${word}: done`);
         // Whatever it was finished before, it may go on now.
         dispatchEvent(new HashChangeEvent('hashchange'));
       } catch (error) {
-        button.after(problem(error));
+        refused = problem(error);
+        buttons.after(refused);
+        button.disabled = false;
       }
     }}, word);
     return button;
@@ -114,6 +118,8 @@ function figures(row) {
       ['Nearly sure by', row.eta && row.eta.p90 && !row.finished_at ? time(row.eta.p90) : ''],
       ['Items read', number(row.listed)],
       ['Left out', row.skipped ? number(row.skipped) : ''],
+      ['Runs again', row.parent ? el('a', {href: `#/batches/${row.parent}`}, row.parent) : ''],
+      ['Unchanged since', row.parent ? number(row.unchanged) : ''],
       ['Class', `${row.class}, priority ${row.priority}`],
       ['Labels', labels],
       ['Report', row.report ? el('span', {class: 'mono'}, row.report) : ''],

@@ -37,7 +37,7 @@ pub async fn claim(
             update jobs
             set attempt = attempt + 1, started_at = coalesce(started_at, now()), progress = null
             where job_id = any($1)
-            returning job_id, attempt, lease_token, input, output, if_exists, upscale, tile_batch,
+            returning job_id, attempt, lease_token, input, output, if_exists, upscale, cost, tile_batch,
                 resume, traceparent
         ), begun as (
             insert into attempts (job_id, attempt, lease_token, worker_id, outcome)
@@ -47,7 +47,7 @@ pub async fn claim(
         ), answered as (
             delete from outbox where job_id = any($1)
         )
-        select job_id, attempt, input, output, if_exists, upscale, tile_batch, resume, traceparent
+        select job_id, attempt, input, output, if_exists, upscale, cost, tile_batch, resume, traceparent
         from claimed"#,
         &ids,
         &workers,
@@ -69,6 +69,7 @@ pub async fn claim(
                 IfExists::Overwrite
             },
             upscale: from_json(row.job_id, "upscale", row.upscale)?,
+            tile_steps: row.cost.and_then(|cost| u64::try_from(cost).ok()),
             tile_batch: row.tile_batch.and_then(|tiles| u32::try_from(tiles).ok()),
             resume: row
                 .resume

@@ -227,7 +227,12 @@ pub async fn count_waiting(
     let count = sqlx::query_scalar!(
         r#"
         select count(*) as "count!"
-        from (select from outbox where tenant = $1 limit $2) as first"#,
+        from (
+            select
+            from outbox
+            where tenant = $1 and batch_id = '00000000-0000-0000-0000-000000000000'
+            limit $2
+        ) as first"#,
         tenant,
         most,
     );

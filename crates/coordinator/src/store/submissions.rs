@@ -98,6 +98,33 @@ pub async fn inputs_among(
     Ok(found.fetch_all(conn).await?.into_iter().collect())
 }
 
+/// Which of these addresses are results of the tenant's jobs whose inputs begin with `prefix`.
+///
+/// # Errors
+/// [`StoreError::Database`].
+pub async fn results_of(
+    conn: &mut PgConnection,
+    tenant: &str,
+    prefix: &str,
+    addresses: &[String],
+) -> Result<HashSet<String>, StoreError> {
+    let found = sqlx::query_scalar!(
+        r#"
+        select asked.uri as "uri!"
+        from unnest($3::text[]) as asked (uri)
+        where exists (
+            select 1
+            from jobs
+            where jobs.output = asked.uri and tenant = $1 and state = 'succeeded'
+                and starts_with(input, $2)
+        )"#,
+        tenant,
+        prefix,
+        addresses,
+    );
+    Ok(found.fetch_all(conn).await?.into_iter().collect())
+}
+
 /// Inserts accepted jobs, each with its row in the outbox and, if it has one, its idempotency key.
 /// In no particular order.
 ///

@@ -73,7 +73,8 @@ pub struct Step {
     pub failure: Option<String>,
 }
 
-/// Takes the oldest batch that is not expanded and in nobody's hands, for `secs` seconds.
+/// Takes a batch that is not expanded and in nobody's hands, for `secs` seconds: one that was never begun, or
+/// else the one that has waited longest.
 ///
 /// # Errors
 /// [`StoreError`].
@@ -87,7 +88,7 @@ pub async fn take(conn: &mut PgConnection, secs: f64) -> Result<Option<Expansion
             from batches
             where finished_at is null and expanded_at is null
                 and (expanding_until is null or expanding_until < now())
-            order by batch_id
+            order by expanding_until nulls first, batch_id
             limit 1
             for update skip locked
         )
@@ -106,6 +107,23 @@ pub async fn take(conn: &mut PgConnection, secs: f64) -> Result<Option<Expansion
         write_prefixes: prefixes(row.write_prefixes),
         position: row.position,
     }))
+}
+
+/// Whether [`take`] would find one.
+///
+/// # Errors
+/// [`StoreError::Database`].
+pub async fn does_one_wait(conn: &mut PgConnection) -> Result<bool, StoreError> {
+    let waits = sqlx::query_scalar!(
+        r#"
+        select exists (
+            select 1
+            from batches
+            where finished_at is null and expanded_at is null
+                and (expanding_until is null or expanding_until < now())
+        ) as "waits!""#,
+    );
+    Ok(waits.fetch_one(conn).await?)
 }
 
 /// Gives a batch back, to be taken again after `secs` seconds.

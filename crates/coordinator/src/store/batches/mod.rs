@@ -290,7 +290,7 @@ pub async fn ask_retry(
         r#"
         update batches
         set retry = jsonb_build_object('until', now(), 'error_type', $2::text), version = version + 1
-        where batch_id = $1 and cancelled_at is null and failure is null"#,
+        where batch_id = $1 and cancelled_at is null and not (atomic and failure is not null)"#,
         id.0,
         error_type,
     );

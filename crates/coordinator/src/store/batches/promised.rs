@@ -54,6 +54,41 @@ pub async fn retries(conn: &mut PgConnection) -> Result<Vec<Retry>, StoreError> 
     Ok(retries.collect())
 }
 
+/// What jobs of a batch failed of.
+#[derive(Debug, Clone)]
+pub struct Failure {
+    /// The error's type.
+    pub error_type: String,
+    /// How many.
+    pub jobs: i64,
+    /// A retry would be about them.
+    pub is_meant: bool,
+}
+
+/// What jobs of the batch failed of, most of them first, and which of that a retry for `error_type` is about.
+///
+/// # Errors
+/// [`StoreError::Database`].
+pub async fn failures(
+    conn: &mut PgConnection,
+    id: BatchId,
+    error_type: Option<&str>,
+) -> Result<Vec<Failure>, StoreError> {
+    let failures = sqlx::query_as!(
+        Failure,
+        r#"
+        select error ->> 'type' as "error_type!", count(*) as "jobs!",
+            helped_by_retry(error ->> 'type', $2) as "is_meant!"
+        from jobs
+        where batch_id = $1 and state = 'failed'
+        group by 1, 3
+        order by 2 desc, 1"#,
+        id.0,
+        error_type,
+    );
+    Ok(failures.fetch_all(conn).await?)
+}
+
 /// Failed jobs of the batch that the retry is about, at most `limit`.
 ///
 /// # Errors
@@ -69,11 +104,7 @@ pub async fn to_retry(
         from jobs
         where batch_id = $1 and state = 'failed'
             and finished_at <= ($2::jsonb ->> 'until')::timestamptz
-            and case
-                when $2 ->> 'error_type' is null
-                    then error ->> 'type' not like 'input/%' and error ->> 'type' not like 'output/%'
-                else starts_with(error ->> 'type', $2 ->> 'error_type')
-            end
+            and helped_by_retry(error ->> 'type', $2 ->> 'error_type')
         limit $3"#,
         retry.id.0,
         retry.asked,
