@@ -132,19 +132,115 @@ async fn a_prefix_becomes_a_report_that_balances() -> anyhow::Result<()> {
         .unwrap_or_default();
     assert_eq!(String::from_utf8(table)?.lines().count(), 11);
 
-    // The same once more: nothing is computed again, and only what another attempt can help is retried.
+    // The same once more: a report is not overwritten, nothing is computed again, and only what another
+    // attempt can help is retried.
+    let post = world.request(Method::POST, "/v1/batches").json(&batch);
+    let refused = post.send().await?;
+    assert_eq!(refused.status(), 409);
+    let refused: Value = refused.json().await?;
+    assert_eq!(refused["errors"][0]["pointer"], "/report", "{refused}");
+    let mut batch = batch;
+    batch["report"] = json!(world.store.uri("reports/13/"));
     let again = finished(&world, &create(&world, &batch).await?).await?;
     assert_eq!(
         again["errors"],
         json!({"input/unreadable": 1, "output/exists": 9}),
         "{again}"
     );
-    let lines = report(&world, again["id"].as_str().unwrap_or_default()).await?;
+    let id = again["id"].as_str().unwrap_or_default();
+    let lines = report(&world, id).await?;
     let attempts: i64 = lines
         .iter()
         .filter_map(|line| line["attempts"].as_i64())
         .sum();
     assert_eq!(attempts, 1, "the broken one's");
+    let path = format!("/v1/batches/{id}/retry-failed");
+    for (body, said) in [
+        (json!({}), "9 output/exists, 1 input/unreadable"),
+        (json!({"error_type": "device/"}), "failed of device/"),
+    ] {
+        let asked = world.request(Method::POST, &path).json(&body).send();
+        let asked = asked.await?;
+        assert_eq!(asked.status(), 409);
+        let problem: Value = asked.json().await?;
+        let detail = problem["detail"].as_str().unwrap_or_default();
+        assert!(detail.contains(said), "{problem}");
+    }
+    assert_eq!(read(&world, id).await?["phase"], "finished");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_made_under_a_prefix_is_no_input_of_its_next_batch() -> anyhow::Result<()> {
+    let mut world = World::plain("batch_again").await?;
+    let _worker = world.start_fake_worker_default().await?;
+    for name in ["a", "b"] {
+        let key = format!("box/{name}.png");
+        world.store.put(&key, photo(24, 16)).await?;
+    }
+    let batch = |mark: &str| {
+        let output = world.store.uri(&format!("box/x4/{{stem}}-{mark}.{{ext}}"));
+        json!({"prefix": world.store.uri("box/"), "output": output})
+    };
+    let first = finished(&world, &create(&world, &batch("1")).await?).await?;
+    assert_eq!(first["counts"]["succeeded"], 2, "{first}");
+    let record = world.store.get("box/x4/a-1.png.upres.json").await?;
+    assert!(record.is_some(), "records lie there, too");
+    let price = world
+        .request(Method::POST, "/v1/batches?validate_only=true")
+        .json(&batch("2"));
+    let price: Value = price.send().await?.json().await?;
+    assert_eq!((&price["files"], &price["skipped"]), (&json!(2), &json!(4)));
+    let second = finished(&world, &create(&world, &batch("2")).await?).await?;
+    assert_eq!(second["counts"]["succeeded"], 2, "{second}");
+    assert_eq!(
+        (&second["listed"], &second["skipped"]),
+        (&json!(6), &json!(4))
+    );
+    // Who names the results themselves means them.
+    let output = world.store.uri("x16/{stem}.{ext}");
+    let of_results = json!({
+        "prefix": world.store.uri("box/x4/"), "include": ["*-1.png"], "output": output,
+    });
+    let third = finished(&world, &create(&world, &of_results).await?).await?;
+    assert_eq!(third["counts"]["succeeded"], 2, "{third}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_is_followed_without_being_read_again() -> anyhow::Result<()> {
+    let mut world = World::plain("batch_follow").await?;
+    world.store.put("in/a.png", photo(24, 16)).await?;
+    let item =
+        json!({"input": world.store.uri("in/a.png"), "output": world.store.uri("out/a.png")});
+    let id = create(&world, &json!({"items": [item]})).await?;
+    let path = format!("/v1/batches/{id}");
+    let ask = async |query: &str, tag: &str| {
+        let get = world.request(Method::GET, &format!("{path}{query}"));
+        get.header("If-None-Match", tag).send().await
+    };
+    until("its only job waits for a worker", DEADLINE, async || {
+        Ok(read(&world, &id).await?["phase"] == "queued")
+    })
+    .await?;
+    let first = ask("", "\"none\"").await?;
+    assert_eq!(first.status(), 200);
+    let tag = first.headers()["etag"].to_str()?.to_owned();
+    assert_eq!(ask("", &tag).await?.status(), 304);
+    assert_eq!(ask("?wait=1", &tag).await?.status(), 304);
+    assert_eq!(ask("?wait=forever", &tag).await?.status(), 422);
+    let _worker = world.start_fake_worker_default().await?;
+    let mut tag = tag;
+    until("a wait ends with the batch", DEADLINE, async || {
+        let get = world.request(Method::GET, &format!("{path}?wait=60"));
+        let answer = get.header("If-None-Match", &tag).send().await?;
+        anyhow::ensure!(answer.status() == 200, "woken for nothing");
+        answer.headers()["etag"].to_str()?.clone_into(&mut tag);
+        Ok(answer.json::<Value>().await?["phase"] == "finished")
+    })
+    .await?;
+    let over = world.request(Method::POST, &format!("{path}/pause"));
+    assert_eq!(over.send().await?.status(), 409);
     Ok(())
 }
 

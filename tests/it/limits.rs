@@ -1,8 +1,10 @@
 //! A tenant that asks for too much is told when to come back.
 
-use journey_tests::{World, WorldOptions, photo};
+use journey_tests::{DEADLINE, World, WorldOptions, photo, until};
 use reqwest::{Method, StatusCode};
-use serde_json::json;
+use serde_json::{Value, json};
+
+use crate::batches::{create, read};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_submits_too_often_is_told_when_to_come_back() -> anyhow::Result<()> {
@@ -31,5 +33,77 @@ async fn who_submits_too_often_is_told_when_to_come_back() -> anyhow::Result<()>
     assert_eq!(headers["ratelimit-policy"], "\"submissions\";q=1;w=10");
     let wait: u64 = headers["retry-after"].to_str()?.parse()?;
     assert!((1..=10).contains(&wait), "{wait}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_counts_as_one_submission_and_a_repeated_one_not_at_all() -> anyhow::Result<()> {
+    let options = WorldOptions {
+        settings: vec![
+            ("UPRES_TENANT_RATE", "0.001"),
+            ("UPRES_TENANT_WAITING", "1"),
+        ],
+        ..WorldOptions::default()
+    };
+    let world = World::new("tenant_batches", options).await?;
+    world.store.put("in/a.png", photo(24, 16)).await?;
+    let job = |name: &str| {
+        let output = world.store.uri(&format!("out/{name}.png"));
+        json!({"input": world.store.uri("in/a.png"), "output": output})
+    };
+    let post = async |path: &str, key: &str, body: Value| {
+        let post = world.request(Method::POST, path);
+        post.header("Idempotency-Key", key).json(&body).send().await
+    };
+    let batch = json!({"items": [job("1"), job("2"), job("3")]});
+    let first = post("/v1/batches", "a", batch.clone()).await?;
+    assert_eq!(first.status(), StatusCode::ACCEPTED);
+    assert!(first.headers().contains_key("ratelimit"));
+    let second = post("/v1/batches", "b", json!({"items": [job("4")]})).await?;
+    assert_eq!(second.status(), StatusCode::TOO_MANY_REQUESTS);
+    assert!(second.headers().contains_key("retry-after"));
+    let again = post("/v1/batches", "a", batch).await?;
+    assert_eq!(again.status(), StatusCode::ACCEPTED, "it is the first");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn single_jobs_that_wait_are_counted_and_those_of_batches_are_not() -> anyhow::Result<()> {
+    let options = WorldOptions {
+        settings: vec![("UPRES_TENANT_WAITING", "1")],
+        ..WorldOptions::default()
+    };
+    let world = World::new("tenant_waiting", options).await?;
+    world.store.put("in/a.png", photo(24, 16)).await?;
+    let job = |name: &str| {
+        let output = world.store.uri(&format!("out/{name}.png"));
+        json!({"input": world.store.uri("in/a.png"), "output": output})
+    };
+    let post = async |path: &str, body: Value| {
+        let key = body.to_string();
+        let key = key.get(key.len().saturating_sub(40)..).unwrap_or(&key);
+        let post = world.request(Method::POST, path);
+        post.header("Idempotency-Key", key).json(&body).send().await
+    };
+    let id = create(&world, &json!({"items": [job("1"), job("2"), job("3")]})).await?;
+    until("the batch is expanded", DEADLINE, async || {
+        Ok(read(&world, &id).await?["counts"]["queued"] == 3)
+    })
+    .await?;
+    assert_eq!(
+        post("/v1/jobs", job("4")).await?.status(),
+        StatusCode::ACCEPTED
+    );
+    // The count of waiting jobs is good for a second.
+    until("a second one is too many", DEADLINE, async || {
+        let answer = post("/v1/jobs?validate_only=true", job("5")).await?;
+        Ok(answer.status() == StatusCode::TOO_MANY_REQUESTS)
+    })
+    .await?;
+    let refused = post("/v1/jobs", job("5")).await?;
+    assert_eq!(refused.status(), StatusCode::TOO_MANY_REQUESTS);
+    assert_eq!(refused.headers()["ratelimit"], "\"waiting\";r=0;t=10");
+    let again = post("/v1/jobs", job("4")).await?;
+    assert_eq!(again.status(), StatusCode::ACCEPTED, "it is the first");
     Ok(())
 }

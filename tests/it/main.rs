@@ -4,6 +4,7 @@ mod all_files;
 mod bad_inputs;
 mod batches;
 mod broker_restarts;
+mod busy_worker;
 mod cancel;
 mod chaos;
 mod command_line;

@@ -1,7 +1,7 @@
 //! Tenants do not see each other; keys end, are rotated, and hand out no more than they may.
 
 use anyhow::Context;
-use journey_tests::{DEADLINE, World, until};
+use journey_tests::{DEADLINE, World, photo, until};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
@@ -323,5 +323,50 @@ async fn keys_are_rotated_and_all_of_it_is_noted() -> anyhow::Result<()> {
             .as_array()
             .is_some_and(|acts| acts.iter().all(|act| act["key"] == own))
     );
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_one_tenant_uploads_another_cannot_submit() -> anyhow::Result<()> {
+    let world = World::plain("tenant_uploads").await?;
+    let client = reqwest::Client::new();
+    let post = async |key: &str, path: &str, body: Value| -> anyhow::Result<(StatusCode, Value)> {
+        let request = client
+            .post(format!("{}{path}", world.url(0)))
+            .bearer_auth(key);
+        let answer = request.json(&body).send().await?;
+        Ok((answer.status(), answer.json().await?))
+    };
+    // As an operator would: each tenant's key reaches its own folders.
+    let narrow = async |tenant: &str| -> anyhow::Result<String> {
+        let wide = world.key_of(tenant)?;
+        let folder = |kind: &str| world.store.uri(&format!("{kind}/{tenant}/"));
+        let rights = json!({
+            "scopes": ["submit", "read"], "read_prefixes": [folder("uploads")],
+            "write_prefixes": [folder("results")],
+        });
+        let (_, made) = post(&wide, "/v1/keys", rights).await?;
+        made["key"].as_str().map(str::to_owned).context("a key")
+    };
+    let (ours, theirs) = (narrow("ours").await?, narrow("theirs").await?);
+    let name = json!({"file_name": "a.png"});
+    let (status, link) = post(&theirs, "/v1/uploads", name.clone()).await?;
+    assert_eq!(status, StatusCode::CREATED, "{link}");
+    let url = link["url"].as_str().context("a link")?;
+    let put = client.put(url).body(photo(24, 16)).send().await?;
+    put.error_for_status()?;
+    let (_, own) = post(&ours, "/v1/uploads", name).await?;
+    let job = |input: &Value, output: &Value| json!({"input": input, "output": output});
+    for (key, output, expected) in [
+        (&ours, &own["output"], StatusCode::FORBIDDEN),
+        (&theirs, &own["output"], StatusCode::FORBIDDEN),
+        (&theirs, &link["output"], StatusCode::ACCEPTED),
+    ] {
+        let (status, answer) = post(key, "/v1/jobs", job(&link["input"], output)).await?;
+        assert_eq!(status, expected, "{answer}");
+    }
+    let everybodys = json!({"prefix": world.store.uri("uploads/"), "output": world.store.uri("results/ours/{line}")});
+    let (status, answer) = post(&ours, "/v1/batches", everybodys).await?;
+    assert_eq!(status, StatusCode::FORBIDDEN, "{answer}");
     Ok(())
 }

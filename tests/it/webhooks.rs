@@ -257,6 +257,31 @@ async fn a_batch_is_one_message_and_a_stream_that_ends_with_it() -> anyhow::Resu
     );
     assert_eq!(body["data"]["counts"], json!({"succeeded": 2, "failed": 1}));
     assert_eq!(body["data"]["refused"], 1);
+    assert_eq!(list["deliveries"][0]["batch"], json!(id));
+
+    // The broken one is mended and tried anew: who knows of the end hears of the next, and is told once more.
+    world.store.put("in/broken.png", photo(24, 16)).await?;
+    let retry = format!("/v1/batches/{id}/retry-failed");
+    let retry = world.request(Method::POST, &retry);
+    let retried = retry.json(&json!({"error_type": "input/"})).send().await?;
+    assert_eq!(retried.status(), StatusCode::ACCEPTED);
+    let stream = world
+        .request(Method::GET, &path)
+        .header("Last-Event-ID", end.unwrap_or_default())
+        .send()
+        .await?;
+    assert_eq!(stream.status(), StatusCode::OK);
+    let text = tokio::time::timeout(DEADLINE, stream.text()).await??;
+    let last = text.lines().rev().find_map(|l| l.strip_prefix("data: "));
+    let last: Value = serde_json::from_str(last.unwrap_or_default())?;
+    assert_eq!(last["phase"], "finished", "{text}");
+    assert_eq!(last["counts"]["succeeded"], 3, "{text}");
+    until("it was told again", DEADLINE, async || {
+        Ok(receiver.messages().len() == 2)
+    })
+    .await?;
+    let messages = receiver.messages();
+    assert_ne!(messages[0].id, messages[1].id);
     Ok(())
 }
 

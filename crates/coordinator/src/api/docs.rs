@@ -7,8 +7,8 @@ use utoipa::{Modify, OpenApi};
 
 use super::error::Problem;
 use super::{
-    audit, batch_events, batch_follow, batches, events, follow, health, jobs, keys, leases, links, scaling,
-    uploads, webhooks, workers,
+    audit, batch_events, batch_follow, batches, events, follow, health, jobs, keys, leases, links,
+    scaling, uploads, webhooks, workers,
 };
 
 const PROBLEM: &str = "application/problem+json";

@@ -55,9 +55,7 @@ pub async fn submit(
     require(&caller, Scope::Submit)?;
     let validate_only = validate_only(parameters)?;
     let key = idempotency_key(&headers)?.map(|key| submit::key(key, &request));
-    if !validate_only
-        && let Some(id) = submit::earlier(&app.pool, &caller, key.as_ref()).await?
-    {
+    if !validate_only && let Some(id) = submit::earlier(&app.pool, &caller, key.as_ref()).await? {
         return Ok(accepted(find(&app, &caller, id).await?, true));
     }
     let admitted = app.limits.admit(&app.pool, &caller.tenant).await?;

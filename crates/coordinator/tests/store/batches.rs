@@ -444,3 +444,30 @@ async fn work_is_what_succeeded_and_a_guess_where_no_header_was_read(pool: PgPoo
     assert_eq!((seen.done, seen.left), (0, 9));
     assert!(seen.by_minute.is_empty(), "nothing was computed");
 }
+
+#[sqlx::test(migrator = "upres_coordinator::store::MIGRATOR")]
+async fn a_batch_that_was_never_begun_goes_before_one_that_takes_long(pool: PgPool) {
+    let mut conn = pool.acquire().await.unwrap();
+    let item =
+        serde_json::json!({"input": "s3://masters/1.tif", "output": "s3://derivatives/1.tif"});
+    let batch = serde_json::json!({"items": [item]});
+    let (first, second) = (
+        insert(&mut conn, batch.clone()).await,
+        insert(&mut conn, batch.clone()).await,
+    );
+    let mut order = Vec::new();
+    for _ in 0..2 {
+        order.push(expansion::take(&mut conn, 60.0).await.unwrap().unwrap().id);
+    }
+    assert!(!expansion::does_one_wait(&mut conn).await.unwrap());
+    // Their turn is over, and another has come.
+    for id in [second, first] {
+        expansion::give_back(&mut conn, id, -1.0).await.unwrap();
+    }
+    let third = insert(&mut conn, batch).await;
+    assert!(expansion::does_one_wait(&mut conn).await.unwrap());
+    for _ in 0..3 {
+        order.push(expansion::take(&mut conn, 60.0).await.unwrap().unwrap().id);
+    }
+    assert_eq!(order, [first, second, third, second, first]);
+}

@@ -10,6 +10,9 @@ use safetensors::tensor::Metadata;
 /// The largest header accepted, as in the reference implementation of the format.
 const MAX_HEADER_BYTES: u64 = 100_000_000;
 
+/// Bytes that are read at a time: they stay in the core's cache until they are numbers.
+const PIECE: usize = 256 << 10;
+
 /// A safetensors file, open at its data.
 pub(super) struct SafetensorsFile {
     file: File,
@@ -60,12 +63,42 @@ impl SafetensorsFile {
             return Ok(None);
         };
         let (begin, end) = info.data_offsets;
-        let mut bytes = vec![0; end - begin];
+        let (dtype, shape) = (DType::try_from(info.dtype)?, info.shape.as_slice());
         self.file
             .seek(SeekFrom::Start(self.data_start + begin as u64))?;
-        self.file.read_exact(&mut bytes)?;
-        Tensor::from_raw_buffer(&bytes, DType::try_from(info.dtype)?, &info.shape, device).map(Some)
+        let bytes = end - begin;
+        let tensor = match dtype {
+            // Of gigabytes, once: fresh memory costs as much as what is written into it.
+            DType::F32 => {
+                let values = numbers(&mut self.file, bytes, f32::from_le_bytes)?;
+                Tensor::from_vec(values, shape, device)
+            }
+            _ => {
+                let values = numbers(&mut self.file, bytes, u8::from_le_bytes)?;
+                Tensor::from_raw_buffer(&values, dtype, shape, device)
+            }
+        };
+        tensor.map(Some)
     }
+}
+
+/// Reads so many bytes as numbers of `N` bytes each.
+fn numbers<const N: usize, T>(
+    file: &mut File,
+    bytes: usize,
+    number: impl Fn([u8; N]) -> T,
+) -> io::Result<Vec<T>> {
+    let mut numbers = Vec::with_capacity(bytes / N);
+    let mut piece = vec![0; PIECE.min(bytes)];
+    let mut left = bytes;
+    while left > 0 {
+        let piece = &mut piece[..PIECE.min(left)];
+        file.read_exact(piece)?;
+        let (words, _) = piece.as_chunks();
+        numbers.extend(words.iter().map(|word| number(*word)));
+        left -= piece.len();
+    }
+    Ok(numbers)
 }
 
 fn damaged(what: &str) -> candle_core::Error {
