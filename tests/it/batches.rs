@@ -219,8 +219,10 @@ async fn a_batch_is_followed_without_being_read_again() -> anyhow::Result<()> {
         let get = world.request(Method::GET, &format!("{path}{query}"));
         get.header("If-None-Match", tag).send().await
     };
-    until("its only job waits for a worker", DEADLINE, async || {
-        Ok(read(&world, &id).await?["phase"] == "queued")
+    until("its only job is priced and waits", DEADLINE, async || {
+        let batch = read(&world, &id).await?;
+        let left = batch["work"]["left"].as_i64().unwrap_or_default();
+        Ok(batch["phase"] == "queued" && left > 0)
     })
     .await?;
     let first = ask("", "\"none\"").await?;

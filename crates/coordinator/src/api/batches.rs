@@ -365,6 +365,7 @@ pub async fn change(
     Body(change): Body<BatchChange>,
 ) -> Result<Json<BatchView>, ApiError> {
     require(&caller, Scope::Submit)?;
+    let id = BatchId(find(&app, &caller, batch_id(&id)?).await?.batch_id);
     if change.priority.is_some_and(|p| !PRIORITIES.contains(&p)) {
         return Err(ApiError::field("/priority", "must be -100 to 100"));
     }
@@ -372,7 +373,6 @@ pub async fn change(
         let detail = "say what to change: give `class` or `priority`";
         return Err(ApiError::field("", detail));
     }
-    let id = BatchId(find(&app, &caller, batch_id(&id)?).await?.batch_id);
     within_patience(async {
         let mut conn = app.pool.acquire().await?;
         batches::change(&mut conn, id, change.class, change.priority).await
