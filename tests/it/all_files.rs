@@ -4,7 +4,7 @@
 use std::process::Command;
 
 use journey_tests::{FakeWorker, World, tool};
-use reqwest::Method;
+use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
 use crate::batches::{create, finished, report};
@@ -82,7 +82,7 @@ async fn of_a_folder_of_good_and_hostile_files_the_report_names_each_rightly() -
         .json(&json!({}))
         .send()
         .await?;
-    asked.error_for_status()?;
+    assert_eq!(asked.status(), StatusCode::CONFLICT);
     let again = finished(&world, &id).await?;
     assert_eq!(again["counts"], end["counts"]);
     shown_by_the_console(&world, &id, &end)?;

@@ -229,10 +229,10 @@ async fn a_batch_is_one_message_and_a_stream_that_ends_with_it() -> anyhow::Resu
     let end = text
         .lines()
         .rev()
-        .find_map(|line| line.strip_prefix("id: "));
-    let again = world
-        .request(Method::GET, &path)
-        .header("Last-Event-ID", end.unwrap_or_default());
+        .find_map(|line| line.strip_prefix("id: "))
+        .unwrap_or_default();
+    let again = world.request(Method::GET, &path);
+    let again = again.header("Last-Event-ID", end);
     assert_eq!(again.send().await?.status(), StatusCode::NO_CONTENT);
 
     until("it was told", DEADLINE, async || {
@@ -259,7 +259,19 @@ async fn a_batch_is_one_message_and_a_stream_that_ends_with_it() -> anyhow::Resu
     assert_eq!(body["data"]["refused"], 1);
     assert_eq!(list["deliveries"][0]["batch"], json!(id));
 
-    // The broken one is mended and tried anew: who knows of the end hears of the next, and is told once more.
+    is_told_again_after_a_retry(&world, &receiver, &id, end).await
+}
+
+/// The broken one is mended and tried anew: who knows of the end hears of the next, and is told once more.
+///
+/// - `end`: the id of the event that told of it.
+async fn is_told_again_after_a_retry(
+    world: &World,
+    receiver: &Receiver,
+    id: &str,
+    end: &str,
+) -> anyhow::Result<()> {
+    let path = format!("/v1/batches/{id}/events");
     world.store.put("in/broken.png", photo(24, 16)).await?;
     let retry = format!("/v1/batches/{id}/retry-failed");
     let retry = world.request(Method::POST, &retry);
@@ -267,7 +279,7 @@ async fn a_batch_is_one_message_and_a_stream_that_ends_with_it() -> anyhow::Resu
     assert_eq!(retried.status(), StatusCode::ACCEPTED);
     let stream = world
         .request(Method::GET, &path)
-        .header("Last-Event-ID", end.unwrap_or_default())
+        .header("Last-Event-ID", end)
         .send()
         .await?;
     assert_eq!(stream.status(), StatusCode::OK);
