@@ -175,17 +175,22 @@ async fn no_route_shows_or_touches_what_another_tenant_has() -> anyhow::Result<(
     Ok(())
 }
 
+async fn post_as(
+    world: &World,
+    key: &str,
+    path: &str,
+    body: &Value,
+) -> anyhow::Result<(StatusCode, Value)> {
+    let url = format!("{}{path}", world.url(0));
+    let request = reqwest::Client::new().post(url).bearer_auth(key);
+    let answer = request.json(body).send().await?;
+    Ok((answer.status(), answer.json().await?))
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_key_hands_out_no_more_than_it_may() -> anyhow::Result<()> {
     let world = World::plain("grants").await?;
-    let client = reqwest::Client::new();
-    let post = async |key: &str, path: &str, body: Value| -> anyhow::Result<(StatusCode, Value)> {
-        let request = client
-            .post(format!("{}{path}", world.url(0)))
-            .bearer_auth(key);
-        let answer = request.json(&body).send().await?;
-        Ok((answer.status(), answer.json().await?))
-    };
+    let post = async |key: &str, path: &str, body: Value| post_as(&world, key, path, &body).await;
     let admin = json!({
         "scopes": ["admin", "read", "submit"], "read_prefixes": ["s3://masters/a/"], "write_prefixes": ["s3://out/"],
     });
@@ -329,14 +334,7 @@ async fn keys_are_rotated_and_all_of_it_is_noted() -> anyhow::Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_one_tenant_uploads_another_cannot_submit() -> anyhow::Result<()> {
     let world = World::plain("tenant_uploads").await?;
-    let client = reqwest::Client::new();
-    let post = async |key: &str, path: &str, body: Value| -> anyhow::Result<(StatusCode, Value)> {
-        let request = client
-            .post(format!("{}{path}", world.url(0)))
-            .bearer_auth(key);
-        let answer = request.json(&body).send().await?;
-        Ok((answer.status(), answer.json().await?))
-    };
+    let post = async |key: &str, path: &str, body: Value| post_as(&world, key, path, &body).await;
     // As an operator would: each tenant's key reaches its own folders.
     let narrow = async |tenant: &str| -> anyhow::Result<String> {
         let wide = world.key_of(tenant)?;
@@ -353,7 +351,8 @@ async fn what_one_tenant_uploads_another_cannot_submit() -> anyhow::Result<()> {
     let (status, link) = post(&theirs, "/v1/uploads", name.clone()).await?;
     assert_eq!(status, StatusCode::CREATED, "{link}");
     let url = link["url"].as_str().context("a link")?;
-    let put = client.put(url).body(photo(24, 16)).send().await?;
+    let put = reqwest::Client::new().put(url).body(photo(24, 16));
+    let put = put.send().await?;
     put.error_for_status()?;
     let (_, own) = post(&ours, "/v1/uploads", name).await?;
     let job = |input: &Value, output: &Value| json!({"input": input, "output": output});

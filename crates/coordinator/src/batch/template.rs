@@ -117,7 +117,7 @@ impl Words<'_> {
 fn kept(ext: &str) -> String {
     match ext.to_ascii_lowercase().as_str() {
         "gif" | "bmp" | "dib" => "png".to_owned(),
-        "jp2" | "j2k" | "j2c" | "jpc" | "jpx" | "jpf" => "tif".to_owned(),
+        "jp2" | "j2k" | "j2c" | "jpf" | "jpx" | "jpeg2000" => "tif".to_owned(),
         _ => ext.to_owned(),
     }
 }
