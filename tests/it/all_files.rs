@@ -3,11 +3,11 @@
 
 use std::process::Command;
 
-use journey_tests::{FakeWorker, World, tool};
+use journey_tests::{DEADLINE, FakeWorker, World, tool};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
-use crate::batches::{create, finished, report};
+use crate::batches::{create, finished, finished_within, report};
 
 /// What the shared folder's manifest expects of a file: whether it must, or must not, succeed.
 fn expectations() -> Option<Vec<(std::path::PathBuf, String, Option<bool>)>> {
@@ -44,7 +44,7 @@ async fn of_a_folder_of_good_and_hostile_files_the_report_names_each_rightly() -
             ..FakeWorker::default()
         })
         .await?;
-    let end = finished(&world, &id).await?;
+    let end = finished_within(&world, &id, 4 * DEADLINE).await?;
     assert_eq!(end["listed"], json!(files.len()), "{end}");
     let lines = report(&world, &id).await?;
     assert_eq!(lines.len(), files.len(), "one line an input");

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
+use std::time::Duration;
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
@@ -31,7 +32,16 @@ pub(crate) async fn read(world: &World, id: &str) -> anyhow::Result<Value> {
 }
 
 pub(crate) async fn finished(world: &World, id: &str) -> anyhow::Result<Value> {
-    until("the batch is finished", DEADLINE, async || {
+    finished_within(world, id, DEADLINE).await
+}
+
+/// For a batch that is minutes of one processor's work, of which a loaded machine gives little.
+pub(crate) async fn finished_within(
+    world: &World,
+    id: &str,
+    deadline: Duration,
+) -> anyhow::Result<Value> {
+    until("the batch is finished", deadline, async || {
         Ok(read(world, id).await?["phase"] == "finished")
     })
     .await?;
