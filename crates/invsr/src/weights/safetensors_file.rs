@@ -1,10 +1,12 @@
 //! Safetensors files, read tensor by tensor.
 
 use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io::{self, Read};
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use candle_core::{DType, Device, Tensor};
+use rayon::prelude::*;
 use safetensors::tensor::Metadata;
 
 /// The largest header accepted, as in the reference implementation of the format.
@@ -54,27 +56,21 @@ impl SafetensorsFile {
         DType::try_from(self.header.info(name)?.dtype).ok()
     }
 
-    pub(super) fn read(
-        &mut self,
-        name: &str,
-        device: &Device,
-    ) -> candle_core::Result<Option<Tensor>> {
+    pub(super) fn read(&self, name: &str, device: &Device) -> candle_core::Result<Option<Tensor>> {
         let Some(info) = self.header.info(name) else {
             return Ok(None);
         };
         let (begin, end) = info.data_offsets;
         let (dtype, shape) = (DType::try_from(info.dtype)?, info.shape.as_slice());
-        self.file
-            .seek(SeekFrom::Start(self.data_start + begin as u64))?;
-        let bytes = end - begin;
+        let place = (self.data_start + begin as u64, end - begin);
         let tensor = match dtype {
             // Of gigabytes, once: fresh memory costs as much as what is written into it.
             DType::F32 => {
-                let values = numbers(&mut self.file, bytes, f32::from_le_bytes)?;
+                let values = numbers(&self.file, place, f32::from_le_bytes)?;
                 Tensor::from_vec(values, shape, device)
             }
             _ => {
-                let values = numbers(&mut self.file, bytes, u8::from_le_bytes)?;
+                let values = numbers(&self.file, place, u8::from_le_bytes)?;
                 Tensor::from_raw_buffer(&values, dtype, shape, device)
             }
         };
@@ -82,22 +78,26 @@ impl SafetensorsFile {
     }
 }
 
-/// Reads so many bytes as numbers of `N` bytes each.
-fn numbers<const N: usize, T>(
-    file: &mut File,
-    bytes: usize,
-    number: impl Fn([u8; N]) -> T,
+/// Reads what begins at a place of the file and has so many bytes, as numbers of `N` bytes each, on all cores.
+fn numbers<const N: usize, T: Clone + Default + Send>(
+    file: &File,
+    (start, bytes): (u64, usize),
+    number: impl Fn([u8; N]) -> T + Sync,
 ) -> io::Result<Vec<T>> {
-    let mut numbers = Vec::with_capacity(bytes / N);
-    let mut piece = vec![0; PIECE.min(bytes)];
-    let mut left = bytes;
-    while left > 0 {
-        let piece = &mut piece[..PIECE.min(left)];
-        file.read_exact(piece)?;
-        let (words, _) = piece.as_chunks();
-        numbers.extend(words.iter().map(|word| number(*word)));
-        left -= piece.len();
-    }
+    let mut numbers = vec![T::default(); bytes / N];
+    let pieces = numbers.par_chunks_mut(PIECE / N).enumerate();
+    pieces.try_for_each_init(
+        || vec![0; PIECE],
+        |piece, (i, numbers)| {
+            let piece = &mut piece[..numbers.len() * N];
+            file.read_exact_at(piece, start + (i * PIECE) as u64)?;
+            let (words, _) = piece.as_chunks();
+            for (slot, word) in numbers.iter_mut().zip(words) {
+                *slot = number(*word);
+            }
+            io::Result::Ok(())
+        },
+    )?;
     Ok(numbers)
 }
 
