@@ -25,7 +25,7 @@ use crate::store::{StoreError, listing, outbox, within_patience};
 
 /// Rows in one publish: one round trip to the broker serves them all.
 const BATCH: i64 = 500;
-/// While somebody waits for an interactive job, some of bulk go so often.
+/// While somebody waits for an interactive job, bulk goes a few at a time, so often at most.
 const STEPS_A_SECOND: u32 = 50;
 /// Waits between tries to reach the broker, doubling.
 const RECONNECT: std::ops::RangeInclusive<Duration> =
@@ -156,7 +156,7 @@ async fn relay(
         let ticked = broker_errors_only(within_patience(tick).await)?;
         let ticked = ticked.unwrap_or_default();
         if steps_back {
-            let step = Duration::from_secs(1) / STEPS_A_SECOND;
+            let step = Duration::from_secs_f64(batch as f64 / f64::from(config.release_beside));
             drop(tokio::time::timeout(step, stop.cancelled()).await);
         }
         match ticked {
