@@ -18,6 +18,31 @@ fn by_status(lines: &[Value]) -> BTreeMap<&str, usize> {
     counts
 }
 
+/// What is in a report's folder, or will be, is not replaced by another batch unless that is asked for.
+async fn check_that_reports_are_kept(world: &World) -> anyhow::Result<()> {
+    let declaration = b"BagIt-Version: 1.0".to_vec();
+    world.store.put("foreign/bagit.txt", declaration).await?;
+    for (folder, is_bag, if_exists, expected) in [
+        ("bag", false, "fail", 409),
+        ("bag/", false, "overwrite", 200),
+        ("foreign/", true, "fail", 409),
+        ("foreign/", true, "overwrite", 200),
+        ("foreign/", false, "fail", 200),
+    ] {
+        let batch = json!({
+            "prefix": world.store.uri("box/"), "output": world.store.uri("other/{stem}.{ext}"),
+            "report": world.store.uri(folder), "bagit": is_bag, "if_exists": if_exists,
+        });
+        let asked = world
+            .request(Method::POST, "/v1/batches?validate_only=true")
+            .json(&batch)
+            .send()
+            .await?;
+        assert_eq!(asked.status(), expected, "{batch}: {}", asked.text().await?);
+    }
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_batch_run_again_makes_only_what_failed_or_changed() -> anyhow::Result<()> {
     let mut world = World::plain("rerun").await?;
@@ -40,6 +65,7 @@ async fn a_batch_run_again_makes_only_what_failed_or_changed() -> anyhow::Result
         .send()
         .await?;
     assert_eq!(unfinished.status(), 422, "it is not over");
+    check_that_reports_are_kept(&world).await?;
     let _worker = world.start_fake_worker_default().await?;
     let end = finished(&world, &parent).await?;
     assert_eq!(end["counts"]["succeeded"], 6, "{end}");

@@ -44,7 +44,8 @@ pub struct BatchView {
     pub counts: Counts,
     /// Work in tile-steps.
     pub work: Work,
-    /// When all will be done, by the pace of the last half hour; absent while there is none.
+    /// When all will be done, by the pace of the last half hour; absent while there is none, and while it is
+    /// paused.
     pub eta: Option<Eta>,
     /// Failed jobs by the type of their error.
     pub errors: BTreeMap<String, i64>,

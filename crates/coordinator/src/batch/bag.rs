@@ -17,6 +17,14 @@ use super::report::ReportError;
 use crate::store::batches::payload::{Payload, payload};
 use crate::store::{StoreError, in_seconds, within_patience};
 
+const MANIFEST: &str = "manifest-sha256.txt";
+const FETCH: &str = "fetch.txt";
+const INFO: &str = "bag-info.txt";
+const BAGIT: &str = "bagit.txt";
+const TAG_MANIFEST: &str = "tagmanifest-sha256.txt";
+/// The files that a bag has beside the reports.
+pub(super) const TAGS: [&str; 5] = [MANIFEST, FETCH, INFO, BAGIT, TAG_MANIFEST];
+
 /// Results read at once.
 const PAGE: i64 = 1000;
 const TEXT: &str = "text/plain; charset=utf-8";
@@ -142,7 +150,7 @@ pub async fn write(
             Ok(Bytes::from(text))
         })
     };
-    tags.push(put(objects, &bag, "manifest-sha256.txt", manifest).await?);
+    tags.push(put(objects, &bag, MANIFEST, manifest).await?);
     let fetch = {
         let bag = bag.clone();
         pages(pool.clone(), id).map(move |page| {
@@ -150,7 +158,7 @@ pub async fn write(
             Ok(Bytes::from(text))
         })
     };
-    tags.push(put(objects, &bag, "fetch.txt", fetch).await?);
+    tags.push(put(objects, &bag, FETCH, fetch).await?);
     let today = within_patience(async {
         let mut conn = pool.acquire().await?;
         in_seconds(&mut conn, 0.0).await
@@ -162,13 +170,13 @@ pub async fn write(
         today.format("%F"),
         env!("CARGO_PKG_VERSION"),
     );
-    tags.push(put(objects, &bag, "bag-info.txt", whole(info)).await?);
-    tags.push(put(objects, &bag, "bagit.txt", whole(DECLARATION.to_owned())).await?);
+    tags.push(put(objects, &bag, INFO, whole(info)).await?);
+    tags.push(put(objects, &bag, BAGIT, whole(DECLARATION.to_owned())).await?);
     let tagged: String = tags
         .iter()
         .map(|(name, sha256)| format!("{sha256}  {name}\n"))
         .collect();
-    put(objects, &bag, "tagmanifest-sha256.txt", whole(tagged)).await?;
+    put(objects, &bag, TAG_MANIFEST, whole(tagged)).await?;
     Ok(())
 }
 

@@ -182,7 +182,12 @@ impl ReportError {
 /// # Errors
 /// [`AddressError`].
 pub fn address(folder: &str, form: Form) -> Result<ObjectUri, AddressError> {
-    format!("{}/{}", folder.trim_end_matches('/'), form.file_name()).parse()
+    file(folder, form.file_name())
+}
+
+/// Where a file of a report's folder goes.
+pub(super) fn file(folder: &str, name: &str) -> Result<ObjectUri, AddressError> {
+    format!("{}/{name}", folder.trim_end_matches('/')).parse()
 }
 
 /// Writes both forms into the folder, in place of what was there. Returns the name and SHA-256 of each.

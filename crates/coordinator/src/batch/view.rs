@@ -111,7 +111,9 @@ pub async fn view(
             left: seen.left,
             pace: pace.as_ref().map(|pace| pace.mean),
         },
-        eta: pace.and_then(|pace| eta(&seen, &pace)),
+        eta: pace
+            .filter(|_| !row.paused)
+            .and_then(|pace| eta(&seen, &pace)),
         errors: seen.errors,
         source: row.source,
         failure: row.failure,

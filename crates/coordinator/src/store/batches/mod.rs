@@ -259,6 +259,22 @@ pub async fn set_paused(
     Ok(())
 }
 
+/// Whether a batch that is not over will write its report into this folder.
+///
+/// # Errors
+/// [`StoreError::Database`].
+pub async fn reports_there(conn: &mut PgConnection, folder: &str) -> Result<bool, StoreError> {
+    let there = sqlx::query_scalar!(
+        r#"
+        select exists (
+            select from batches
+            where finished_at is null and rtrim(report, '/') = rtrim($1, '/')
+        ) as "there!""#,
+        folder,
+    );
+    Ok(there.fetch_one(conn).await?)
+}
+
 /// Notes that the owner wants the batch no more. Its jobs follow in the background; whether it can still
 /// be cancelled at all is answered by `false`.
 ///
