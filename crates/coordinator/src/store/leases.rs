@@ -20,9 +20,12 @@ pub async fn claim(
     asked: &HashMap<JobId, String>,
     ttl_secs: u32,
 ) -> Result<Vec<Lease>, StoreError> {
-    let claimed = claimable(conn, asked.keys(), ttl_secs).await?;
+    let Claimable { released, claimed } = claimable(conn, asked.keys(), ttl_secs).await?;
     if claimed.is_empty() {
         return Ok(Vec::new());
+    }
+    if !released.is_empty() {
+        jobs::save(conn, &released).await?;
     }
     jobs::save(conn, &claimed).await?;
     let tokens: HashMap<Uuid, LeaseToken> = claimed
@@ -82,23 +85,31 @@ pub async fn claim(
     Ok(granted)
 }
 
+/// What jobs become that are claimed.
+struct Claimable {
+    /// Those whose time came a moment ago, on their way: a wake-up may be sent and answered before anybody has
+    /// noted that they wait no more.
+    released: Vec<(JobId, JobState)>,
+    claimed: Vec<(JobId, JobState)>,
+}
+
 /// Locks those of `ids` that can be claimed, and returns what each becomes.
 async fn claimable(
     conn: &mut PgConnection,
     ids: impl Iterator<Item = &JobId>,
     ttl_secs: u32,
-) -> Result<Vec<(JobId, JobState)>, StoreError> {
+) -> Result<Claimable, StoreError> {
     let ids: Vec<Uuid> = ids.map(|id| id.0).collect();
     // Both tables are asked by their index, however many jobs wait and whatever the planner knows.
     // A row that is locked is being claimed, cancelled or reaped by somebody else right now.
     let rows = sqlx::query!(
         r#"
         select jobs.job_id, nextval('lease_tokens') as "token!",
-            now() + make_interval(secs => $2) as "lease_until!"
+            now() + make_interval(secs => $2) as "lease_until!", state = 'scheduled' as "is_scheduled!"
         from jobs
         join outbox using (job_id)
         where job_id = any($1) and outbox.job_id = any($1)
-            and state = 'queued' and due_at <= now()
+            and state in ('queued', 'scheduled') and due_at <= now()
             and (finish_by is null or finish_by > now())
             and not exists (
                 select 1
@@ -111,12 +122,28 @@ async fn claimable(
     )
     .fetch_all(conn)
     .await?;
-    let claimed = rows.into_iter().filter_map(|row| {
+    let mut released = Vec::new();
+    let mut claimed = Vec::new();
+    for row in rows {
+        let id = JobId(row.job_id);
+        let queued = match row.is_scheduled {
+            true => JobState::Scheduled.apply(&JobEvent::Released),
+            false => Ok(JobState::Queued),
+        };
         let (token, lease_until) = (LeaseToken(row.token), row.lease_until);
         let event = JobEvent::Claimed { token, lease_until };
-        Some((JobId(row.job_id), JobState::Queued.apply(&event).ok()?))
-    });
-    Ok(claimed.collect())
+        let Ok((queued, running)) = queued.and_then(|queued| {
+            let running = queued.apply(&event)?;
+            Ok((queued, running))
+        }) else {
+            continue;
+        };
+        if row.is_scheduled {
+            released.push((id, queued));
+        }
+        claimed.push((id, running));
+    }
+    Ok(Claimable { released, claimed })
 }
 
 /// A running job whose lease has lapsed.

@@ -95,6 +95,33 @@ async fn what_is_not_due_or_cancelled_cannot_be_claimed(pool: PgPool) {
 }
 
 #[sqlx::test(migrator = "upres_coordinator::store::MIGRATOR")]
+async fn what_has_come_due_is_claimed_before_anybody_has_noted_it(pool: PgPool) {
+    let mut conn = pool.acquire().await.unwrap();
+    let soon = in_seconds(&mut conn, 3600.0).await.unwrap();
+    let id = submit(&mut conn, |job| job.not_before = Some(soon)).await;
+    sqlx::query("update outbox set due_at = now() where job_id = $1")
+        .bind(id.0)
+        .execute(&mut *conn)
+        .await
+        .unwrap();
+    assert_eq!(
+        jobs::lock(&mut conn, id).await.unwrap(),
+        JobState::Scheduled
+    );
+    let leases = claim(&pool, "worker", &[id], TTL_SECS).await.unwrap();
+    assert_eq!(leases.len(), 1, "its wake-up is not lost");
+    let running = jobs::lock(&mut conn, id).await.unwrap();
+    assert!(matches!(running, JobState::Running { .. }), "{running:?}");
+    let told: Vec<String> =
+        sqlx::query_scalar("select state from job_events where job_id = $1 order by version")
+            .bind(id.0)
+            .fetch_all(&mut *conn)
+            .await
+            .unwrap();
+    assert_eq!(told, ["scheduled", "queued", "running"]);
+}
+
+#[sqlx::test(migrator = "upres_coordinator::store::MIGRATOR")]
 async fn a_lapsed_lease_is_found_and_a_live_one_is_not(pool: PgPool) {
     let mut conn = pool.acquire().await.unwrap();
     let (live, dead) = (
