@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
-use upres_common::objects::{ObjectError, ObjectStore, UriPrefix, hand_over_folder, hand_over_job};
+use upres_common::objects::{
+    ObjectError, ObjectStore, ObjectUri, UriPrefix, hand_over_folder, hand_over_job,
+};
 
 use crate::config::JanitorConfig;
 use crate::store::{StoreError, idempotency, retention, within, workers};
@@ -160,7 +162,8 @@ async fn sweep_uploads(
             found += 1;
             tracing::info!(object.key = %upload.uri, dry_run, "orphaned upload");
             if !dry_run {
-                objects.abort_upload(&upload.uri, &upload.upload_id).await?;
+                let aborted = objects.abort_upload(&upload.uri, &upload.upload_id).await;
+                go_on(&upload.uri, aborted);
             }
         }
     }
@@ -199,10 +202,21 @@ async fn sweep_hand_overs(
         found += 1;
         tracing::info!(object.key = %object.uri, dry_run, "unfinished work that nobody goes on with");
         if !dry_run {
-            objects.delete(&object.uri).await?;
+            go_on(&object.uri, objects.delete(&object.uri).await);
         }
     }
     Ok(found)
+}
+
+/// What cannot be removed is left to the next sweep; the rest is swept all the same.
+fn go_on(uri: &ObjectUri, removed: Result<(), ObjectError>) {
+    if let Err(error) = removed {
+        tracing::warn!(
+            object.key = %uri,
+            error = &error as &dyn std::error::Error,
+            "cannot be removed"
+        );
+    }
 }
 
 async fn sweep_keys(pool: &PgPool, dry_run: bool) -> Result<u64, SweepError> {
