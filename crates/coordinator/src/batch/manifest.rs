@@ -16,6 +16,10 @@ use super::source::{Chunk, Position, Read, SourceError};
 const MAX_BYTES: u64 = 4 << 30;
 /// A longer line is none.
 const MAX_LINE_BYTES: u64 = 64 * 1024;
+/// What holds no item, empty lines or one far too long, is passed over up to so many bytes: others wait for their turn.
+const MAX_PASSED_BYTES: u64 = 16 << 20;
+/// A chunk ends behind so many bytes, however few items were among them.
+const CHUNK_BYTES: u64 = 64 << 20;
 /// Of a line that names no input, what the report shows.
 const SHOWN_CHARS: usize = 200;
 
@@ -48,6 +52,8 @@ pub struct Manifest {
     lines: Lines,
     /// Lines that were read.
     line: u64,
+    /// Bytes that were read, unpacked.
+    taken: u64,
     form: Form,
     /// Why it breaks off behind what was given out last.
     broken: Option<ManifestError>,
@@ -106,6 +112,7 @@ impl Manifest {
         let mut manifest = Self {
             lines,
             line: 0,
+            taken: 0,
             form: Form::Json,
             broken: None,
         };
@@ -142,7 +149,8 @@ impl Manifest {
         if let Some(broken) = self.broken.take() {
             return Err(broken);
         }
-        while chunk.reads.len() < limit {
+        let end = self.taken + CHUNK_BYTES;
+        while chunk.reads.len() < limit && self.taken < end {
             match self.read() {
                 Ok(Some(read)) => {
                     chunk.position.line = read.line;
@@ -164,6 +172,7 @@ impl Manifest {
 
     /// The item of the next line that is not blank.
     fn read(&mut self) -> Result<Option<Read>, ManifestError> {
+        let end = self.taken + MAX_PASSED_BYTES;
         while let Some(text) = self.next_line()? {
             let text = match &text {
                 Ok(text) => text.trim_ascii(),
@@ -178,12 +187,16 @@ impl Manifest {
                     },
                 }));
             }
+            if self.taken > end {
+                let detail = "more than 16 MiB of empty lines follow one another".to_owned();
+                return Err(ManifestError::Broken(self.line, detail));
+            }
         }
         Ok(None)
     }
 
     fn next_line(&mut self) -> Result<Option<Line>, ManifestError> {
-        let read = bounded_line(&mut self.lines);
+        let read = bounded_line(&mut self.lines, &mut self.taken);
         let read = read.map_err(|error| ManifestError::Broken(self.line, error.to_string()))?;
         let Some(mut line) = read else {
             return Ok(None);
@@ -200,13 +213,16 @@ impl Manifest {
     }
 }
 
-/// The next line; one that is too long is passed over to its end. `None` behind the last.
-fn bounded_line(lines: &mut Lines) -> io::Result<Option<Line>> {
+/// The next line; one that is too long is passed over to its end. `None` behind the last. What was read is added to
+/// `taken`.
+fn bounded_line(lines: &mut Lines, taken: &mut u64) -> io::Result<Option<Line>> {
+    let most = *taken + MAX_PASSED_BYTES;
     let mut text = Vec::new();
     let limited = &mut lines.as_mut().take(MAX_LINE_BYTES);
     if limited.read_until(b'\n', &mut text)? == 0 {
         return Ok(None);
     }
+    *taken += text.len() as u64;
     if (text.len() as u64) < MAX_LINE_BYTES || text.ends_with(b"\n") {
         return Ok(Some(Ok(text)));
     }
@@ -216,6 +232,10 @@ fn bounded_line(lines: &mut Lines) -> io::Result<Option<Line>> {
         let passed = end.map_or(buffer.len(), |end| end + 1);
         let is_over = end.is_some() || buffer.is_empty();
         lines.consume(passed);
+        *taken += passed as u64;
+        if *taken > most {
+            return Err(io::Error::other("a line has more than 16 MiB"));
+        }
         if is_over {
             return Ok(Some(Err("the line has more than 64 KiB".to_owned())));
         }

@@ -27,6 +27,34 @@ fn lines_keep_their_numbers_and_their_faults() {
     assert_eq!(read_all("list.ndjson", text, 1).unwrap().len(), 2);
 }
 
+/// A few megabytes of gzip are gigabytes of nothing, and others wait for their turn.
+#[test]
+fn nothing_is_read_for_ever() {
+    let item = b"{\"input\":\"s3://in-1/1.tif\"}\n";
+    for (nothing, complaint) in [
+        (b'\n', "empty lines"),
+        (b'x', "a line has more than 16 MiB"),
+    ] {
+        let mut text = item.to_vec();
+        text.resize(usize::try_from(2 * MAX_PASSED_BYTES).unwrap(), nothing);
+        let mut zipped = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        zipped.write_all(&text).unwrap();
+        let name = "list.jsonl.gz";
+        let bytes = zipped.finish().unwrap();
+        assert_eq!(read_all(name, &bytes, 0).unwrap().len(), 1);
+        let error = read_all(name, &bytes, 1).unwrap_err().to_string();
+        assert!(error.contains(complaint), "{error}");
+    }
+}
+
+#[test]
+fn a_chunk_ends_behind_many_bytes() {
+    let long = format!("{{\"input\":\"{}\"}}\n", "x".repeat(60_000));
+    let lines = usize::try_from(CHUNK_BYTES).unwrap() / long.len() + 10;
+    let reads = read_all("list.jsonl", long.repeat(lines).as_bytes(), 0).unwrap();
+    assert!(reads.len() < lines, "{} of {lines}", reads.len());
+}
+
 #[test]
 fn a_table_says_the_same_as_json_plain_or_compressed() {
     let text = "\u{feff}input,output,timesteps,seed,priority,label.box\n\
