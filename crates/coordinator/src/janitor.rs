@@ -159,12 +159,12 @@ async fn sweep_uploads(
             if !orphan.await? {
                 continue;
             }
-            found += 1;
             tracing::info!(object.key = %upload.uri, dry_run, "orphaned upload");
-            if !dry_run {
+            let is_gone = dry_run || {
                 let aborted = objects.abort_upload(&upload.uri, &upload.upload_id).await;
-                go_on(&upload.uri, aborted);
-            }
+                succeeded(&upload.uri, aborted)
+            };
+            found += u64::from(is_gone);
         }
     }
     Ok(found)
@@ -199,24 +199,23 @@ async fn sweep_hand_overs(
         if !old || wanted {
             continue;
         }
-        found += 1;
         tracing::info!(object.key = %object.uri, dry_run, "unfinished work that nobody goes on with");
-        if !dry_run {
-            go_on(&object.uri, objects.delete(&object.uri).await);
-        }
+        let is_gone = dry_run || succeeded(&object.uri, objects.delete(&object.uri).await);
+        found += u64::from(is_gone);
     }
     Ok(found)
 }
 
 /// What cannot be removed is left to the next sweep; the rest is swept all the same.
-fn go_on(uri: &ObjectUri, removed: Result<(), ObjectError>) {
-    if let Err(error) = removed {
+fn succeeded(uri: &ObjectUri, removed: Result<(), ObjectError>) -> bool {
+    if let Err(error) = &removed {
         tracing::warn!(
             object.key = %uri,
-            error = &error as &dyn std::error::Error,
+            error = error as &dyn std::error::Error,
             "cannot be removed"
         );
     }
+    removed.is_ok()
 }
 
 async fn sweep_keys(pool: &PgPool, dry_run: bool) -> Result<u64, SweepError> {

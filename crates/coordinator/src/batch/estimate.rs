@@ -41,8 +41,7 @@ pub async fn estimate(
 ) -> Result<BatchPrice, SubmitError> {
     let new = check(caller, request)?;
     super::check_buckets(objects, &new).await?;
-    super::check_report(objects, &new.request).await?;
-    super::check_reports_there(pool, &new.request).await?;
+    super::check_report(pool, objects, &new.request).await?;
     let mould = Mould::new(new.request.clone(), new.read_prefixes, new.write_prefixes);
     let mould = mould.map_err(|problem| unreadable(&problem))?;
     let source = Source::open(objects, &new.request, Position::default()).await;

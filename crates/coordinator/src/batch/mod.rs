@@ -90,8 +90,7 @@ pub async fn create(
         ..check(caller, request)?
     };
     check_buckets(objects, &new).await?;
-    check_report(objects, &new.request).await?;
-    check_reports_there(pool, &new.request).await?;
+    check_report(pool, objects, &new.request).await?;
     let inserted = within_patience(async {
         let mut conn = pool.acquire().await?;
         batches::insert(&mut conn, &new).await
@@ -146,8 +145,13 @@ async fn check_buckets(objects: &ObjectStore, new: &NewBatch) -> Result<(), Subm
     Err(SubmitError::Invalid(errors))
 }
 
-/// Refuses a folder that another batch is about to write its report into: the later one would replace it.
-async fn check_reports_there(pool: &PgPool, request: &BatchRequest) -> Result<(), SubmitError> {
+/// Refuses a folder that has a report, or a bag if one is to be made, or that another batch is about to write into:
+/// it would be overwritten hours later.
+async fn check_report(
+    pool: &PgPool,
+    objects: &ObjectStore,
+    request: &BatchRequest,
+) -> Result<(), SubmitError> {
     let Some(folder) = &request.report else {
         return Ok(());
     };
@@ -158,21 +162,10 @@ async fn check_reports_there(pool: &PgPool, request: &BatchRequest) -> Result<()
         let mut conn = pool.acquire().await?;
         batches::reports_there(&mut conn, folder).await
     });
-    if !promised.await? {
-        return Ok(());
-    }
-    let detail = "a batch that is not over yet writes its report there: name another folder, or \"if_exists\": \"overwrite\"";
-    let taken = FieldError::new("/report", detail);
-    Err(SubmitError::Conflict(vec![taken]))
-}
-
-/// Refuses a folder that has a report, or a bag if one is to be made: it would be overwritten hours later.
-async fn check_report(objects: &ObjectStore, request: &BatchRequest) -> Result<(), SubmitError> {
-    let Some(folder) = &request.report else {
-        return Ok(());
-    };
-    if request.if_exists == IfExists::Overwrite {
-        return Ok(());
+    if promised.await? {
+        let detail = "a batch that is not over yet writes its report there: name another folder, or \"if_exists\": \"overwrite\"";
+        let taken = FieldError::new("/report", detail);
+        return Err(SubmitError::Conflict(vec![taken]));
     }
     let reports = report::Form::ALL.map(report::Form::file_name);
     let tags = bag::TAGS.into_iter().filter(|_| request.bagit);
