@@ -30,7 +30,8 @@ cargo test --workspace --locked --no-run
 # Stories wait more than they compute: more of them at once than there are cores.
 export RUST_TEST_THREADS=${RUST_TEST_THREADS:-4}
 status=0
-"$LOCAL/with-services.sh" cargo test --workspace --locked "$@" || status=$?
+# To the end, so that one run tells all that fails.
+"$LOCAL/with-services.sh" cargo test --workspace --locked --no-fail-fast "$@" || status=$?
 # A bounded share of fuzzing, the same each time where the files to begin with are.
 if (($# == 0)); then
     for target in sniff decode metadata; do
