@@ -88,6 +88,18 @@ async fn a_message_nobody_understands_is_parked_and_harms_nobody() -> anyhow::Re
         Ok(worker.log().matches("dead-letter").count() == 2)
     })
     .await?;
+    until("both are told of and taken away", DEADLINE, async || {
+        let log = world.coordinator_log();
+        let told = log.lines().filter(|line| line.contains("gave up"));
+        Ok(told.filter(|line| line.contains("rejected")).count() == 2)
+    })
+    .await?;
+    let metrics = world.request(Method::GET, "/metrics").send().await?;
+    let metrics = metrics.text().await?;
+    assert!(
+        metrics.contains(r#"upres_wakeups_dead_total{reason="rejected"} 2"#),
+        "{metrics}"
+    );
     let ready = world.request(Method::GET, "/readyz").send().await?;
     assert!(ready.status().is_success());
     Ok(())

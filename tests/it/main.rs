@@ -34,5 +34,6 @@ mod silent_database;
 mod stale_completion;
 mod tenants;
 mod two_coordinators;
+mod wake_ups;
 mod webhooks;
 mod worker_killed;

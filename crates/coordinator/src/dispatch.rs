@@ -134,6 +134,7 @@ async fn relay(
         if swept.elapsed() >= config.resend_after / 2 {
             swept = Instant::now();
             broker_errors_only(within_patience(sweep(class, pool, publisher, config)).await)?;
+            bury(publisher).await?;
         }
         // One of the relays is enough for this, and it is the one with less to do.
         let is_first = class == Class::Interactive;
@@ -294,6 +295,26 @@ async fn queue_due(pool: &PgPool) -> Result<(), DispatchError> {
         }
     }
     tx.commit().await?;
+    Ok(())
+}
+
+/// Empties the queue of the dead, so that it does not grow for ever, with a line in the log for each: their
+/// jobs get a new wake-up from [`sweep`].
+///
+/// # Errors
+/// [`BrokerError`].
+pub async fn bury(publisher: &Publisher) -> Result<(), BrokerError> {
+    for _ in 0..BATCH {
+        let Some(dead) = publisher.bury().await? else {
+            break;
+        };
+        tracing::warn!(
+            reason = dead.reason,
+            message = dead.text,
+            "the broker gave up a message that no worker could handle"
+        );
+        metrics::counter!("upres_wakeups_dead_total", "reason" => dead.reason).increment(1);
+    }
     Ok(())
 }
 

@@ -16,6 +16,10 @@ pub(crate) fn install() -> anyhow::Result<PrometheusHandle> {
     );
     metrics::describe_counter!("upres_wakeups_resent_total", "Wake-ups that seemed lost");
     metrics::describe_counter!(
+        "upres_wakeups_dead_total",
+        "Messages that the broker gave up, by reason"
+    );
+    metrics::describe_counter!(
         "upres_leases_lapsed_total",
         "Leases that lapsed without a word"
     );

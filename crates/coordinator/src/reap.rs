@@ -4,11 +4,11 @@
 //! A reconciler: [`Reaper::tick`] has no input, may run anywhere at any time, and several may run at once,
 //! because everything it does is guarded by the lease token it saw.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 use futures_util::stream::{self, StreamExt};
-use sqlx::PgPool;
+use sqlx::{Connection, PgConnection, PgPool};
 use tokio_util::sync::CancellationToken;
 use upres_common::job::{JobEvent, JobId};
 use upres_common::lease::LeaseRef;
@@ -17,7 +17,7 @@ use upres_common::objects::ObjectStore;
 use crate::config::RetryConfig;
 use crate::fail::{Failed, fail};
 use crate::publish::{self, Door};
-use crate::store::jobs::{TransitionError, transition};
+use crate::store::jobs::{self, TransitionError, transition};
 use crate::store::leases::{self, Lapsed};
 use crate::store::{StoreError, in_seconds, outbox, within_patience};
 
@@ -41,6 +41,26 @@ pub struct Reaper {
     pub door: Door,
     /// What an error costs.
     pub retry: RetryConfig,
+    /// How long a lease lasts without a heartbeat.
+    pub lease_ttl: Duration,
+}
+
+/// Since when heartbeats can be heard. While the database is away leases lapse whose workers are well: each of
+/// them gets a whole lease to be heard again.
+#[derive(Debug, Default)]
+struct Hearing {
+    since: Option<Instant>,
+}
+
+impl Hearing {
+    /// Whether a silent worker has had its time. Takes note of how a look at the database ended.
+    fn has_lasted<E>(&mut self, looked: &Result<(), E>, lease_ttl: Duration) -> bool {
+        self.since = match looked {
+            Ok(()) => self.since.or_else(|| Some(Instant::now())),
+            Err(_) => None,
+        };
+        self.since.is_some_and(|since| since.elapsed() >= lease_ttl)
+    }
 }
 
 impl Reaper {
@@ -48,11 +68,19 @@ impl Reaper {
     /// a bucket that is away delays no other job.
     pub async fn run(self, interval: Duration, stop: CancellationToken) {
         let leases = async {
+            let mut hearing = Hearing::default();
             while tokio::time::timeout(interval, stop.cancelled())
                 .await
                 .is_err()
             {
-                log(within_patience(self.tick()).await);
+                let looked = within_patience(self.tick_overdue()).await;
+                let may_reap = hearing.has_lasted(&looked, self.lease_ttl);
+                log(looked);
+                if may_reap {
+                    let reaped = within_patience(self.tick_lapsed()).await;
+                    hearing.has_lasted(&reaped, self.lease_ttl);
+                    log(reaped);
+                }
             }
         };
         let publications = async {
@@ -66,14 +94,13 @@ impl Reaper {
         tokio::join!(leases, publications);
     }
 
-    /// Looks once at all lapsed leases and deadlines.
+    /// Looks once at all lapsed leases.
     ///
     /// # Errors
     /// [`StoreError`]; what was not reached is reached by the next tick.
-    pub async fn tick(&self) -> Result<(), StoreError> {
+    pub async fn tick_lapsed(&self) -> Result<(), StoreError> {
         let mut conn = self.pool.acquire().await?;
         let lapsed = leases::lapsed(&mut conn, false, BATCH).await?;
-        let overdue = leases::overdue(&mut conn, BATCH).await?;
         drop(conn);
         let mut left = Vec::new();
         for job in lapsed {
@@ -82,14 +109,32 @@ impl Reaper {
             };
             left.push((job.output, upload_id));
         }
-        for id in overdue {
-            left.extend(expire(&self.pool, id).await?);
+        self.abort(&left).await;
+        Ok(())
+    }
+
+    /// Expires all jobs past their deadlines.
+    ///
+    /// # Errors
+    /// [`StoreError`]; what was not reached is reached by the next tick.
+    pub async fn tick_overdue(&self) -> Result<(), StoreError> {
+        loop {
+            let mut conn = self.pool.acquire().await?;
+            let overdue = leases::overdue(&mut conn, BATCH).await?;
+            let left = expire(&mut conn, &overdue).await?;
+            drop(conn);
+            self.abort(&left).await;
+            if overdue.len() < usize::try_from(BATCH).unwrap_or_default() {
+                return Ok(());
+            }
         }
+    }
+
+    async fn abort(&self, left: &[(String, String)]) {
         let aborts = left
             .iter()
             .map(|(output, upload_id)| publish::abort(&self.objects, output, upload_id));
         let _ = tokio::time::timeout(ABORT_TIME, join_all(aborts)).await;
-        Ok(())
     }
 
     /// Looks once at all publications that were not finished in time.
@@ -168,19 +213,44 @@ fn log(done: Result<(), StoreError>) {
     }
 }
 
-/// Returns the upload that was kept for the job and is to be aborted, and where it was to go.
-async fn expire(pool: &PgPool, id: JobId) -> Result<Option<(String, String)>, StoreError> {
-    let mut tx = pool.begin().await?;
-    let kept = leases::uploads(&mut tx, &[id.0]).await?.pop();
-    match transition(&mut tx, id, &JobEvent::Expired).await {
-        Ok(_) => {
-            outbox::delete(&mut tx, &[id.0]).await?;
-            tx.commit().await?;
-            tracing::info!(job.id = %id, "job expired before it started");
-            metrics::counter!("upres_jobs_total", "outcome" => "expired").increment(1);
-            Ok(kept)
-        }
-        Err(TransitionError::Refused(_) | TransitionError::NoSuchJob(_)) => Ok(None),
-        Err(TransitionError::Store(error)) => Err(error),
+/// Returns the uploads that were kept for the jobs and are to be aborted, and where they were to go.
+async fn expire(
+    conn: &mut PgConnection,
+    ids: &[JobId],
+) -> Result<Vec<(String, String)>, StoreError> {
+    let mut tx = conn.begin().await?;
+    let states = jobs::lock_all(&mut tx, ids).await?;
+    // Some may have been claimed since we looked.
+    let expired: Vec<_> = states
+        .iter()
+        .filter_map(|(id, state)| Some((*id, state.apply(&JobEvent::Expired).ok()?)))
+        .collect();
+    let ids: Vec<_> = expired.iter().map(|(id, _)| id.0).collect();
+    let left = leases::uploads(&mut tx, &ids).await?;
+    jobs::save(&mut tx, &expired).await?;
+    outbox::delete(&mut tx, &ids).await?;
+    tx.commit().await?;
+    for (id, _) in &expired {
+        tracing::info!(job.id = %id, "job expired before it started");
+    }
+    metrics::counter!("upres_jobs_total", "outcome" => "expired").increment(ids.len() as u64);
+    Ok(left)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_could_not_be_heard_gets_a_whole_lease() {
+        let (well, away) = (Ok::<(), ()>(()), Err::<(), ()>(()));
+        let mut hearing = Hearing::default();
+        let hour = Duration::from_secs(3600);
+        assert!(!hearing.has_lasted(&well, hour), "it just began");
+        assert!(hearing.has_lasted(&well, Duration::ZERO));
+        hearing.since = Instant::now().checked_sub(hour);
+        assert!(hearing.has_lasted(&well, hour), "an hour later");
+        assert!(!hearing.has_lasted(&away, hour));
+        assert!(!hearing.has_lasted(&well, hour), "counted anew");
     }
 }

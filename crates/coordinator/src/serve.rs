@@ -58,6 +58,7 @@ pub(crate) async fn serve(config: Config) -> anyhow::Result<()> {
         objects: objects.clone(),
         door: door.clone(),
         retry: config.retry,
+        lease_ttl: Duration::from_secs(config.lease.lease_ttl_secs.into()),
     };
     tasks.spawn(reaper.run(config.lease.reap_interval, stop.clone()));
     start_janitor(&tasks, &pool, &objects, &config, &stop);

@@ -10,8 +10,13 @@ use upres_common::lease::{Beat, Lease, LeaseRef, ResumePoint, Verdict};
 
 use crate::coordinator::Coordinator;
 
-/// Heartbeats in one lifetime of a lease: two may be lost.
+/// Heartbeats in one lifetime of a lease, at least: two may be lost.
 const BEATS_PER_TTL: u32 = 3;
+/// The answer to a heartbeat says that the job was cancelled: a long lease is no reason to compute until its
+/// third has passed.
+const PAUSE_AT_MOST: Duration = Duration::from_secs(5);
+/// After one that was not answered. It may have taken long to fail.
+const AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 /// A held lease, as the rest of the worker sees it.
 #[derive(Debug)]
@@ -89,7 +94,9 @@ pub(crate) enum Stopped {
 /// before it returns. A coordinator that is away is asked again; the lease may live on or lapse
 /// meanwhile, which the next answer tells.
 pub(crate) async fn keep(held: &Held, coordinator: &Coordinator, stall: Duration) -> Stopped {
-    let pause = Duration::from_secs(u64::from(held.lease.ttl_secs)) / BEATS_PER_TTL;
+    let usual = Duration::from_secs(u64::from(held.lease.ttl_secs)) / BEATS_PER_TTL;
+    let usual = usual.min(PAUSE_AT_MOST);
+    let mut pause = usual;
     let (mut upload_begun, mut tiles) = (held.upload_id.subscribe(), held.progress.subscribe());
     let mut resume = held.resume.subscribe();
     // Counted in pauses: a process that was stopped for a while has not watched its engine.
@@ -114,13 +121,14 @@ pub(crate) async fn keep(held: &Held, coordinator: &Coordinator, stall: Duration
         let news = resume.has_changed().unwrap_or(false);
         let point = news.then(|| resume.borrow_and_update().clone()).flatten();
         match coordinator.heartbeat(held.beat(point)).await {
-            Ok(Verdict::Held) => {}
+            Ok(Verdict::Held) => pause = usual,
             Ok(Verdict::Cancelled) => break Stopped::Cancelled,
             Ok(Verdict::Lost) => break Stopped::Lost,
             Err(error) => {
                 if news {
                     resume.mark_changed();
                 }
+                pause = usual.min(AGAIN_AFTER);
                 tracing::warn!(job.id = %held.lease.job_id, error = &error as &dyn std::error::Error, "heartbeat missed");
             }
         }

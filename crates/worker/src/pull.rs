@@ -31,9 +31,8 @@ use crate::{report, spec, write_back};
 /// Wake-ups held unclaimed, per class.
 const PREFETCH: u16 = 1;
 /// A worker that can claim nothing for so long takes no wake-ups either: even one in its hands would wait for
-/// it, while other workers are idle. Not sooner: the broker counts what comes back, and after ten returns takes a
-/// wake-up for one that kills workers.
-const BUSY_AFTER: Duration = Duration::from_secs(5);
+/// it, while other workers are idle.
+const BUSY_AFTER: Duration = Duration::from_secs(1);
 const RECONNECT: std::ops::RangeInclusive<Duration> =
     Duration::from_millis(200)..=Duration::from_secs(5);
 /// How often a worker says that it is here.
@@ -255,7 +254,7 @@ impl Worker {
                         .await
                         .is_ok()
                     {
-                        return delivery.put_back().await;
+                        return delivery.pass_on().await;
                     }
                     pause = (pause * 2).min(*RECONNECT.end());
                 }

@@ -272,6 +272,9 @@ fn show(batch: &BatchView, json: bool) -> anyhow::Result<()> {
     if let Some(report) = &batch.report {
         println!("  report     {report}");
     }
+    if let Some(why) = &batch.report_failure {
+        println!("  report     not written: {why}");
+    }
     Ok(())
 }
 

@@ -59,6 +59,7 @@ pub async fn watch(api: &Api, id: &str, json: bool) -> anyhow::Result<ExitCode> 
                 show(&batch, false)?;
             }
             let whole = batch.failure.is_none()
+                && batch.report_failure.is_none()
                 && batch.refused == 0
                 && batch.counts.succeeded == batch.counts.total();
             return Ok(if whole {

@@ -51,6 +51,10 @@ pub struct BatchView {
     pub errors: BTreeMap<String, i64>,
     /// Where the report is, once it was written.
     pub report: Option<String>,
+    /// Why it could not be written there: for the last time, or once the batch is finished, for good. The API
+    /// has it in any case.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub report_failure: Option<String>,
     /// When it was accepted.
     pub created_at: DateTime<Utc>,
     /// When the last item was read.

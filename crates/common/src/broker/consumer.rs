@@ -6,12 +6,14 @@ use std::task::Poll;
 use futures_util::StreamExt;
 use lapin::message::Delivery;
 use lapin::options::{
-    BasicAckOptions, BasicConsumeOptions, BasicNackOptions, BasicQosOptions, BasicRejectOptions,
+    BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicQosOptions, BasicRejectOptions,
+    ConfirmSelectOptions,
 };
 use lapin::types::FieldTable;
 use lapin::{Channel, Connection, ConnectionProperties};
 
 use super::message::{Envelope, MessageError};
+use super::publisher::publish;
 use super::topology::{self, queue_name};
 use super::{BrokerError, within_patience};
 use crate::job::Class;
@@ -21,11 +23,20 @@ pub struct Consumer {
     connection: Connection,
     prefetch: u16,
     /// In the order of [`Class::ALL`]; none while it pauses.
-    consuming: Vec<(Channel, lapin::Consumer)>,
+    lines: Vec<Line>,
+}
+
+/// What is consumed of one class.
+struct Line {
+    class: Class,
+    channel: Channel,
+    deliveries: lapin::Consumer,
 }
 
 /// One received message, to be settled by its receiver.
 pub struct WakeUpDelivery {
+    class: Class,
+    channel: Channel,
     delivery: Delivery,
 }
 
@@ -50,7 +61,7 @@ impl Consumer {
         let mut consumer = Self {
             connection,
             prefetch,
-            consuming: Vec::with_capacity(Class::ALL.len()),
+            lines: Vec::with_capacity(Class::ALL.len()),
         };
         consumer.consume().await?;
         Ok(consumer)
@@ -63,6 +74,10 @@ impl Consumer {
             channel
                 .basic_qos(self.prefetch, BasicQosOptions::default())
                 .await?;
+            // For what is passed on.
+            channel
+                .confirm_select(ConfirmSelectOptions::default())
+                .await?;
             // A tag of this connection alone, made by the broker: after a crash a quorum queue may
             // still know the consumer of the connection before, and wait for it.
             let tag = "";
@@ -73,22 +88,22 @@ impl Consumer {
                 FieldTable::default(),
             );
             let deliveries = deliveries.await?;
-            self.consuming.push((channel, deliveries));
+            self.lines.push(Line {
+                class,
+                channel,
+                deliveries,
+            });
         }
         Ok(())
     }
 
-    /// Takes no more messages until [`Consumer::resume`]; those that wait here unsettled go to others.
+    /// Takes no more messages until [`Consumer::resume`]; those that wait here unsettled are passed on to others.
     ///
     /// # Errors
     /// [`BrokerError`] when the connection failed.
     pub async fn pause(&mut self) -> Result<(), BrokerError> {
-        for (channel, _) in self.consuming.drain(..) {
-            within_patience(async {
-                // With its channel a consumer's unsettled messages go back into the queue.
-                Ok(channel.close(200, "worker is busy".into()).await?)
-            })
-            .await?;
+        for line in self.lines.drain(..) {
+            within_patience(line.end()).await?;
         }
         Ok(())
     }
@@ -109,27 +124,44 @@ impl Consumer {
     pub async fn next(&mut self) -> Result<Option<WakeUpDelivery>, BrokerError> {
         // Asked in order each time: whoever waits for an interactive job does not wait for a turn.
         let next = poll_fn(|context| {
-            let classes = self.consuming.iter_mut();
-            let ready = classes
-                .map(|(_, deliveries)| deliveries.poll_next_unpin(context))
-                .find_map(|polled| match polled {
-                    Poll::Ready(delivery) => Some(delivery),
-                    Poll::Pending => None,
-                });
-            ready.map_or(Poll::Pending, Poll::Ready)
+            for line in &mut self.lines {
+                if let Poll::Ready(next) = line.deliveries.poll_next_unpin(context) {
+                    return Poll::Ready(next.map(|next| line.received(next)));
+                }
+            }
+            Poll::Pending
         });
-        match next.await {
-            Some(delivery) => Ok(Some(WakeUpDelivery {
-                delivery: delivery?,
-            })),
-            None => Ok(None),
-        }
+        next.await.transpose()
     }
 
-    /// Closes the connection; whatever was not settled goes to another worker.
-    pub async fn close(self) {
+    /// Passes on what was not settled, and closes the connection.
+    pub async fn close(mut self) {
+        // Where that fails, the broker sees the connection end and gives it to another worker.
+        let _ = self.pause().await;
         // A connection that is gone already needs no closing.
         let _ = self.connection.close(200, "worker stops".into()).await;
+    }
+}
+
+impl Line {
+    fn received(&self, next: lapin::Result<Delivery>) -> Result<WakeUpDelivery, BrokerError> {
+        Ok(WakeUpDelivery {
+            class: self.class,
+            channel: self.channel.clone(),
+            delivery: next?,
+        })
+    }
+
+    /// Consumes no more, and passes on what came already.
+    async fn end(mut self) -> Result<(), BrokerError> {
+        let tag = self.deliveries.tag();
+        self.channel
+            .basic_cancel(tag, BasicCancelOptions::default())
+            .await?;
+        while let Some(next) = self.deliveries.next().await {
+            self.received(next)?.pass_on().await?;
+        }
+        Ok(self.channel.close(200, "worker is busy".into()).await?)
     }
 }
 
@@ -151,17 +183,17 @@ impl WakeUpDelivery {
         Ok(())
     }
 
-    /// Back into the queue, for whoever is ready.
+    /// To whoever is ready: as a new message, at the end of the queue. The broker counts what is returned to
+    /// it, whatever the reason, as a death of a worker, and after ten of them gives the message up.
     ///
     /// # Errors
-    /// [`BrokerError`] when the connection failed.
-    pub async fn put_back(&self) -> Result<(), BrokerError> {
-        self.delivery
-            .nack(BasicNackOptions {
-                requeue: true,
-                ..Default::default()
-            })
-            .await?;
+    /// [`BrokerError`] when the connection failed; then the message comes again, perhaps twice, which is harmless.
+    pub async fn pass_on(&self) -> Result<(), BrokerError> {
+        let message = (self.delivery.data.clone(), self.delivery.properties.clone());
+        if publish(&self.channel, vec![(self.class, message)]).await? == [true] {
+            self.ack().await?;
+        }
+        // One that no queue took goes back where it came from with the channel.
         Ok(())
     }
 

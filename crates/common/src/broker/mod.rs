@@ -8,7 +8,7 @@ mod topology;
 
 pub use consumer::{Consumer, WakeUpDelivery};
 pub use message::{Envelope, MessageError, WakeUp};
-pub use publisher::Publisher;
+pub use publisher::{Dead, Publisher};
 pub use topology::{DEAD_QUEUE, EXCHANGE, queue_name};
 
 use std::time::Duration;

@@ -1,13 +1,49 @@
 //! Publishing with confirms.
 
-use lapin::options::{BasicPublishOptions, ConfirmSelectOptions, QueueDeclareOptions};
-use lapin::types::FieldTable;
-use lapin::{Channel, Connection, ConnectionProperties};
+use lapin::options::{
+    BasicAckOptions, BasicGetOptions, BasicPublishOptions, ConfirmSelectOptions,
+    QueueDeclareOptions,
+};
+use lapin::types::{AMQPValue, FieldTable};
+use lapin::{BasicProperties, Channel, Connection, ConnectionProperties};
 
 use super::message::Envelope;
-use super::topology::{self, EXCHANGE, queue_name};
+use super::topology::{self, DEAD_QUEUE, EXCHANGE, queue_name};
 use super::{BrokerError, within_patience};
 use crate::job::Class;
+
+/// A message that nobody could handle.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Dead {
+    /// Why the broker gave it up: `delivery_limit` or `rejected`.
+    pub reason: String,
+    /// The beginning of what it says.
+    pub text: String,
+}
+
+/// Publishes all on a channel that confirms. Returns for each whether it is safely in its queue.
+pub(super) async fn publish(
+    channel: &Channel,
+    messages: Vec<(Class, (Vec<u8>, BasicProperties))>,
+) -> Result<Vec<bool>, BrokerError> {
+    // Mandatory: an unroutable message is returned instead of being confirmed and dropped.
+    let options = BasicPublishOptions {
+        mandatory: true,
+        ..Default::default()
+    };
+    let mut pending = Vec::with_capacity(messages.len());
+    for (class, (payload, properties)) in messages {
+        let key = class.as_str().into();
+        let sent = channel.basic_publish(EXCHANGE.into(), key, options, &payload, properties);
+        pending.push(sent.await?);
+    }
+    let mut confirmed = Vec::with_capacity(pending.len());
+    for confirm in pending {
+        let confirmation = confirm.await?;
+        confirmed.push(confirmation.is_ack() && confirmation.take_message().is_none());
+    }
+    Ok(confirmed)
+}
 
 /// A connection that publishes wake-ups. On any error drop it and connect anew.
 pub struct Publisher {
@@ -50,30 +86,35 @@ impl Publisher {
     }
 
     async fn publish_and_confirm(&self, envelopes: &[Envelope]) -> Result<Vec<bool>, BrokerError> {
-        // Mandatory: an unroutable message is returned instead of being confirmed and dropped.
-        let options = BasicPublishOptions {
-            mandatory: true,
-            ..Default::default()
-        };
-        let mut pending = Vec::with_capacity(envelopes.len());
-        for envelope in envelopes {
-            let (payload, properties) = envelope.to_message();
-            let key = envelope.wake_up.class.as_str();
-            pending.push(
-                self.channel
-                    .basic_publish(EXCHANGE.into(), key.into(), options, &payload, properties)
-                    .await?,
-            );
-        }
-        let mut confirmed = Vec::with_capacity(pending.len());
-        for confirm in pending {
-            let confirmation = confirm.await?;
-            confirmed.push(confirmation.is_ack() && confirmation.take_message().is_none());
-        }
+        let messages = envelopes
+            .iter()
+            .map(|envelope| (envelope.wake_up.class, envelope.to_message()))
+            .collect();
+        let confirmed = publish(&self.channel, messages).await?;
         if confirmed.contains(&false) {
             topology::declare(&self.channel).await?;
         }
         Ok(confirmed)
+    }
+
+    /// Takes a message that nobody could handle out of the queue of the dead.
+    ///
+    /// # Errors
+    /// [`BrokerError`] when the connection failed or the queue is gone.
+    pub async fn bury(&self) -> Result<Option<Dead>, BrokerError> {
+        within_patience(async {
+            let queue = DEAD_QUEUE.into();
+            let got = self.channel.basic_get(queue, BasicGetOptions::default());
+            let Some(got) = got.await? else {
+                return Ok(None);
+            };
+            got.delivery.ack(BasicAckOptions::default()).await?;
+            Ok(Some(Dead::new(
+                &got.delivery.data,
+                &got.delivery.properties,
+            )))
+        })
+        .await
     }
 
     /// How many wake-ups of `class` wait in the broker, not counting those already delivered.
@@ -93,5 +134,23 @@ impl Publisher {
             Ok(queue.await?.message_count())
         })
         .await
+    }
+}
+
+impl Dead {
+    /// What is shown of a message that may be anything.
+    const SHOWN: usize = 300;
+
+    fn new(payload: &[u8], properties: &BasicProperties) -> Self {
+        let headers = properties.headers().as_ref().map(FieldTable::inner);
+        let reason = match headers.and_then(|headers| headers.get("x-first-death-reason")) {
+            Some(AMQPValue::LongString(reason)) => reason.to_string(),
+            _ => "unknown".to_owned(),
+        };
+        let shown = &payload[..payload.len().min(Self::SHOWN)];
+        Self {
+            reason,
+            text: String::from_utf8_lossy(shown).into_owned(),
+        }
     }
 }

@@ -18,7 +18,7 @@ pub const EXCHANGE: &str = "upres.wake";
 /// Where messages go that nobody could handle.
 pub const DEAD_QUEUE: &str = "upres.dead";
 const DEAD_EXCHANGE: &str = "upres.dead";
-/// A wake-up is returned when a worker dies between delivery and claim. Ten such deaths are a
+/// A wake-up comes back when a worker dies between delivery and claim. Ten such deaths are a
 /// pattern; the sweeper makes a fresh message for a job that still waits.
 const DELIVERY_LIMIT: i32 = 10;
 

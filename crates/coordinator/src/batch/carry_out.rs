@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use futures_util::stream::{FuturesUnordered, StreamExt};
 use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
 use upres_common::objects::ObjectStore;
@@ -17,7 +18,7 @@ use super::report::ReportError;
 use super::{bag, report};
 use crate::dispatch::Bell;
 use crate::store::batches::promised::{self, Ended};
-use crate::store::{StoreError, webhooks, within, within_patience};
+use crate::store::{StoreError, webhooks, within_patience};
 use crate::{lease, publish};
 
 /// Jobs in one transaction.
@@ -25,8 +26,11 @@ const PIECE: i64 = 500;
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// What an object store that hangs may cost a tick; what is not aborted is left to the janitor.
 const ABORT_TIME: Duration = Duration::from_secs(5);
-/// A report of half a million lines takes a while.
-const REPORT_TIME: Duration = Duration::from_secs(900);
+/// Batches that one coordinator ends at once: a report that takes long holds up no other.
+const ENDS: usize = 4;
+/// One that dies while it writes a report keeps others from it for so long.
+const HOLD: Duration = Duration::from_secs(60);
+const KEEP_EVERY: Duration = Duration::from_secs(10);
 
 /// What it needs.
 #[derive(Debug, Clone)]
@@ -50,11 +54,19 @@ impl Steward {
             }
         };
         let ends = async {
-            while tokio::time::timeout(LOOK_EVERY, stop.cancelled())
-                .await
-                .is_err()
-            {
-                log(self.tick_ends().await);
+            let steward = &self;
+            let mut ending = FuturesUnordered::new();
+            while !stop.is_cancelled() {
+                let taken = within_patience(self.take_ended(ENDS - ending.len())).await;
+                for batch in log(taken).unwrap_or_default() {
+                    ending.push(async move { log(steward.end(&batch).await) });
+                }
+                // Looks again at once when one has ended: others may wait for its place.
+                tokio::select! {
+                    Some(_) = ending.next() => {}
+                    () = tokio::time::sleep(LOOK_EVERY), if ending.len() < ENDS => {}
+                    () = stop.cancelled() => {}
+                }
             }
         };
         tokio::join!(promises, ends);
@@ -97,22 +109,48 @@ impl Steward {
         Ok(true)
     }
 
-    /// Ends the batches of which every job has ended, each with its report.
+    /// Takes batches of which every job has ended, `limit` at most, each for [`Steward::end`].
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn tick_ends(&self) -> Result<(), StoreError> {
-        let ended = within_patience(async {
-            let mut conn = self.pool.acquire().await?;
-            promised::ended(&mut conn).await
-        });
-        for batch in ended.await? {
-            within(REPORT_TIME, Box::pin(self.end(&batch))).await?;
+    pub async fn take_ended(&self, limit: usize) -> Result<Vec<Ended>, StoreError> {
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        if limit == 0 {
+            return Ok(Vec::new());
         }
-        Ok(())
+        let mut conn = self.pool.acquire().await?;
+        promised::take_ended(&mut conn, HOLD.as_secs_f64(), limit).await
     }
 
-    async fn write(&self, batch: &Ended, folder: &str) -> Result<(), ReportError> {
+    /// Ends a batch with its report, unless it goes on meanwhile.
+    ///
+    /// # Errors
+    /// [`StoreError`]; another try follows when the hold has passed.
+    pub async fn end(&self, batch: &Ended) -> Result<(), StoreError> {
+        let written = tokio::select! {
+            written = Box::pin(self.write(batch)) => written,
+            // What another writes is not to be written over.
+            () = self.is_taken(batch) => return Ok(()),
+        };
+        let failure = written.as_ref().err().map(told);
+        if let Err(error) = written {
+            tracing::warn!(batch.id = %batch.id, error = &error as &dyn std::error::Error, "report cannot be written");
+            if !error.is_final() {
+                let why = failure.unwrap_or_default();
+                return within_patience(async {
+                    let mut conn = self.pool.acquire().await?;
+                    promised::not_written(&mut conn, batch, &why).await
+                })
+                .await;
+            }
+        }
+        within_patience(self.finish(batch, failure.as_deref())).await
+    }
+
+    async fn write(&self, batch: &Ended) -> Result<(), ReportError> {
+        let Some(folder) = &batch.report else {
+            return Ok(());
+        };
         let reports = report::write(&self.pool, &self.objects, batch.id, folder).await?;
         if batch.bagit {
             bag::write(&self.pool, &self.objects, batch.id, folder, reports).await?;
@@ -120,18 +158,23 @@ impl Steward {
         Ok(())
     }
 
-    async fn end(&self, batch: &Ended) -> Result<(), StoreError> {
-        if let Some(folder) = &batch.report {
-            let written = Box::pin(self.write(batch, folder)).await;
-            if let Err(error) = written {
-                tracing::warn!(batch.id = %batch.id, error = &error as &dyn std::error::Error, "report is not written yet");
-                if !error.is_final() {
-                    return Ok(());
-                }
+    /// Keeps the batch in these hands; returns when it is not any more.
+    async fn is_taken(&self, batch: &Ended) {
+        loop {
+            tokio::time::sleep(KEEP_EVERY).await;
+            let kept = within_patience(async {
+                let mut conn = self.pool.acquire().await?;
+                promised::keep(&mut conn, batch, HOLD.as_secs_f64()).await
+            });
+            if log(kept.await) == Some(false) {
+                return;
             }
         }
+    }
+
+    async fn finish(&self, batch: &Ended, report_failure: Option<&str>) -> Result<(), StoreError> {
         let mut tx = self.pool.begin().await?;
-        let ended = promised::finish(&mut tx, batch.id).await?;
+        let ended = promised::finish(&mut tx, batch, report_failure).await?;
         if ended {
             webhooks::enqueue_batch(&mut tx, batch.id).await?;
         }
@@ -142,6 +185,17 @@ impl Steward {
         }
         Ok(())
     }
+}
+
+/// With its causes.
+fn told(error: &ReportError) -> String {
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
 }
 
 fn log<T>(done: Result<T, StoreError>) -> Option<T> {

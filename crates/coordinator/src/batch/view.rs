@@ -102,7 +102,7 @@ pub async fn view(
         report: row
             .report
             .as_ref()
-            .filter(|_| row.finished_at.is_some())
+            .filter(|_| row.finished_at.is_some() && row.report_failure.is_none())
             .and_then(|folder| address(folder, Form::JsonLines).ok())
             .map(|uri| uri.to_string()),
         counts: seen.counts,
@@ -117,6 +117,7 @@ pub async fn view(
         errors: seen.errors,
         source: row.source,
         failure: row.failure,
+        report_failure: row.report_failure,
         listed: row.listed,
         skipped: row.skipped,
         refused: row.refused,

@@ -122,7 +122,7 @@ function figures(row) {
       ['Unchanged since', row.parent ? number(row.unchanged) : ''],
       ['Class', `${row.class}, priority ${row.priority}`],
       ['Labels', labels],
-      ['Report', row.report ? el('span', {class: 'mono'}, row.report) : ''],
+      ['Report', row.report ? el('span', {class: 'mono'}, row.report) : row.report_failure ? `not written: ${row.report_failure}` : ''],
       ['Submitted', time(row.created_at)],
       ['All read', time(row.expanded_at)],
       ['Finished', time(row.finished_at)],

@@ -213,7 +213,10 @@ async fn of_an_atomic_batch_nothing_goes_unless_all_does(pool: PgPool) {
     while steward(&pool).await.tick().await.unwrap() {}
     let seen = statistics::statistics(&mut conn, bad).await.unwrap();
     assert_eq!(seen.counts.cancelled, 1);
-    assert!(promised::finish(&mut conn, bad).await.unwrap());
+    let mut ended = steward(&pool).await.take_ended(9).await.unwrap();
+    let ended = ended.pop().unwrap();
+    assert_eq!(ended.id, bad);
+    assert!(promised::finish(&mut conn, &ended, None).await.unwrap());
     let row = batches::find(&mut conn, "tenant", bad)
         .await
         .unwrap()
@@ -267,11 +270,69 @@ async fn a_paused_batch_is_passed_over_and_its_claims_are_stale(pool: PgPool) {
 }
 
 #[sqlx::test(migrator = "upres_coordinator::store::MIGRATOR")]
+async fn a_report_that_cannot_be_written_is_tried_again_later_and_not_over_a_later_one(
+    pool: PgPool,
+) {
+    let mut conn = pool.acquire().await.unwrap();
+    let (id, jobs) = batch_of(&pool, 1, serde_json::json!({})).await;
+    let (other, others) = batch_of(&pool, 1, serde_json::json!({})).await;
+    lease::cancel(&pool, others[0]).await.unwrap();
+    let lease = begin(&pool, jobs[0]).await;
+    let failed = Failed::reported(JobError::new(ErrorType::InputUnreadable, "no"));
+    fail(&pool, lease, &failed, &at_once()).await.unwrap();
+    let take = async || steward(&pool).await.take_ended(9).await.unwrap();
+    let taken = take().await;
+    let first = taken.iter().find(|batch| batch.id == id).unwrap();
+    let row =
+        async |conn: &mut PgConnection| batches::find(conn, "tenant", id).await.unwrap().unwrap();
+    for tries in 0..12 {
+        promised::not_written(&mut conn, first, "the store is away")
+            .await
+            .unwrap();
+        let secs: f64 = sqlx::query_scalar(
+            "select extract(epoch from ending_until - now())::float8 from batches where batch_id = $1",
+        )
+        .bind(id.0)
+        .fetch_one(&mut *conn)
+        .await
+        .unwrap();
+        let expected = 2_f64.powi(tries).min(300.0);
+        assert!((secs - expected).abs() <= expected / 2.0, "{tries}: {secs}");
+    }
+    assert_eq!(
+        row(&mut conn).await.report_failure.unwrap(),
+        "the store is away"
+    );
+    assert!(take().await.is_empty(), "it has its time");
+    // That of another batch is not held up.
+    let other = taken.iter().find(|batch| batch.id == other).unwrap();
+    assert!(promised::finish(&mut conn, other, None).await.unwrap());
+
+    // A retry begins anew, and whoever still writes the report from before it has lost it.
+    assert!(promised::keep(&mut conn, first, 60.0).await.unwrap());
+    assert!(
+        batches::ask_retry(&mut conn, id, Some("input/"))
+            .await
+            .unwrap()
+    );
+    while steward(&pool).await.tick().await.unwrap() {}
+    assert!(!promised::keep(&mut conn, first, 60.0).await.unwrap());
+    lease::cancel(&pool, jobs[0]).await.unwrap();
+    assert!(!promised::finish(&mut conn, first, None).await.unwrap());
+    assert!(row(&mut conn).await.report_failure.is_none());
+    let again = take().await.pop().unwrap();
+    assert_eq!(again.id, id);
+    let refused = Some("not allowed");
+    assert!(promised::finish(&mut conn, &again, refused).await.unwrap());
+    assert_eq!(row(&mut conn).await.report_failure.as_deref(), refused);
+}
+
+#[sqlx::test(migrator = "upres_coordinator::store::MIGRATOR")]
 async fn a_batch_ends_once_with_its_last_job_and_again_after_a_retry(pool: PgPool) {
     let mut conn = pool.acquire().await.unwrap();
     let (id, jobs) = batch_of(&pool, 4, serde_json::json!({})).await;
-    assert!(promised::ended(&mut conn).await.unwrap().is_empty());
-    assert!(!promised::finish(&mut conn, id).await.unwrap());
+    let take = async || steward(&pool).await.take_ended(9).await.unwrap();
+    assert!(take().await.is_empty());
     let errors = [
         ErrorType::InputUnreadable,
         ErrorType::OutputForbidden,
@@ -283,10 +344,16 @@ async fn a_batch_ends_once_with_its_last_job_and_again_after_a_retry(pool: PgPoo
         fail(&pool, lease, &failed, &at_once()).await.unwrap();
     }
     lease::cancel(&pool, jobs[3]).await.unwrap();
-    let tick_ends = async || steward(&pool).await.tick_ends().await.unwrap();
-    tick_ends().await;
+    let tick_ends = async || {
+        for batch in take().await {
+            steward(&pool).await.end(&batch).await.unwrap();
+        }
+    };
+    let batch = take().await.pop().unwrap();
+    assert!(take().await.is_empty(), "it is in one pair of hands");
+    steward(&pool).await.end(&batch).await.unwrap();
     assert!(
-        !promised::finish(&mut conn, id).await.unwrap(),
+        !promised::finish(&mut conn, &batch, None).await.unwrap(),
         "it has ended before"
     );
 

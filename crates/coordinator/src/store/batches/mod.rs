@@ -64,6 +64,8 @@ pub struct BatchRow {
     pub parent: Option<Uuid>,
     /// Why there are no more items.
     pub failure: Option<String>,
+    /// Why the report is not in its place.
+    pub report_failure: Option<String>,
     /// Nothing of it is released.
     pub paused: bool,
     /// Its owner wants it no more.
@@ -193,7 +195,7 @@ pub async fn find(
         BatchRow,
         r#"
         select batch_id, source, class, priority, labels, report, listed, skipped, refused, unchanged,
-            parent, failure, paused, cancelled_at, created_at, expanded_at, finished_at,
+            parent, failure, report_failure, paused, cancelled_at, created_at, expanded_at, finished_at,
             retry is not null as "is_retried!", completions
         from batches
         where batch_id = $1 and tenant = $2"#,
@@ -217,7 +219,7 @@ pub async fn page(
         BatchRow,
         r#"
         select batch_id, source, class, priority, labels, report, listed, skipped, refused, unchanged,
-            parent, failure, paused, cancelled_at, created_at, expanded_at, finished_at,
+            parent, failure, report_failure, paused, cancelled_at, created_at, expanded_at, finished_at,
             retry is not null as "is_retried!", completions
         from batches
         where tenant = $1 and ($2::uuid is null or batch_id < $2)
