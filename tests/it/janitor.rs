@@ -4,20 +4,38 @@ use std::process::Command;
 
 use journey_tests::{FakeWorker, World, program_path};
 use serde_json::{Value, json};
+use sqlx::PgConnection;
 
 /// Runs the janitor once, with no patience for uploads.
 fn sweep(world: &World, more: &[&str]) -> anyhow::Result<Value> {
-    let done = Command::new(program_path("upres-coordinator")?)
-        .args(["janitor", "--orphan-secs", "0.001", "--retain-days", "7"])
-        .args(more)
-        .envs(world.env())
-        .output()?;
+    let done = janitor(world)?.args(more).output()?;
     anyhow::ensure!(
         done.status.success(),
         "{}",
         String::from_utf8_lossy(&done.stderr)
     );
     Ok(serde_json::from_slice(&done.stdout)?)
+}
+
+fn janitor(world: &World) -> anyhow::Result<Command> {
+    let mut janitor = Command::new(program_path("upres-coordinator")?);
+    janitor
+        .args(["janitor", "--orphan-secs", "0.001", "--retain-days", "7"])
+        .envs(world.env());
+    Ok(janitor)
+}
+
+/// A key that was used longer than a day ago.
+async fn use_key(database: &mut PgConnection, key: &str, job: &str) -> anyhow::Result<()> {
+    sqlx::query(
+        "insert into idempotency_keys (tenant, key, request_sha256, job_id, created_at) \
+         select tenant, $2, '', job_id, now() - interval '25 hours' from jobs where job_id = $1::uuid",
+    )
+    .bind(job)
+    .bind(key)
+    .execute(database)
+    .await?;
+    Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -54,13 +72,7 @@ async fn orphaned_uploads_old_keys_and_old_jobs_go_and_nothing_else() -> anyhow:
         .bind(&old)
         .execute(&mut database)
         .await?;
-    sqlx::query(
-        "insert into idempotency_keys (tenant, key, request_sha256, job_id, created_at) \
-         select tenant, 'k', '', job_id, now() - interval '25 hours' from jobs where job_id = $1::uuid",
-    )
-    .bind(&recent)
-    .execute(&mut database)
-    .await?;
+    use_key(&mut database, "k", &recent).await?;
 
     let expected =
         json!({"uploads": 1, "hand_overs": 1, "idempotency_keys": 1, "jobs": 1, "batches": 0});
@@ -92,5 +104,16 @@ async fn orphaned_uploads_old_keys_and_old_jobs_go_and_nothing_else() -> anyhow:
     .await?;
     assert_eq!(sweep(&world, &[])?["uploads"], 1);
     assert_eq!(world.store.open_uploads().await?, 2);
+
+    // An object store that is away keeps nothing else from being done, and is told of.
+    use_key(&mut database, "l", &recent).await?;
+    let done = janitor(&world)?
+        .args(["--s3-endpoint", "http://127.0.0.1:9"])
+        .output()?;
+    assert_eq!(done.status.code(), Some(1));
+    let swept: Value = serde_json::from_slice(&done.stdout)?;
+    assert_eq!(swept["idempotency_keys"], 1, "{swept}");
+    let log = String::from_utf8_lossy(&done.stderr);
+    assert!(log.contains("hand-overs"), "{log}");
     Ok(())
 }

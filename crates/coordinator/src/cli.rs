@@ -157,9 +157,13 @@ async fn sweep(args: &JanitorArgs, dry_run: bool) -> anyhow::Result<ExitCode> {
     telemetry::init(&args.log).map_err(anyhow::Error::msg)?;
     let objects = ObjectStore::new(&args.s3).await;
     let uploads = args.place.prefix();
-    let swept = janitor::sweep(&pool, &objects, uploads.as_ref(), &args.janitor, dry_run).await?;
+    let (swept, is_whole) =
+        janitor::sweep(&pool, &objects, uploads.as_ref(), &args.janitor, dry_run).await;
     println!("{}", serde_json::to_string(&swept)?);
-    Ok(ExitCode::SUCCESS)
+    Ok(match is_whole {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::FAILURE,
+    })
 }
 
 async fn migrate(config: &DatabaseConfig) -> anyhow::Result<ExitCode> {

@@ -37,7 +37,7 @@ pub struct Swept {
     pub batches: u64,
 }
 
-/// Why a sweep was not finished. The next one begins anew.
+/// Why a part of a sweep was not finished. The next one begins anew.
 #[derive(Debug, thiserror::Error)]
 pub enum SweepError {
     /// The database.
@@ -66,60 +66,67 @@ pub async fn run(
         .await
         .is_err()
     {
-        match sweep(&pool, &objects, uploads.as_ref(), &config, false).await {
-            Ok(swept) if swept == Swept::default() => {}
-            Ok(swept) => tracing::info!(
+        let (swept, _) = sweep(&pool, &objects, uploads.as_ref(), &config, false).await;
+        if swept != Swept::default() {
+            tracing::info!(
                 uploads = swept.uploads,
                 hand_overs = swept.hand_overs,
                 idempotency_keys = swept.idempotency_keys,
                 jobs = swept.jobs,
                 batches = swept.batches,
                 "janitor removed leftovers"
-            ),
-            Err(error) => tracing::warn!(
-                error = &error as &dyn std::error::Error,
-                "janitor will try again"
-            ),
+            );
         }
     }
 }
 
-/// Sweeps once. With `dry_run` it only counts.
-///
-/// # Errors
-/// [`SweepError`].
+/// Sweeps once, each part whether or not the one before succeeded; `false` when one did not, which the log
+/// tells. With `dry_run` it only counts.
 pub async fn sweep(
     pool: &PgPool,
     objects: &ObjectStore,
     uploads: Option<&UriPrefix>,
     config: &JanitorConfig,
     dry_run: bool,
-) -> Result<Swept, SweepError> {
+) -> (Swept, bool) {
+    let (age, days) = (config.orphan_after, config.retain_days);
+    let mut is_whole = true;
+    let mut done = |what, part: Result<u64, SweepError>| {
+        part.unwrap_or_else(|error| {
+            is_whole = false;
+            let error = &error as &dyn std::error::Error;
+            tracing::warn!(what, error, "janitor will try again");
+            0
+        })
+    };
     if !dry_run {
-        let forgotten = within(PATIENCE, async {
-            let mut conn = pool.acquire().await?;
-            workers::forget(&mut conn).await
-        });
-        forgotten.await?;
+        done("workers", forget_workers(pool).await);
     }
-    Ok(Swept {
-        uploads: sweep_uploads(pool, objects, config.orphan_after, dry_run).await?,
-        hand_overs: match uploads {
-            Some(uploads) => {
-                sweep_hand_overs(pool, objects, uploads, config.orphan_after, dry_run).await?
-            }
-            None => 0,
-        },
-        idempotency_keys: sweep_keys(pool, dry_run).await?,
-        jobs: match config.retain_days {
-            Some(days) => sweep_jobs(pool, days, dry_run).await?,
-            None => 0,
-        },
-        batches: match config.retain_days.filter(|_| !dry_run) {
-            Some(days) => sweep_batches(pool, days).await?,
-            None => 0,
-        },
-    })
+    let mut swept = Swept {
+        uploads: done("uploads", sweep_uploads(pool, objects, age, dry_run).await),
+        idempotency_keys: done("idempotency keys", sweep_keys(pool, dry_run).await),
+        ..Swept::default()
+    };
+    if let Some(uploads) = uploads {
+        let part = sweep_hand_overs(pool, objects, uploads, age, dry_run).await;
+        swept.hand_overs = done("hand-overs", part);
+    }
+    if let Some(days) = days {
+        swept.jobs = done("jobs", sweep_jobs(pool, days, dry_run).await);
+    }
+    if let Some(days) = days.filter(|_| !dry_run) {
+        swept.batches = done("batches", sweep_batches(pool, days).await);
+    }
+    (swept, is_whole)
+}
+
+async fn forget_workers(pool: &PgPool) -> Result<u64, SweepError> {
+    let forgotten = within(PATIENCE, async {
+        let mut conn = pool.acquire().await?;
+        workers::forget(&mut conn).await
+    });
+    forgotten.await?;
+    Ok(0)
 }
 
 async fn sweep_uploads(

@@ -76,7 +76,9 @@ async fn jobs(
     bucket: &str,
     aftermath: &mut Aftermath,
 ) -> anyhow::Result<()> {
-    let query = "select job_id::text, state, output, result, input from jobs";
+    let query = "
+        select job_id::text, state, output, result, input, error ->> 'type', (upscale ->> 'sidecar')::boolean
+        from jobs";
     for row in sqlx::query(query).fetch_all(&mut *database).await? {
         let output: String = row.get(2);
         let result: Option<Json<Value>> = row.get(3);
@@ -84,12 +86,14 @@ async fn jobs(
             let sha256 = result["sha256"].as_str()?.to_owned();
             Some((sha256, result["bytes"].as_u64()?))
         });
+        let input: String = row.get(4);
+        let input = input.trim_start_matches(bucket);
         let job = EndOfJob {
             state: row.get(1),
-            input: row
-                .get::<String, _>(4)
-                .trim_start_matches(bucket)
-                .to_owned(),
+            is_poison: input.starts_with("in/poison-"),
+            error: row.get(5),
+            has_record: row.get::<Option<bool>, _>(6).unwrap_or_default(),
+            input: input.to_owned(),
             output: output.trim_start_matches(bucket).to_owned(),
             result: recorded,
             ..EndOfJob::default()
