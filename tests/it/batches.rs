@@ -190,7 +190,8 @@ async fn what_was_made_under_a_prefix_is_no_input_of_its_next_batch() -> anyhow:
     }
     let batch = |mark: &str| {
         let output = world.store.uri(&format!("box/x4/{{stem}}-{mark}.{{ext}}"));
-        json!({"prefix": world.store.uri("box/"), "output": output})
+        let report = world.store.uri(&format!("box/reports/{mark}"));
+        json!({"prefix": world.store.uri("box/"), "output": output, "report": report})
     };
     let first = finished(&world, &create(&world, &batch("1")).await?).await?;
     assert_eq!(first["counts"]["succeeded"], 2, "{first}");
@@ -200,12 +201,13 @@ async fn what_was_made_under_a_prefix_is_no_input_of_its_next_batch() -> anyhow:
         .request(Method::POST, "/v1/batches?validate_only=true")
         .json(&batch("2"));
     let price: Value = price.send().await?.json().await?;
-    assert_eq!((&price["files"], &price["skipped"]), (&json!(2), &json!(4)));
+    // Results, records and both reports.
+    assert_eq!((&price["files"], &price["skipped"]), (&json!(2), &json!(6)));
     let second = finished(&world, &create(&world, &batch("2")).await?).await?;
     assert_eq!(second["counts"]["succeeded"], 2, "{second}");
     assert_eq!(
         (&second["listed"], &second["skipped"]),
-        (&json!(6), &json!(4))
+        (&json!(8), &json!(6))
     );
     // Who names the results themselves means them.
     let output = world.store.uri("x16/{stem}.{ext}");

@@ -45,6 +45,26 @@ async fn a_key_does_what_it_may_and_nothing_else() -> anyhow::Result<()> {
         assert_eq!(status, StatusCode::FORBIDDEN, "{body}");
         assert_eq!(body["errors"][0]["pointer"], pointer);
     }
+    // Of a batch as a whole, as far as its template tells.
+    for (output, expected) in [
+        ("elsewhere/{stem}.{ext}", StatusCode::FORBIDDEN),
+        ("out/{stem}.{ext}", StatusCode::OK),
+        ("o{stem}/{name}", StatusCode::OK),
+    ] {
+        let batch =
+            json!({"prefix": world.store.uri("masters/"), "output": world.store.uri(output)});
+        let asked = client
+            .post(format!("{}/v1/batches?validate_only=true", world.url(0)))
+            .bearer_auth(&key)
+            .json(&batch);
+        let answer = asked.send().await?;
+        assert_eq!(
+            answer.status(),
+            expected,
+            "{output}: {}",
+            answer.text().await?
+        );
+    }
     let forbidden = [
         client.get(format!("{}/v1/keys", world.url(0))),
         client

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use futures_util::future::try_join_all;
 use journey_tests::{World, photo};
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -40,6 +41,22 @@ async fn check_that_reports_are_kept(world: &World) -> anyhow::Result<()> {
             .await?;
         assert_eq!(asked.status(), expected, "{batch}: {}", asked.text().await?);
     }
+    // Of several that come at the same moment, one has it.
+    let batch = json!({
+        "prefix": world.store.uri("nothing/"), "output": world.store.uri("other/{stem}.{ext}"),
+        "report": world.store.uri("contested/"),
+    });
+    let asked = (0..8).map(|_| {
+        let create = world.request(Method::POST, "/v1/batches").json(&batch);
+        async { anyhow::Ok(create.send().await?.status().as_u16()) }
+    });
+    let mut statuses = try_join_all(asked).await?;
+    statuses.sort_unstable();
+    assert_eq!(statuses[0], 202, "{statuses:?}");
+    assert!(
+        statuses[1..].iter().all(|status| *status == 409),
+        "{statuses:?}"
+    );
     Ok(())
 }
 

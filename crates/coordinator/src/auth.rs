@@ -127,6 +127,13 @@ impl Rights {
     pub fn may_write(&self, uri: &ObjectUri) -> bool {
         self.write_prefixes.iter().any(|prefix| prefix.covers(uri))
     }
+
+    /// Whether its jobs may write some object whose address begins like this.
+    #[must_use]
+    pub fn may_write_below(&self, beginning: &str) -> bool {
+        let overlaps = |prefix: &UriPrefix| prefix.overlaps(beginning);
+        self.write_prefixes.iter().any(overlaps)
+    }
 }
 
 /// A whole key, as its owner presents it: `upres_<id>_<secret>`.

@@ -89,6 +89,12 @@ impl UriPrefix {
         self.0 == "*" || uri.to_string().starts_with(&self.0)
     }
 
+    /// Whether this prefix covers anything whose address begins like this.
+    #[must_use]
+    pub fn overlaps(&self, beginning: &str) -> bool {
+        self.0 == "*" || self.0.starts_with(beginning) || beginning.starts_with(&self.0)
+    }
+
     /// Whether this prefix covers whatever the other covers.
     #[must_use]
     pub fn contains(&self, other: &Self) -> bool {

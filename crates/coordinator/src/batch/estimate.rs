@@ -6,15 +6,16 @@ use std::time::Duration;
 use futures_util::stream::{self, StreamExt};
 use sqlx::PgPool;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 use upres_common::batch::view::BatchPrice;
 use upres_common::batch::{BatchId, BatchRequest};
 use upres_common::job::request::ValidJob;
 use upres_common::objects::{ObjectError, ObjectStore};
 
-use super::check;
 use super::items::Mould;
 use super::parent::{self, SiftError, State};
 use super::source::{Position, Source, SourceError};
+use super::{check, report_files};
 use crate::auth::Caller;
 use crate::price::{estimated_cost, price};
 use crate::store::{listing, submissions, within_patience};
@@ -41,10 +42,12 @@ pub async fn estimate(
 ) -> Result<BatchPrice, SubmitError> {
     let new = check(caller, request)?;
     super::check_buckets(objects, &new).await?;
-    super::check_report(pool, objects, &new.request).await?;
+    super::check_report(objects, &new.request).await?;
+    super::check_promised(pool, &new).await?;
     let mould = Mould::new(new.request.clone(), new.read_prefixes, new.write_prefixes);
     let mould = mould.map_err(|problem| unreadable(&problem))?;
-    let source = Source::open(objects, &new.request, Position::default()).await;
+    let (begin, stop) = (Position::default(), CancellationToken::new());
+    let source = Source::open(objects, &new.request, begin, &stop).await;
     let mut source = source.map_err(of_source)?;
     let mut counted = Counted::default();
     let end = Instant::now() + READING_TIME;
@@ -107,7 +110,7 @@ async fn unchanged(
         .collect())
 }
 
-/// Inputs that are results of what lies under the same prefix.
+/// Inputs that are results of what lies under the same prefix, or of a report.
 async fn results(
     pool: &PgPool,
     tenant: &str,
@@ -121,7 +124,7 @@ async fn results(
     let inputs: Vec<_> = inputs.map(|job| job.input.to_string()).collect();
     let results = within_patience(async {
         let mut conn = pool.acquire().await?;
-        submissions::results_of(&mut conn, tenant, prefix, &inputs).await
+        submissions::made(&mut conn, tenant, prefix, &report_files(), &inputs).await
     });
     Ok(results.await?)
 }

@@ -127,7 +127,7 @@ impl Expander {
             Ok(mould) => mould,
             Err(problem) => return self.fail(batch, from, problem).await,
         };
-        let mut source = match Source::open(&self.objects, &batch.request, position).await {
+        let mut source = match Source::open(&self.objects, &batch.request, position, stop).await {
             Ok(source) => source,
             Err(error) => return self.give_up(batch, from, error).await,
         };

@@ -7,6 +7,7 @@ use std::io::{self, BufRead, BufReader, Read as _};
 
 use flate2::bufread::MultiGzDecoder;
 use serde_json::{Map, Value};
+use tokio_util::sync::CancellationToken;
 use upres_common::batch::BatchItem;
 use upres_common::objects::{ObjectError, ObjectStore, ObjectUri};
 
@@ -40,6 +41,9 @@ pub enum ManifestError {
     /// Damaged.
     #[error("the manifest breaks off behind line {0}: {1}")]
     Broken(u64, String),
+    /// The program was told to stop.
+    #[error("the program stops")]
+    Stopped,
     /// A reader stopped in the middle.
     #[error("reading the manifest was given up")]
     Abandoned,
@@ -82,6 +86,7 @@ impl Manifest {
         objects: &ObjectStore,
         address: &str,
         position: Position,
+        stop: &CancellationToken,
     ) -> Result<(Self, Position), SourceError> {
         let uri: ObjectUri = address
             .parse()
@@ -92,9 +97,9 @@ impl Manifest {
             return Err(ManifestError::Replaced.into());
         }
         let mut manifest = Self::from_file(fetched.file, uri.key())?;
-        let line = position.line;
+        let (line, stop) = (position.line, stop.clone());
         let manifest = tokio::task::spawn_blocking(move || {
-            manifest.skip_to(line)?;
+            manifest.skip_to(line, &stop)?;
             Ok::<_, ManifestError>(manifest)
         });
         let manifest = manifest.await.map_err(|_| ManifestError::Abandoned)??;
@@ -129,9 +134,13 @@ impl Manifest {
         Ok(manifest)
     }
 
-    fn skip_to(&mut self, line: u64) -> Result<(), ManifestError> {
+    /// Gives up on `stop`: gigabytes may lie before the line.
+    fn skip_to(&mut self, line: u64, stop: &CancellationToken) -> Result<(), ManifestError> {
         let mut at = 0;
         while at < line {
+            if stop.is_cancelled() {
+                return Err(ManifestError::Stopped);
+            }
             match self.read()? {
                 Some(read) => at = read.line,
                 None => break,

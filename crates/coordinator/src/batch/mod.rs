@@ -23,7 +23,7 @@ use upres_common::job::request::{FieldError, PRIORITIES};
 use upres_common::objects::{ObjectStore, ObjectUri, UriPrefix};
 
 use crate::auth::Caller;
-use crate::store::batches::{self, NewBatch};
+use crate::store::batches::{self, Insertion, NewBatch};
 use crate::store::submissions::NewKey;
 use crate::store::within_patience;
 use crate::submit::{SubmitError, no_bucket};
@@ -90,15 +90,19 @@ pub async fn create(
         ..check(caller, request)?
     };
     check_buckets(objects, &new).await?;
-    check_report(pool, objects, &new.request).await?;
+    check_report(objects, &new.request).await?;
     let inserted = within_patience(async {
         let mut conn = pool.acquire().await?;
         batches::insert(&mut conn, &new).await
     });
-    if !inserted.await? {
-        let key = new.key.as_ref().ok_or(SubmitError::KeyBusy)?;
-        let earlier = earlier(pool, &new.tenant, key).await?;
-        return earlier.map(Created::Earlier).ok_or(SubmitError::KeyBusy);
+    match inserted.await? {
+        Insertion::Done => {}
+        Insertion::KeyTaken => {
+            let key = new.key.as_ref().ok_or(SubmitError::KeyBusy)?;
+            let earlier = earlier(pool, &new.tenant, key).await?;
+            return earlier.map(Created::Earlier).ok_or(SubmitError::KeyBusy);
+        }
+        Insertion::ReportTaken => return Err(report_is_taken()),
     }
     tracing::info!(batch.id = %new.id, class = new.request.class.as_str(), "batch accepted");
     metrics::counter!("upres_batches_submitted_total").increment(1);
@@ -145,27 +149,43 @@ async fn check_buckets(objects: &ObjectStore, new: &NewBatch) -> Result<(), Subm
     Err(SubmitError::Invalid(errors))
 }
 
-/// Refuses a folder that has a report, or a bag if one is to be made, or that another batch is about to write into:
-/// it would be overwritten hours later.
-async fn check_report(
-    pool: &PgPool,
-    objects: &ObjectStore,
-    request: &BatchRequest,
-) -> Result<(), SubmitError> {
+/// What [`create`] would refuse because of batches that are not over.
+async fn check_promised(pool: &PgPool, new: &NewBatch) -> Result<(), SubmitError> {
+    let Some(folder) = &new.request.report else {
+        return Ok(());
+    };
+    if new.request.if_exists == IfExists::Overwrite {
+        return Ok(());
+    }
+    let promised = within_patience(async {
+        let mut conn = pool.acquire().await?;
+        batches::is_promised(&mut conn, new.id, folder).await
+    });
+    match promised.await? {
+        true => Err(report_is_taken()),
+        false => Ok(()),
+    }
+}
+
+fn report_is_taken() -> SubmitError {
+    let detail = "a batch that is not over yet writes its report there: name another folder, or \"if_exists\": \"overwrite\"";
+    SubmitError::Conflict(vec![FieldError::new("/report", detail)])
+}
+
+/// The names of what may lie in a report's folder.
+fn report_files() -> Vec<String> {
+    let reports = report::Form::ALL.map(report::Form::file_name);
+    let names = reports.into_iter().chain(bag::TAGS);
+    names.map(str::to_owned).collect()
+}
+
+/// Refuses a folder that has a report, or a bag if one is to be made: it would be overwritten hours later.
+async fn check_report(objects: &ObjectStore, request: &BatchRequest) -> Result<(), SubmitError> {
     let Some(folder) = &request.report else {
         return Ok(());
     };
     if request.if_exists == IfExists::Overwrite {
         return Ok(());
-    }
-    let promised = within_patience(async {
-        let mut conn = pool.acquire().await?;
-        batches::reports_there(&mut conn, folder).await
-    });
-    if promised.await? {
-        let detail = "a batch that is not over yet writes its report there: name another folder, or \"if_exists\": \"overwrite\"";
-        let taken = FieldError::new("/report", detail);
-        return Err(SubmitError::Conflict(vec![taken]));
     }
     let reports = report::Form::ALL.map(report::Form::file_name);
     let tags = bag::TAGS.into_iter().filter(|_| request.bagit);
@@ -207,7 +227,7 @@ fn check(caller: &Caller, request: BatchRequest) -> Result<NewBatch, SubmitError
     let mut errors = Vec::new();
     let mut forbidden = Vec::new();
     check_source(caller, &request, &mut errors, &mut forbidden);
-    check_output(&request, &mut errors);
+    check_output(caller, &request, &mut errors, &mut forbidden);
     if let Some(report) = &request.report {
         match report::address(report, report::Form::Csv) {
             Err(error) => errors.push(FieldError::new("/report", error.to_string())),
@@ -297,7 +317,12 @@ fn check_source(
     }
 }
 
-fn check_output(request: &BatchRequest, errors: &mut Vec<FieldError>) {
+fn check_output(
+    caller: &Caller,
+    request: &BatchRequest,
+    errors: &mut Vec<FieldError>,
+    forbidden: &mut Vec<FieldError>,
+) {
     let Some(output) = &request.output else {
         if request.prefix.is_some() {
             let detail = "say where results go, e.g. s3://derivatives/{dir}/{stem}.{ext}";
@@ -311,6 +336,13 @@ fn check_output(request: &BatchRequest, errors: &mut Vec<FieldError>) {
             "/output",
             "all results would go to one address: use {stem}, {name} or {line}",
         )),
+        // Every item would be refused for it, one by one.
+        Ok(template) if !caller.may_write_below(template.beginning()) => {
+            forbidden.push(FieldError::new(
+                "/output",
+                "this key may not write objects under that address",
+            ));
+        }
         Ok(_) => {}
     }
 }

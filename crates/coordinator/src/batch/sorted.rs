@@ -9,6 +9,7 @@ use upres_common::job::{IfExists, JobId};
 
 use super::items::Mould;
 use super::parent::State;
+use super::report_files;
 use super::source::Chunk;
 use crate::price::estimated_cost;
 use crate::store::batches::expansion::{NewItem, RefusedItem};
@@ -73,8 +74,8 @@ impl Sorted {
     }
 }
 
-/// Leaves out what was found under `prefix` and is the result of something else under it: who names a folder
-/// a second time means its pictures, and not what was made of them. Says how many.
+/// Leaves out what was found under `prefix` and is the result of something else under it, or of a report: who
+/// names a folder a second time means its pictures, and not what was made of them. Says how many.
 pub(super) async fn without_results(
     conn: &mut PgConnection,
     tenant: &str,
@@ -85,7 +86,7 @@ pub(super) async fn without_results(
         .iter()
         .map(|item| item.job.input.to_string())
         .collect();
-    let results = submissions::results_of(conn, tenant, prefix, &inputs).await?;
+    let results = submissions::made(conn, tenant, prefix, &report_files(), &inputs).await?;
     let before = items.len();
     let items: Vec<_> = items
         .into_iter()

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use glob::{MatchOptions, Pattern};
 use serde::{Deserialize, Serialize};
+use tokio_util::sync::CancellationToken;
 use upres_common::batch::{BatchItem, BatchRequest};
 use upres_common::objects::{ObjectError, ObjectStore, UriPrefix};
 use upres_common::sidecar;
@@ -69,7 +70,10 @@ impl SourceError {
     /// Whether trying again can help.
     #[must_use]
     pub const fn is_transient(&self) -> bool {
-        matches!(self, Self::Objects(ObjectError::Unavailable { .. }))
+        matches!(
+            self,
+            Self::Objects(ObjectError::Unavailable { .. }) | Self::Manifest(ManifestError::Stopped)
+        )
     }
 }
 
@@ -114,6 +118,7 @@ impl Source {
         objects: &ObjectStore,
         request: &BatchRequest,
         position: Position,
+        stop: &CancellationToken,
     ) -> Result<Self, SourceError> {
         if let Some(prefix) = &request.prefix {
             let unreadable = |_| ObjectError::NotFound(prefix.clone());
@@ -126,7 +131,7 @@ impl Source {
             })));
         }
         if let Some(manifest) = &request.manifest {
-            let (manifest, position) = Manifest::open(objects, manifest, position).await?;
+            let (manifest, position) = Manifest::open(objects, manifest, position, stop).await?;
             return Ok(Self::Manifest(Some(Box::new(manifest)), position));
         }
         let items = request.items.clone().unwrap_or_default();

@@ -63,6 +63,15 @@ impl Template {
         Ok(Self(pieces))
     }
 
+    /// What stands before the first word: every address begins with it.
+    #[must_use]
+    pub fn beginning(&self) -> &str {
+        match self.0.first() {
+            Some(Piece::Text(text)) => text,
+            _ => "",
+        }
+    }
+
     /// Whether different inputs can get different outputs.
     #[must_use]
     pub fn tells_inputs_apart(&self) -> bool {

@@ -12,7 +12,7 @@ use upres_common::batch::{BatchId, BatchView};
 use super::report::{Form, address};
 use crate::store::StoreError;
 use crate::store::batches::BatchRow;
-use crate::store::batches::statistics::{Statistics, statistics};
+use crate::store::batches::statistics::{PACE_MINUTES, Statistics, statistics};
 
 /// Figures are as old as this at most, or as ten times what counting them took: however many clients ask,
 /// the database counts the jobs of a large batch for a tenth of its time.
@@ -90,7 +90,7 @@ pub async fn view(
 ) -> Result<BatchView, StoreError> {
     let id = BatchId(row.batch_id);
     let seen = figures.of(conn, id, &row).await?;
-    let pace = pace(&seen, &row);
+    let pace = pace(&seen, row.finished_at.is_some());
     Ok(BatchView {
         id,
         phase: phase(&row, &seen),
@@ -136,7 +136,7 @@ fn phase(row: &BatchRow, seen: &Statistics) -> Phase {
         (_, Some(_)) => Phase::Finished,
         (None, _) => Phase::Listing,
         _ if seen.counts.open() == 0 => Phase::Finishing,
-        _ if seen.started => Phase::Running,
+        _ if seen.started_at.is_some() => Phase::Running,
         _ => Phase::Queued,
     }
 }
@@ -150,14 +150,19 @@ struct Pace {
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a rate need not be exact")]
-fn pace(seen: &Statistics, row: &BatchRow) -> Option<Pace> {
-    if row.finished_at.is_some() {
+fn pace(seen: &Statistics, is_finished: bool) -> Option<Pace> {
+    if is_finished {
         return None;
     }
     let oldest = *seen.by_minute.keys().max()?;
     let total: i64 = seen.by_minute.values().sum();
-    // The minute that goes on is half over, on the average.
-    let mean = total as f64 / (60.0 * (f64::from(oldest) + 0.5));
+    // The minute that goes on is half over, on the average. Of a batch that began not long ago it is known.
+    let measured = 60.0 * (f64::from(oldest) + 0.5);
+    let since = seen.started_at.map_or(measured, |started_at| {
+        (seen.at - started_at).as_seconds_f64().max(1.0)
+    });
+    let is_young = since < 60.0 * f64::from(PACE_MINUTES);
+    let mean = total as f64 / if is_young { since } else { measured };
     // The oldest minute may have begun in its middle, and the present one has not ended. A minute in between
     // in which nothing ended counts: it was waited through.
     let mut by_minute: Vec<_> = (1..oldest)
@@ -213,5 +218,25 @@ mod tests {
         let eta = eta(&seen, &pace).unwrap();
         assert_eq!(eta.p50.timestamp(), 3600);
         assert_eq!(eta.p90.unwrap().timestamp(), 7200);
+    }
+
+    #[test]
+    fn the_pace_of_a_young_batch_is_what_it_did_since_it_began() {
+        let at = chrono::Utc::now();
+        for (age, by_minute, mean) in [
+            (5, vec![(0, 50)], 10.0),
+            (100, vec![(0, 300), (1, 200)], 5.0),
+            // One that was begun long ago and stood still: half of the present minute has passed.
+            (4000, vec![(0, 60)], 2.0),
+        ] {
+            let seen = Statistics {
+                by_minute: by_minute.into_iter().collect(),
+                started_at: at.checked_sub_signed(TimeDelta::seconds(age)),
+                at,
+                ..Statistics::default()
+            };
+            let pace = pace(&seen, false).unwrap();
+            assert!((pace.mean - mean).abs() < 1e-6, "{age} s: {}", pace.mean);
+        }
     }
 }

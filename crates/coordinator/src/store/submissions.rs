@@ -98,14 +98,18 @@ pub async fn inputs_among(
     Ok(found.fetch_all(conn).await?.into_iter().collect())
 }
 
-/// Which of these addresses are results of the tenant's jobs whose inputs begin with `prefix`.
+/// Which of these addresses are results of the tenant's jobs whose inputs begin with `prefix`, or files of the
+/// tenant's reports.
+///
+/// - `report_files`: names of files in a report's folder.
 ///
 /// # Errors
 /// [`StoreError::Database`].
-pub async fn results_of(
+pub async fn made(
     conn: &mut PgConnection,
     tenant: &str,
     prefix: &str,
+    report_files: &[String],
     addresses: &[String],
 ) -> Result<HashSet<String>, StoreError> {
     let found = sqlx::query_scalar!(
@@ -117,10 +121,16 @@ pub async fn results_of(
             from jobs
             where jobs.output = asked.uri and tenant = $1 and state = 'succeeded'
                 and starts_with(input, $2)
+        ) or asked.uri in (
+            select rtrim(report, '/') || '/' || file
+            from batches
+            cross join unnest($4::text[]) as files (file)
+            where tenant = $1 and report is not null
         )"#,
         tenant,
         prefix,
         addresses,
+        report_files,
     );
     Ok(found.fetch_all(conn).await?.into_iter().collect())
 }

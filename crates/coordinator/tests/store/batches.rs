@@ -270,6 +270,33 @@ async fn a_paused_batch_is_passed_over_and_its_claims_are_stale(pool: PgPool) {
 }
 
 #[sqlx::test(migrator = "upres_coordinator::store::MIGRATOR")]
+async fn of_a_batch_that_changes_its_class_the_next_go_first(pool: PgPool) {
+    let mut conn = pool.acquire().await.unwrap();
+    let (id, jobs) = batch_of(&pool, 6, serde_json::json!({})).await;
+    batches::change(&mut conn, id, Some(Class::Interactive), None)
+        .await
+        .unwrap();
+    let mut order: Vec<uuid::Uuid> =
+        sqlx::query_scalar("select job_id from outbox order by priority desc, place, outbox_id")
+            .fetch_all(&mut *conn)
+            .await
+            .unwrap();
+    assert_eq!(order.len(), jobs.len());
+    while !order.is_empty() {
+        assert_eq!(promised::reclass(&mut conn, 2).await.unwrap(), 2);
+        let left: Vec<uuid::Uuid> = sqlx::query_scalar(
+            "select job_id from outbox where class = 'bulk' order by priority desc, place, outbox_id",
+        )
+        .fetch_all(&mut *conn)
+        .await
+        .unwrap();
+        order.drain(..2);
+        assert_eq!(left, order);
+    }
+    assert_eq!(promised::reclass(&mut conn, 2).await.unwrap(), 0);
+}
+
+#[sqlx::test(migrator = "upres_coordinator::store::MIGRATOR")]
 async fn a_report_that_cannot_be_written_is_tried_again_later_and_not_over_a_later_one(
     pool: PgPool,
 ) {

@@ -7,7 +7,7 @@ fn read_all(name: &str, bytes: &[u8], from: u64) -> Result<Vec<Read>, ManifestEr
     file.write_all(bytes).unwrap();
     file.rewind().unwrap();
     let mut manifest = Manifest::from_file(file, name)?;
-    manifest.skip_to(from)?;
+    manifest.skip_to(from, &CancellationToken::new())?;
     let position = Position {
         line: from,
         ..Position::default()
@@ -25,6 +25,22 @@ fn lines_keep_their_numbers_and_their_faults() {
     assert!(reads[1].item.as_ref().unwrap_err().contains("colour"));
     assert_eq!(reads[2].input, "nothing");
     assert_eq!(read_all("list.ndjson", text, 1).unwrap().len(), 2);
+}
+
+#[test]
+fn on_the_way_to_a_line_it_can_be_stopped() {
+    let mut file = tempfile::tempfile().unwrap();
+    file.write_all(b"{\"input\":\"s3://in-1/1.tif\"}\n")
+        .unwrap();
+    file.rewind().unwrap();
+    let mut manifest = Manifest::from_file(file, "list.jsonl").unwrap();
+    let stop = CancellationToken::new();
+    stop.cancel();
+    let stopped = manifest.skip_to(1, &stop);
+    assert!(
+        matches!(stopped, Err(ManifestError::Stopped)),
+        "{stopped:?}"
+    );
 }
 
 /// A few megabytes of gzip are gigabytes of nothing, and others wait for their turn.

@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, Utc};
 use sqlx::{Connection as _, PgConnection};
 use upres_common::batch::{BatchId, BatchRequest};
-use upres_common::job::Class;
+use upres_common::job::{Class, IfExists};
 use upres_common::objects::UriPrefix;
 use uuid::Uuid;
 
@@ -102,11 +102,22 @@ impl BatchRow {
     }
 }
 
-/// Inserts a batch that is to be expanded. Returns whether it did: not when its key stands for another.
+/// What became of a new batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Insertion {
+    /// It is to be expanded.
+    Done,
+    /// Its key stands for another.
+    KeyTaken,
+    /// Another that is not over will write its report into the same folder.
+    ReportTaken,
+}
+
+/// Inserts a batch that is to be expanded.
 ///
 /// # Errors
 /// [`StoreError::Database`].
-pub async fn insert(conn: &mut PgConnection, new: &NewBatch) -> Result<bool, StoreError> {
+pub async fn insert(conn: &mut PgConnection, new: &NewBatch) -> Result<Insertion, StoreError> {
     let mut tx = conn.begin().await?;
     if let Some(key) = &new.key {
         sqlx::query!(
@@ -154,9 +165,46 @@ pub async fn insert(conn: &mut PgConnection, new: &NewBatch) -> Result<bool, Sto
         new.key.as_ref().map(|key| &key.key),
         new.key.as_ref().map(|key| &key.request_sha256),
     );
-    let inserted = inserted.execute(&mut *tx).await?.rows_affected() == 1;
+    if inserted.execute(&mut *tx).await?.rows_affected() == 0 {
+        return Ok(Insertion::KeyTaken);
+    }
+    if let Some(folder) = &request.report
+        && request.if_exists != IfExists::Overwrite
+        && is_promised(&mut tx, new.id, folder).await?
+    {
+        return Ok(Insertion::ReportTaken);
+    }
     tx.commit().await?;
-    Ok(inserted)
+    Ok(Insertion::Done)
+}
+
+/// Whether another batch that is not over will write its report into this folder. Of several that come at the
+/// same time each waits for the one before.
+///
+/// # Errors
+/// [`StoreError::Database`].
+pub async fn is_promised(
+    tx: &mut PgConnection,
+    id: BatchId,
+    folder: &str,
+) -> Result<bool, StoreError> {
+    sqlx::query!(
+        "select pg_advisory_xact_lock(hashtextextended(rtrim($1, '/'), 0))",
+        folder
+    )
+    .execute(&mut *tx)
+    .await?;
+    // A statement of its own: it sees what was committed before the lock was had.
+    let promised = sqlx::query_scalar!(
+        r#"
+        select exists (
+            select from batches
+            where finished_at is null and batch_id <> $2 and rtrim(report, '/') = rtrim($1, '/')
+        ) as "promised!""#,
+        folder,
+        id.0,
+    );
+    Ok(promised.fetch_one(tx).await?)
 }
 
 /// The batch that was submitted under a key, and the digest of that request, as long as keys are kept.
@@ -259,22 +307,6 @@ pub async fn set_paused(
     .execute(conn)
     .await?;
     Ok(())
-}
-
-/// Whether a batch that is not over will write its report into this folder.
-///
-/// # Errors
-/// [`StoreError::Database`].
-pub async fn reports_there(conn: &mut PgConnection, folder: &str) -> Result<bool, StoreError> {
-    let there = sqlx::query_scalar!(
-        r#"
-        select exists (
-            select from batches
-            where finished_at is null and rtrim(report, '/') = rtrim($1, '/')
-        ) as "there!""#,
-        folder,
-    );
-    Ok(there.fetch_one(conn).await?)
 }
 
 /// Notes that the owner wants the batch no more. Its jobs follow in the background; whether it can still

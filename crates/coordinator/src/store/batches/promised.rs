@@ -151,8 +151,9 @@ pub async fn reopen(conn: &mut PgConnection, jobs: &[JobId]) -> Result<(), Store
     Ok(())
 }
 
-/// Moves up to `limit` waiting jobs of batches that changed their class. Returns how many were moved;
-/// none, and the batches have arrived.
+/// Moves up to `limit` waiting jobs of batches that changed their class, first those that go first: however
+/// many there are, the next to be worked on are where they belong at once. Returns how many were moved; none,
+/// and the batches have arrived.
 ///
 /// # Errors
 /// [`StoreError::Database`].
@@ -161,14 +162,30 @@ pub async fn reclass(conn: &mut PgConnection, limit: i64) -> Result<u64, StoreEr
     // Nearly always none: the rest, which reads the jobs, is then not asked.
     let moving = sqlx::query!(
         r#"
-        select job_id, batches.class
+        select job_id as "job_id!", batches.class
         from batches
         cross join lateral (
             select job_id
-            from outbox
-            where outbox.batch_id = batches.batch_id and outbox.class <> batches.class
-            limit $1
-            for update skip locked
+            from (
+                select job_id
+                from outbox
+                where outbox.class = case batches.class when 'bulk' then 'interactive' else 'bulk' end
+                    and outbox.tenant = batches.tenant and outbox.batch_id = batches.batch_id
+                    and sent_at is null and priced
+                order by outbox.priority desc, place, outbox_id
+                limit $1
+                for update skip locked
+            ) as next
+            union all
+            select job_id
+            from (
+                select job_id
+                from outbox
+                where outbox.batch_id = batches.batch_id and outbox.class <> batches.class
+                    and not (sent_at is null and priced)
+                limit $1
+                for update skip locked
+            ) as other
         ) as waiting
         where reclass
         limit $1"#,

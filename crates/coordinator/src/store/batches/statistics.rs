@@ -23,8 +23,8 @@ pub struct Statistics {
     pub done: i64,
     /// Of those that have not ended; where a header was not read yet, the mean of those that were.
     pub left: i64,
-    /// Whether any of them was ever started.
-    pub started: bool,
+    /// When the first of them was started, of each the last time.
+    pub started_at: Option<DateTime<Utc>>,
     /// Tile-steps of what succeeded in each of the last minutes, the latest first; index 0 is the minute
     /// that goes on.
     pub by_minute: BTreeMap<i32, i64>,
@@ -41,9 +41,9 @@ pub async fn statistics(conn: &mut PgConnection, id: BatchId) -> Result<Statisti
         r#"
         select state, error_type, minute, count(*) as "jobs!",
             count(cost) as "priced!", coalesce(sum(cost), 0)::bigint as "cost!",
-            bool_or(started) as "started!"
+            min(started_at) as started_at
         from (
-            select state, cost, started_at is not null as started,
+            select state, cost, started_at,
                 case when state = 'failed' then error ->> 'type' end as error_type,
                 case
                     when state = 'succeeded' and finished_at > now() - make_interval(mins => $2)
@@ -81,7 +81,11 @@ pub async fn statistics(conn: &mut PgConnection, id: BatchId) -> Result<Statisti
             statistics.left += row.cost;
             unpriced += row.jobs - row.priced;
         }
-        statistics.started |= row.started;
+        statistics.started_at = statistics
+            .started_at
+            .into_iter()
+            .chain(row.started_at)
+            .min();
         if let Some(error_type) = row.error_type {
             *statistics.errors.entry(error_type).or_default() += row.jobs;
         }
