@@ -94,7 +94,8 @@ pub async fn end(conn: &mut PgConnection, ended: &[Ended<'_>]) -> Result<(), Sto
     Ok(())
 }
 
-/// Holds attempts no longer against their jobs: their workers were given up for dead and are alive.
+/// Holds attempts no longer against their jobs: their workers were given up for dead and are alive. Those of
+/// which a worker itself said that its device was lost stay as they are.
 ///
 /// # Errors
 /// [`StoreError::Database`].
@@ -107,7 +108,7 @@ pub async fn acquit(conn: &mut PgConnection, leases: &[LeaseRef]) -> Result<(), 
         set blamed = false
         from unnest($1::uuid[], $2::bigint[]) as alive (job_id, lease_token)
         where attempts.job_id = alive.job_id and attempts.lease_token = alive.lease_token
-            and blamed"#,
+            and blamed and outcome = 'lost'"#,
         &ids,
         &tokens,
     )

@@ -174,13 +174,19 @@ pub async fn take(
     })
 }
 
-/// Marks rows as sent, after the broker's confirm. A row that was claimed meanwhile is gone.
+/// Marks rows as sent, after the broker's confirm. A row that was claimed meanwhile is gone; one that is being
+/// claimed is passed over: claims lock in an order of their own, and neither is to wait for the other.
 ///
 /// # Errors
 /// [`StoreError::Database`].
 pub async fn mark_sent(conn: &mut PgConnection, outbox_ids: &[i64]) -> Result<(), StoreError> {
     sqlx::query!(
-        "update outbox set sent_at = now(), taken_until = null where outbox_id = any($1)",
+        r#"
+        update outbox
+        set sent_at = now(), taken_until = null
+        where outbox_id in (
+            select outbox_id from outbox where outbox_id = any($1) for update skip locked
+        )"#,
         outbox_ids
     )
     .execute(conn)
@@ -194,7 +200,12 @@ pub async fn mark_sent(conn: &mut PgConnection, outbox_ids: &[i64]) -> Result<()
 /// [`StoreError::Database`].
 pub async fn give_back(conn: &mut PgConnection, outbox_ids: &[i64]) -> Result<(), StoreError> {
     sqlx::query!(
-        "update outbox set taken_until = null where outbox_id = any($1)",
+        r#"
+        update outbox
+        set taken_until = null
+        where outbox_id in (
+            select outbox_id from outbox where outbox_id = any($1) for update skip locked
+        )"#,
         outbox_ids
     )
     .execute(conn)
