@@ -73,6 +73,23 @@ async fn a_worker_that_turns_up_alive_is_no_death(pool: PgPool) {
 }
 
 #[sqlx::test(migrator = "upres_coordinator::store::MIGRATOR")]
+async fn a_worker_that_lost_its_device_is_alive_and_the_job_is_held_back(pool: PgPool) {
+    let mut conn = pool.acquire().await.unwrap();
+    let id = submit(&mut conn, |_| {}).await;
+    let mut state = JobState::Queued;
+    for _ in 0..2 {
+        assert_eq!(state, JobState::Queued);
+        let lease = begin(&pool, id).await;
+        let lost = JobError::new(ErrorType::DeviceLost, "it fell off the bus");
+        let failed = Failed::reported(lost);
+        state = fail(&pool, lease, &failed, &at_once()).await.unwrap();
+        // A heartbeat that was under way when the report was written.
+        assert_eq!(beat(&pool, lease).await, Verdict::Lost);
+    }
+    assert_eq!(state, JobState::Failed);
+}
+
+#[sqlx::test(migrator = "upres_coordinator::store::MIGRATOR")]
 async fn a_death_before_the_work_began_is_not_the_jobs_doing(pool: PgPool) {
     let mut conn = pool.acquire().await.unwrap();
     let id = submit(&mut conn, |_| {}).await;
