@@ -1,21 +1,64 @@
 //! Connections to the database fall silent without an end, as when a firewall forgets them.
 
-use journey_tests::{DEADLINE, OwnPostgres, Proxy, World, WorldOptions, until};
+use anyhow::Context;
+use journey_tests::{DEADLINE, FakeWorker, Fault, OwnPostgres, Proxy, World, WorldOptions, until};
 use reqwest::{Method, StatusCode};
-use sqlx::Connection as _;
+use sqlx::{Connection as _, PgConnection};
+
+/// A coordinator whose link to its database can be broken.
+async fn behind_a_proxy(name: &str) -> anyhow::Result<(World, Proxy, OwnPostgres)> {
+    let postgres = tokio::task::spawn_blocking(OwnPostgres::start).await??;
+    let host = host(&postgres)?;
+    let proxy = Proxy::start(&[&host]).await?;
+    let server = postgres.url().replace(&host, &proxy.address().to_string());
+    let options = WorldOptions {
+        database_server: Some(server),
+        ..WorldOptions::default()
+    };
+    Ok((World::new(name, options).await?, proxy, postgres))
+}
+
+/// With its port.
+fn host(postgres: &OwnPostgres) -> anyhow::Result<String> {
+    let url = postgres.url();
+    let (_, host) = url.split_once('@').context("an account and a host")?;
+    let (host, _) = host.split_once('/').context("a host and a database")?;
+    Ok(host.to_owned())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_silence_longer_than_a_lease_costs_no_attempt() -> anyhow::Result<()> {
+    let (mut world, proxy, postgres) = behind_a_proxy("silent_lease").await?;
+    let slow = FakeWorker {
+        tiles: 80,
+        tile_ms: 100,
+        ..FakeWorker::default()
+    };
+    let _worker = world.start_fake_worker(slow).await?;
+    let id = world.submit_photo("a").await?;
+    world.wait_for(&id, &["running"]).await?;
+    let env = world.env().into_iter();
+    let mut urls = env.filter(|(name, _)| name == "UPRES_DATABASE_URL");
+    let (_, through) = urls.next().context("the database's address")?;
+    let direct = through.replace(&proxy.address().to_string(), &host(&postgres)?);
+    let mut direct = PgConnection::connect(&direct).await?;
+    proxy.set(Fault::BlackHole);
+    until("the lease has lapsed", DEADLINE, async || {
+        let lapsed =
+            sqlx::query_scalar::<_, bool>("select bool_and(lease_until < now()) from jobs");
+        Ok(lapsed.fetch_one(&mut direct).await?)
+    })
+    .await?;
+    proxy.set(Fault::Pass);
+    let done = world.succeeds(&id).await?;
+    let attempts = done["attempts"].as_array().map(Vec::len);
+    assert_eq!(attempts, Some(1), "{done}");
+    Ok(())
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_coordinator_outlives_silent_connections_to_its_database() -> anyhow::Result<()> {
-    let postgres = tokio::task::spawn_blocking(OwnPostgres::start).await??;
-    let direct = postgres.url();
-    let (_, host) = direct.split_once('@').expect("an account and a host");
-    let (host, name) = host.split_once('/').expect("a host and a database");
-    let proxy = Proxy::start(&[host]).await?;
-    let options = WorldOptions {
-        database_server: Some(format!("postgres://upres@{}/{name}", proxy.address())),
-        ..WorldOptions::default()
-    };
-    let mut world = World::new("silent_database", options).await?;
+    let (mut world, proxy, _postgres) = behind_a_proxy("silent_database").await?;
     let _worker = world.start_fake_worker_default().await?;
     let before = world.submit_photo("before").await?;
     world.succeeds(&before).await?;

@@ -45,21 +45,40 @@ pub struct Reaper {
     pub lease_ttl: Duration,
 }
 
-/// Since when heartbeats can be heard. While the database is away leases lapse whose workers are well: each of
-/// them gets a whole lease to be heard again.
-#[derive(Debug, Default)]
+/// Since when heartbeats can be heard. While the database is away, or this process stands still, leases lapse
+/// whose workers are well: each of them gets a whole lease to be heard again.
+#[derive(Debug)]
 struct Hearing {
+    lease_ttl: Duration,
+    /// Between two looks at the database.
+    interval: Duration,
     since: Option<Instant>,
+    last: Instant,
 }
 
 impl Hearing {
-    /// Whether a silent worker has had its time. Takes note of how a look at the database ended.
-    fn has_lasted<E>(&mut self, looked: &Result<(), E>, lease_ttl: Duration) -> bool {
-        self.since = match looked {
-            Ok(()) => self.since.or_else(|| Some(Instant::now())),
-            Err(_) => None,
-        };
-        self.since.is_some_and(|since| since.elapsed() >= lease_ttl)
+    fn new(lease_ttl: Duration, interval: Duration) -> Self {
+        Self {
+            lease_ttl,
+            interval,
+            since: None,
+            last: Instant::now(),
+        }
+    }
+
+    /// Takes note of how a look at the database ended. Returns whether a worker that is silent still has had its time.
+    fn has_lasted(&mut self, is_well: bool, now: Instant) -> bool {
+        // A gap of less than half a lease leaves time for a heartbeat before it or after it.
+        let was_away = now - self.last > self.interval + self.lease_ttl / 2;
+        if !is_well || was_away {
+            self.since = None;
+        }
+        if is_well {
+            self.last = now;
+            self.since.get_or_insert(now);
+        }
+        self.since
+            .is_some_and(|since| now - since >= self.lease_ttl)
     }
 }
 
@@ -68,17 +87,17 @@ impl Reaper {
     /// a bucket that is away delays no other job.
     pub async fn run(self, interval: Duration, stop: CancellationToken) {
         let leases = async {
-            let mut hearing = Hearing::default();
+            let mut hearing = Hearing::new(self.lease_ttl, interval);
             while tokio::time::timeout(interval, stop.cancelled())
                 .await
                 .is_err()
             {
                 let looked = within_patience(self.tick_overdue()).await;
-                let may_reap = hearing.has_lasted(&looked, self.lease_ttl);
+                let may_reap = hearing.has_lasted(looked.is_ok(), Instant::now());
                 log(looked);
                 if may_reap {
                     let reaped = within_patience(self.tick_lapsed()).await;
-                    hearing.has_lasted(&reaped, self.lease_ttl);
+                    hearing.has_lasted(reaped.is_ok(), Instant::now());
                     log(reaped);
                 }
             }
@@ -243,14 +262,19 @@ mod tests {
 
     #[test]
     fn whoever_could_not_be_heard_gets_a_whole_lease() {
-        let (well, away) = (Ok::<(), ()>(()), Err::<(), ()>(()));
-        let mut hearing = Hearing::default();
-        let hour = Duration::from_secs(3600);
-        assert!(!hearing.has_lasted(&well, hour), "it just began");
-        assert!(hearing.has_lasted(&well, Duration::ZERO));
-        hearing.since = Instant::now().checked_sub(hour);
-        assert!(hearing.has_lasted(&well, hour), "an hour later");
-        assert!(!hearing.has_lasted(&away, hour));
-        assert!(!hearing.has_lasted(&well, hour), "counted anew");
+        let secs = Duration::from_secs;
+        let mut hearing = Hearing::new(secs(60), secs(5));
+        let begun = hearing.last;
+        let mut look = |is_well, at| hearing.has_lasted(is_well, begun + secs(at));
+        assert!(!look(true, 5), "it just began");
+        assert!(!look(true, 35));
+        assert!(look(true, 65), "a lease later");
+        assert!(!look(false, 70), "away");
+        assert!(!look(true, 75));
+        assert!(!look(true, 100) && !look(true, 130), "counted anew");
+        assert!(look(true, 135));
+        assert!(look(true, 170), "a short silence");
+        assert!(!look(true, 206), "a long one");
+        assert!(!look(true, 240) && look(true, 266));
     }
 }
