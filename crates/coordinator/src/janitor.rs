@@ -1,9 +1,9 @@
 //! The janitor: removes what nobody will come back for. Uploads of attempts that died before they
 //! could name them, idempotency keys of yesterday, and, if asked to, jobs that ended long ago.
 //!
-//! Slow and patient on purpose: small batches, so that claims never wait for it.
+//! Slow and patient on purpose: small batches with pauses between them, so that claims hardly notice.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
@@ -15,7 +15,9 @@ use crate::config::JanitorConfig;
 use crate::store::{StoreError, idempotency, retention, within, workers};
 
 /// Rows in one statement.
-const BATCH: i64 = 500;
+const BATCH: i64 = 200;
+/// Behind each of them a pause, in multiples of what it took: the database is there for others.
+const REST: u32 = 2;
 /// Jobs that ended longer ago say nothing about which buckets are still in use.
 const BUCKET_MEMORY: Duration = Duration::from_secs(30 * 24 * 3600);
 
@@ -228,18 +230,20 @@ fn succeeded(uri: &ObjectUri, removed: Result<(), ObjectError>) -> bool {
 async fn sweep_keys(pool: &PgPool, dry_run: bool) -> Result<u64, SweepError> {
     let mut removed = 0;
     loop {
-        let batch = within(PATIENCE, async {
+        let begun = Instant::now();
+        let piece = within(PATIENCE, async {
             let mut conn = pool.acquire().await?;
             match dry_run {
                 true => idempotency::count_old(&mut conn).await,
                 false => idempotency::forget(&mut conn, BATCH).await,
             }
         });
-        let batch = batch.await?;
-        removed += batch;
-        if batch == 0 || dry_run {
+        let piece = piece.await?;
+        removed += piece;
+        if piece == 0 || dry_run {
             return Ok(removed);
         }
+        tokio::time::sleep(begun.elapsed() * REST).await;
     }
 }
 
@@ -247,18 +251,20 @@ async fn sweep_jobs(pool: &PgPool, days: u32, dry_run: bool) -> Result<u64, Swee
     let age = Duration::from_secs(u64::from(days) * 24 * 3600);
     let mut removed = 0;
     loop {
-        let batch = within(PATIENCE, async {
+        let begun = Instant::now();
+        let piece = within(PATIENCE, async {
             let mut conn = pool.acquire().await?;
             match dry_run {
                 true => retention::count_ended(&mut conn, age).await,
                 false => retention::remove_ended(&mut conn, age, BATCH).await,
             }
         });
-        let batch = batch.await?;
-        removed += batch;
-        if batch == 0 || dry_run {
+        let piece = piece.await?;
+        removed += piece;
+        if piece == 0 || dry_run {
             return Ok(removed);
         }
+        tokio::time::sleep(begun.elapsed() * REST).await;
     }
 }
 
@@ -266,6 +272,7 @@ async fn sweep_batches(pool: &PgPool, days: u32) -> Result<u64, SweepError> {
     let age = Duration::from_secs(u64::from(days) * 24 * 3600);
     let mut removed = 0;
     loop {
+        let begun = Instant::now();
         let piece = within(PATIENCE, async {
             let mut conn = pool.acquire().await?;
             retention::remove_batches(&mut conn, age, BATCH).await
@@ -275,5 +282,6 @@ async fn sweep_batches(pool: &PgPool, days: u32) -> Result<u64, SweepError> {
         if piece == 0 {
             return Ok(removed);
         }
+        tokio::time::sleep(begun.elapsed() * REST).await;
     }
 }
