@@ -146,7 +146,7 @@ pub struct DispatchConfig {
     #[arg(
         long = "release-beside",
         env = "UPRES_RELEASE_BESIDE",
-        default_value_t = 50,
+        default_value_t = 40,
         value_parser = clap::value_parser!(u32).range(1..=1_000_000),
         value_name = "N"
     )]
