@@ -17,7 +17,8 @@ use upres_common::objects::ObjectStore;
 use super::report::ReportError;
 use super::{bag, report};
 use crate::dispatch::Bell;
-use crate::store::batches::promised::{self, Ended};
+use crate::store::batches::ending::{self, Ended};
+use crate::store::batches::promised;
 use crate::store::{StoreError, webhooks, within_patience};
 use crate::{lease, publish};
 
@@ -119,7 +120,7 @@ impl Steward {
             return Ok(Vec::new());
         }
         let mut conn = self.pool.acquire().await?;
-        promised::take_ended(&mut conn, HOLD.as_secs_f64(), limit).await
+        ending::take_ended(&mut conn, HOLD.as_secs_f64(), limit).await
     }
 
     /// Ends a batch with its report, unless it goes on meanwhile.
@@ -139,7 +140,7 @@ impl Steward {
                 let why = failure.unwrap_or_default();
                 return within_patience(async {
                     let mut conn = self.pool.acquire().await?;
-                    promised::not_written(&mut conn, batch, &why).await
+                    ending::not_written(&mut conn, batch, &why).await
                 })
                 .await;
             }
@@ -164,7 +165,7 @@ impl Steward {
             tokio::time::sleep(KEEP_EVERY).await;
             let kept = within_patience(async {
                 let mut conn = self.pool.acquire().await?;
-                promised::keep(&mut conn, batch, HOLD.as_secs_f64()).await
+                ending::keep(&mut conn, batch, HOLD.as_secs_f64()).await
             });
             if log(kept.await) == Some(false) {
                 return;
@@ -174,7 +175,7 @@ impl Steward {
 
     async fn finish(&self, batch: &Ended, report_failure: Option<&str>) -> Result<(), StoreError> {
         let mut tx = self.pool.begin().await?;
-        let ended = promised::finish(&mut tx, batch, report_failure).await?;
+        let ended = ending::finish(&mut tx, batch, report_failure).await?;
         if ended {
             webhooks::enqueue_batch(&mut tx, batch.id).await?;
         }

@@ -2,6 +2,7 @@
 
 mod batches;
 mod claims;
+mod endings;
 mod events;
 mod failures;
 mod kept;

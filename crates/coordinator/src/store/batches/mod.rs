@@ -1,5 +1,6 @@
 //! The `batches` table: what was asked for, how far its expansion is, what its owner wants of it.
 
+pub mod ending;
 pub mod expansion;
 pub mod parents;
 pub mod payload;

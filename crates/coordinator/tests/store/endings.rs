@@ -1,0 +1,161 @@
+//! How batches end: each once, with its report, and anew after a retry.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use sqlx::{PgConnection, PgPool};
+use upres_common::job::{Class, ErrorType, JobError};
+use upres_coordinator::fail::{Failed, fail};
+use upres_coordinator::lease;
+use upres_coordinator::store::batches::{self, ending, report};
+
+use super::batches::{batch_of, released, steward};
+use super::{at_once, begin};
+
+#[sqlx::test(migrator = "upres_coordinator::store::MIGRATOR")]
+async fn a_report_that_cannot_be_written_is_tried_again_later_and_not_over_a_later_one(
+    pool: PgPool,
+) {
+    let mut conn = pool.acquire().await.unwrap();
+    let (id, jobs) = batch_of(&pool, 1, serde_json::json!({})).await;
+    let (other, others) = batch_of(&pool, 1, serde_json::json!({})).await;
+    lease::cancel(&pool, others[0]).await.unwrap();
+    let lease = begin(&pool, jobs[0]).await;
+    let failed = Failed::reported(JobError::new(ErrorType::InputUnreadable, "no"));
+    fail(&pool, lease, &failed, &at_once()).await.unwrap();
+    let take = async || steward(&pool).await.take_ended(9).await.unwrap();
+    let taken = take().await;
+    let first = taken.iter().find(|batch| batch.id == id).unwrap();
+    let row =
+        async |conn: &mut PgConnection| batches::find(conn, "tenant", id).await.unwrap().unwrap();
+    for tries in 0..12 {
+        ending::not_written(&mut conn, first, "the store is away")
+            .await
+            .unwrap();
+        let secs: f64 = sqlx::query_scalar(
+            "select extract(epoch from ending_until - now())::float8 from batches where batch_id = $1",
+        )
+        .bind(id.0)
+        .fetch_one(&mut *conn)
+        .await
+        .unwrap();
+        let expected = 2_f64.powi(tries).min(300.0);
+        assert!((secs - expected).abs() <= expected / 2.0, "{tries}: {secs}");
+    }
+    assert_eq!(
+        row(&mut conn).await.report_failure.unwrap(),
+        "the store is away"
+    );
+    assert!(take().await.is_empty(), "it has its time");
+    // That of another batch is not held up.
+    let other = taken.iter().find(|batch| batch.id == other).unwrap();
+    assert!(ending::finish(&mut conn, other, None).await.unwrap());
+
+    // A retry begins anew, and whoever still writes the report from before it has lost it.
+    assert!(ending::keep(&mut conn, first, 60.0).await.unwrap());
+    assert!(
+        batches::ask_retry(&mut conn, id, Some("input/"))
+            .await
+            .unwrap()
+    );
+    while steward(&pool).await.tick().await.unwrap() {}
+    assert!(!ending::keep(&mut conn, first, 60.0).await.unwrap());
+    lease::cancel(&pool, jobs[0]).await.unwrap();
+    assert!(!ending::finish(&mut conn, first, None).await.unwrap());
+    assert!(row(&mut conn).await.report_failure.is_none());
+    let again = take().await.pop().unwrap();
+    assert_eq!(again.id, id);
+    let refused = Some("not allowed");
+    assert!(ending::finish(&mut conn, &again, refused).await.unwrap());
+    assert_eq!(row(&mut conn).await.report_failure.as_deref(), refused);
+}
+
+#[sqlx::test(migrator = "upres_coordinator::store::MIGRATOR")]
+async fn a_batch_ends_once_with_its_last_job_and_again_after_a_retry(pool: PgPool) {
+    let mut conn = pool.acquire().await.unwrap();
+    let (id, jobs) = batch_of(&pool, 4, serde_json::json!({})).await;
+    let take = async || steward(&pool).await.take_ended(9).await.unwrap();
+    assert!(take().await.is_empty());
+    let errors = [
+        ErrorType::InputUnreadable,
+        ErrorType::OutputForbidden,
+        ErrorType::Quarantined,
+    ];
+    for (job, error_type) in jobs.iter().zip(errors) {
+        let lease = begin(&pool, *job).await;
+        let failed = Failed::reported(JobError::new(error_type, "no"));
+        fail(&pool, lease, &failed, &at_once()).await.unwrap();
+    }
+    lease::cancel(&pool, jobs[3]).await.unwrap();
+    let tick_ends = async || {
+        for batch in take().await {
+            steward(&pool).await.end(&batch).await.unwrap();
+        }
+    };
+    let batch = take().await.pop().unwrap();
+    assert!(take().await.is_empty(), "it is in one pair of hands");
+    steward(&pool).await.end(&batch).await.unwrap();
+    assert!(
+        !ending::finish(&mut conn, &batch, None).await.unwrap(),
+        "it has ended before"
+    );
+
+    let states = async |conn: &mut PgConnection| {
+        let lines = report::lines(conn, id, 0, 10).await.unwrap();
+        lines
+            .into_iter()
+            .map(|line| line.status)
+            .collect::<Vec<_>>()
+    };
+    assert!(batches::ask_retry(&mut conn, id, None).await.unwrap());
+    tick_ends().await;
+    while steward(&pool).await.tick().await.unwrap() {}
+    assert_eq!(
+        states(&mut conn).await,
+        ["failed", "failed", "queued", "cancelled"]
+    );
+    let row = batches::find(&mut conn, "tenant", id)
+        .await
+        .unwrap()
+        .unwrap();
+    assert!(row.finished_at.is_none());
+    assert!(
+        batches::ask_retry(&mut conn, id, Some("input/"))
+            .await
+            .unwrap()
+    );
+    while steward(&pool).await.tick().await.unwrap() {}
+    assert_eq!(
+        states(&mut conn).await,
+        ["queued", "failed", "queued", "cancelled"]
+    );
+
+    // What is retried after the batch changed its class goes to the line where the batch is by now.
+    let class = Some(Class::Interactive);
+    batches::change(&mut conn, id, class, None).await.unwrap();
+    while steward(&pool).await.tick().await.unwrap() {}
+    assert!(
+        batches::ask_retry(&mut conn, id, Some("output/"))
+            .await
+            .unwrap()
+    );
+    while steward(&pool).await.tick().await.unwrap() {}
+    let retried = released(&mut conn, Class::Interactive).await;
+    assert!(retried.contains(&jobs[1]), "{retried:?}");
+
+    // Cancelled, it takes all that is open along, and does not come back.
+    assert!(batches::cancel(&mut conn, id).await.unwrap());
+    while steward(&pool).await.tick().await.unwrap() {}
+    tick_ends().await;
+    assert_eq!(
+        states(&mut conn).await,
+        ["cancelled", "cancelled", "cancelled", "cancelled"]
+    );
+    assert!(!batches::ask_retry(&mut conn, id, None).await.unwrap());
+    let completions: i32 =
+        sqlx::query_scalar("select completions from batches where batch_id = $1")
+            .bind(id.0)
+            .fetch_one(&mut *conn)
+            .await
+            .unwrap();
+    assert_eq!(completions, 2);
+}
