@@ -4,6 +4,30 @@ use journey_tests::{DEADLINE, World, photo, until};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
+/// As a whole, as far as its template tells.
+async fn of_a_batch_too(world: &World, key: &str) -> anyhow::Result<()> {
+    for (output, expected) in [
+        ("elsewhere/{stem}.{ext}", StatusCode::FORBIDDEN),
+        ("out/{stem}.{ext}", StatusCode::OK),
+        ("o{stem}/{name}", StatusCode::OK),
+    ] {
+        let batch =
+            json!({"prefix": world.store.uri("masters/"), "output": world.store.uri(output)});
+        let asked = reqwest::Client::new()
+            .post(format!("{}/v1/batches?validate_only=true", world.url(0)))
+            .bearer_auth(key)
+            .json(&batch);
+        let answer = asked.send().await?;
+        assert_eq!(
+            answer.status(),
+            expected,
+            "{output}: {}",
+            answer.text().await?
+        );
+    }
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_key_does_what_it_may_and_nothing_else() -> anyhow::Result<()> {
     let world = World::plain("keys").await?;
@@ -45,26 +69,7 @@ async fn a_key_does_what_it_may_and_nothing_else() -> anyhow::Result<()> {
         assert_eq!(status, StatusCode::FORBIDDEN, "{body}");
         assert_eq!(body["errors"][0]["pointer"], pointer);
     }
-    // Of a batch as a whole, as far as its template tells.
-    for (output, expected) in [
-        ("elsewhere/{stem}.{ext}", StatusCode::FORBIDDEN),
-        ("out/{stem}.{ext}", StatusCode::OK),
-        ("o{stem}/{name}", StatusCode::OK),
-    ] {
-        let batch =
-            json!({"prefix": world.store.uri("masters/"), "output": world.store.uri(output)});
-        let asked = client
-            .post(format!("{}/v1/batches?validate_only=true", world.url(0)))
-            .bearer_auth(&key)
-            .json(&batch);
-        let answer = asked.send().await?;
-        assert_eq!(
-            answer.status(),
-            expected,
-            "{output}: {}",
-            answer.text().await?
-        );
-    }
+    of_a_batch_too(&world, &key).await?;
     let forbidden = [
         client.get(format!("{}/v1/keys", world.url(0))),
         client

@@ -1,7 +1,5 @@
 //! How batches end: each once, with its report, and anew after a retry.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
 use sqlx::{PgConnection, PgPool};
 use upres_common::job::{Class, ErrorType, JobError};
 use upres_coordinator::fail::{Failed, fail};

@@ -3,6 +3,7 @@
 use sqlx::{Connection as _, PgConnection};
 use upres_common::batch::BatchId;
 use upres_common::job::JobId;
+use uuid::Uuid;
 
 use super::super::StoreError;
 
@@ -158,8 +159,51 @@ pub async fn reopen(conn: &mut PgConnection, jobs: &[JobId]) -> Result<(), Store
 /// [`StoreError::Database`].
 pub async fn reclass(conn: &mut PgConnection, limit: i64) -> Result<u64, StoreError> {
     let mut tx = conn.begin().await?;
-    // Nearly always none: the rest, which reads the jobs, is then not asked.
-    let moving = sqlx::query!(
+    let moving = next_of_the_wrong_class(&mut tx, limit).await?;
+    if moving.is_empty() {
+        let arrived = sqlx::query!(
+            r#"
+            update batches
+            set reclass = false
+            where reclass and expanded_at is not null and not exists (
+                select 1
+                from outbox
+                where outbox.batch_id = batches.batch_id and outbox.class <> batches.class
+            )"#
+        );
+        arrived.execute(&mut *tx).await?;
+        tx.commit().await?;
+        return Ok(0);
+    }
+    let (ids, classes): (Vec<_>, Vec<_>) = moving.into_iter().unzip();
+    let moved = sqlx::query!(
+        r#"
+        with moving as (
+            select * from unnest($1::uuid[], $2::text[]) as moving (job_id, class)
+        ), moved as (
+            update outbox
+            set class = moving.class, sent_at = null
+            from moving
+            where outbox.job_id = moving.job_id
+        )
+        update jobs
+        set class = moving.class
+        from moving
+        where jobs.job_id = moving.job_id"#,
+        &ids,
+        &classes,
+    );
+    let moved = moved.execute(&mut *tx).await?.rows_affected();
+    tx.commit().await?;
+    Ok(moved)
+}
+
+/// Nearly always none: the rest, which reads the jobs, is then not asked.
+async fn next_of_the_wrong_class(
+    tx: &mut PgConnection,
+    limit: i64,
+) -> Result<Vec<(Uuid, String)>, StoreError> {
+    let rows = sqlx::query!(
         r#"
         select job_id as "job_id!", batches.class
         from batches
@@ -190,44 +234,6 @@ pub async fn reclass(conn: &mut PgConnection, limit: i64) -> Result<u64, StoreEr
         limit $1"#,
         limit,
     );
-    let moving = moving.fetch_all(&mut *tx).await?;
-    if moving.is_empty() {
-        let arrived = sqlx::query!(
-            r#"
-            update batches
-            set reclass = false
-            where reclass and expanded_at is not null and not exists (
-                select 1
-                from outbox
-                where outbox.batch_id = batches.batch_id and outbox.class <> batches.class
-            )"#
-        );
-        arrived.execute(&mut *tx).await?;
-        tx.commit().await?;
-        return Ok(0);
-    }
-    let (ids, classes): (Vec<_>, Vec<_>) = moving
-        .into_iter()
-        .map(|row| (row.job_id, row.class))
-        .unzip();
-    let moved = sqlx::query!(
-        r#"
-        with moving as (
-            select * from unnest($1::uuid[], $2::text[]) as moving (job_id, class)
-        ), moved as (
-            update outbox
-            set class = moving.class, sent_at = null
-            from moving
-            where outbox.job_id = moving.job_id
-        )
-        update jobs
-        set class = moving.class
-        from moving
-        where jobs.job_id = moving.job_id"#,
-        &ids,
-        &classes,
-    );
-    let moved = moved.execute(&mut *tx).await?.rows_affected();
-    tx.commit().await?;
-    Ok(moved)
+    let rows = rows.fetch_all(tx).await?.into_iter();
+    Ok(rows.map(|row| (row.job_id, row.class)).collect())
 }
