@@ -6,3 +6,4 @@ alter table batches
     add column ending_tries integer not null default 0,
     -- why the report is not in its place
     add column report_failure text;
+create index batches_by_report on batches (rtrim(report, '/')) where report is not null;

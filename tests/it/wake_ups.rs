@@ -9,6 +9,42 @@ use upres_common::job::{Class, JobId};
 /// More than the broker lets a message come back.
 const HANDS: usize = 12;
 
+/// Jobs that follow one another, each longer than a busy worker's patience, while new ones come: nobody is
+/// overtaken.
+#[tokio::test(flavor = "multi_thread")]
+async fn wake_ups_come_in_their_order_although_the_worker_is_busy() -> anyhow::Result<()> {
+    let world = World::plain("wake_up_order").await?;
+    let publisher = Publisher::connect(world.amqp_url()).await?;
+    let mut sent = Vec::new();
+    let mut send = async || -> anyhow::Result<()> {
+        let envelope = Envelope {
+            wake_up: WakeUp::new(JobId::fresh(), 1, Class::Bulk, 1),
+            traceparent: None,
+        };
+        assert_eq!(
+            publisher.publish(std::slice::from_ref(&envelope)).await?,
+            [true]
+        );
+        sent.push(envelope);
+        Ok(())
+    };
+    for _ in 0..4 {
+        send().await?;
+    }
+    let mut consumer = Consumer::connect(world.amqp_url(), "busy", 1).await?;
+    let mut received = Vec::new();
+    for _ in 0..20 {
+        let answered = consumer.next().await?.context("the consumer ended")?;
+        received.push(answered.envelope()?);
+        // Its claim has made room for another.
+        send().await?;
+        consumer.pause(Some(answered)).await?;
+        consumer.resume().await?;
+    }
+    assert_eq!(received, sent[..20]);
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_wake_up_that_is_passed_on_often_is_still_there() -> anyhow::Result<()> {
     let world = World::plain("wake_ups").await?;
@@ -33,19 +69,19 @@ async fn a_wake_up_that_is_passed_on_often_is_still_there() -> anyhow::Result<()
     for _ in 0..HANDS {
         // It lies here unread, and the worker grows busy.
         waiting(0).await?;
-        consumer.pause().await?;
+        consumer.pause(None).await?;
         waiting(1).await?;
         consumer.resume().await?;
     }
     for _ in 0..HANDS {
         let delivery = consumer.next().await?.context("the consumer ended")?;
         assert_eq!(delivery.envelope()?, sent);
-        delivery.pass_on().await?;
+        delivery.hand_back().await?;
     }
     // A worker that ends passes it on, too.
     for n in 0..HANDS {
         waiting(0).await?;
-        consumer.close().await;
+        consumer.close(None).await;
         waiting(1).await?;
         consumer = Consumer::connect(world.amqp_url(), &format!("ends {n}"), 1).await?;
     }
@@ -53,6 +89,6 @@ async fn a_wake_up_that_is_passed_on_often_is_still_there() -> anyhow::Result<()
     assert_eq!(delivery.envelope()?, sent);
     delivery.ack().await?;
     waiting(0).await?;
-    assert!(publisher.bury().await?.is_none(), "given up by the broker");
+    assert_eq!(publisher.bury(1).await?, [], "given up by the broker");
     Ok(())
 }

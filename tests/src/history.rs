@@ -257,9 +257,7 @@ impl Check<'_> {
         if !is_terminal(&job.state) {
             self.find(Kind::Lost, format!("{id} is still {}", job.state));
         }
-        // One that was with too many workers when they died waits for a person.
-        let is_quarantined = job.error.as_deref() == Some("quarantine/deaths");
-        if job.state == "failed" && !job.is_poison && !is_quarantined {
+        if job.state == "failed" && !job.is_poison {
             let what = format!("{id} failed of {:?} and is innocent", job.error);
             self.find(Kind::Lost, what);
         }

@@ -34,6 +34,8 @@ const RECONNECT: std::ops::RangeInclusive<Duration> =
 /// When there was no room for all, answers gather for so long before the next look: a look costs the
 /// database the same for one answer as for fifty, and what waits on the broker lasts for much longer.
 const GATHER: Duration = Duration::from_millis(25);
+/// Messages that nobody could handle, taken away at once.
+const BURIED: usize = 500;
 /// The pace is measured anew after this long.
 const MEASURE_EVERY: Duration = Duration::from_secs(5);
 
@@ -134,7 +136,9 @@ async fn relay(
         if swept.elapsed() >= config.resend_after / 2 {
             swept = Instant::now();
             broker_errors_only(within_patience(sweep(class, pool, publisher, config)).await)?;
-            bury(publisher).await?;
+            if class == Class::Interactive {
+                bury(publisher).await;
+            }
         }
         // One of the relays is enough for this, and it is the one with less to do.
         let is_first = class == Class::Interactive;
@@ -299,23 +303,24 @@ async fn queue_due(pool: &PgPool) -> Result<(), DispatchError> {
 }
 
 /// Empties the queue of the dead, so that it does not grow for ever, with a line in the log for each: their
-/// jobs get a new wake-up from [`sweep`].
-///
-/// # Errors
-/// [`BrokerError`].
-pub async fn bury(publisher: &Publisher) -> Result<(), BrokerError> {
-    for _ in 0..BATCH {
-        let Some(dead) = publisher.bury().await? else {
-            break;
-        };
-        tracing::warn!(
-            reason = dead.reason,
-            message = dead.text,
-            "the broker gave up a message that no worker could handle"
-        );
-        metrics::counter!("upres_wakeups_dead_total", "reason" => dead.reason).increment(1);
+/// jobs get a new wake-up from [`sweep`]. Nothing else waits for it.
+async fn bury(publisher: &Publisher) {
+    match publisher.bury(BURIED).await {
+        Ok(dead) => {
+            for dead in dead {
+                tracing::warn!(
+                    reason = dead.reason,
+                    message = dead.text,
+                    "the broker gave up a message that no worker could handle"
+                );
+                metrics::counter!("upres_wakeups_dead_total", "reason" => dead.reason).increment(1);
+            }
+        }
+        Err(error) => tracing::warn!(
+            error = &error as &dyn std::error::Error,
+            "the queue of the dead cannot be read"
+        ),
     }
-    Ok(())
 }
 
 /// Finds wake-ups that were confirmed and yet are gone (a queue was deleted, a broker lost its disk)

@@ -11,6 +11,7 @@ use upres_common::objects::{
     ObjectError, ObjectStore, ObjectUri, UriPrefix, hand_over_folder, hand_over_job,
 };
 
+use crate::batch::report_folder;
 use crate::config::JanitorConfig;
 use crate::store::{StoreError, idempotency, retention, within, workers};
 
@@ -93,42 +94,44 @@ pub async fn sweep(
 ) -> (Swept, bool) {
     let (age, days) = (config.orphan_after, config.retain_days);
     let mut is_whole = true;
-    let mut done = |what, part: Result<u64, SweepError>| {
-        part.unwrap_or_else(|error| {
+    let mut told = |what, part: Result<(), SweepError>| {
+        if let Err(error) = part {
             is_whole = false;
             let error = &error as &dyn std::error::Error;
             tracing::warn!(what, error, "janitor will try again");
-            0
-        })
+        }
     };
+    let mut swept = Swept::default();
     if !dry_run {
-        done("workers", forget_workers(pool).await);
+        told("workers", forget_workers(pool).await);
     }
-    let mut swept = Swept {
-        uploads: done("uploads", sweep_uploads(pool, objects, age, dry_run).await),
-        idempotency_keys: done("idempotency keys", sweep_keys(pool, dry_run).await),
-        ..Swept::default()
-    };
+    let part = sweep_uploads(pool, objects, age, dry_run, &mut swept.uploads).await;
+    told("uploads", part);
     if let Some(uploads) = uploads {
-        let part = sweep_hand_overs(pool, objects, uploads, age, dry_run).await;
-        swept.hand_overs = done("hand-overs", part);
+        let found = &mut swept.hand_overs;
+        let part = sweep_hand_overs(pool, objects, uploads, age, dry_run, found).await;
+        told("hand-overs", part);
     }
+    let part = sweep_keys(pool, dry_run, &mut swept.idempotency_keys).await;
+    told("idempotency keys", part);
     if let Some(days) = days {
-        swept.jobs = done("jobs", sweep_jobs(pool, days, dry_run).await);
+        let part = sweep_jobs(pool, days, dry_run, &mut swept.jobs).await;
+        told("jobs", part);
     }
     if let Some(days) = days.filter(|_| !dry_run) {
-        swept.batches = done("batches", sweep_batches(pool, days).await);
+        let part = sweep_batches(pool, days, &mut swept.batches).await;
+        told("batches", part);
     }
     (swept, is_whole)
 }
 
-async fn forget_workers(pool: &PgPool) -> Result<u64, SweepError> {
+async fn forget_workers(pool: &PgPool) -> Result<(), SweepError> {
     let forgotten = within(PATIENCE, async {
         let mut conn = pool.acquire().await?;
         workers::forget(&mut conn).await
     });
     forgotten.await?;
-    Ok(0)
+    Ok(())
 }
 
 async fn sweep_uploads(
@@ -136,14 +139,14 @@ async fn sweep_uploads(
     objects: &ObjectStore,
     age: Duration,
     dry_run: bool,
-) -> Result<u64, SweepError> {
+    found: &mut u64,
+) -> Result<(), SweepError> {
     let looked = within(PATIENCE, async {
         let mut conn = pool.acquire().await?;
         let buckets = retention::buckets(&mut conn, BUCKET_MEMORY).await?;
         Ok::<_, SweepError>((buckets, retention::moment_ago(&mut conn, age).await?))
     });
     let (buckets, before) = looked.await?;
-    let mut found = 0;
     for bucket in buckets {
         let uploads = match objects.list_uploads(&bucket).await {
             Ok(uploads) => uploads,
@@ -163,7 +166,9 @@ async fn sweep_uploads(
             }
             let orphan = within(PATIENCE, async {
                 let mut conn = pool.acquire().await?;
-                retention::is_orphan(&mut conn, &upload.uri, &upload.upload_id).await
+                let address = upload.uri.to_string();
+                let folder = report_folder(&address);
+                retention::is_orphan(&mut conn, &upload.uri, &upload.upload_id, folder).await
             });
             if !orphan.await? {
                 continue;
@@ -173,10 +178,10 @@ async fn sweep_uploads(
                 let aborted = objects.abort_upload(&upload.uri, &upload.upload_id).await;
                 succeeded(&upload.uri, aborted)
             };
-            found += u64::from(is_gone);
+            *found += u64::from(is_gone);
         }
     }
-    Ok(found)
+    Ok(())
 }
 
 /// Removes what drained workers left for jobs that have ended since, or gone on without it.
@@ -186,9 +191,10 @@ async fn sweep_hand_overs(
     uploads: &UriPrefix,
     age: Duration,
     dry_run: bool,
-) -> Result<u64, SweepError> {
+    found: &mut u64,
+) -> Result<(), SweepError> {
     let Ok(folder) = hand_over_folder(uploads) else {
-        return Ok(0);
+        return Ok(());
     };
     let listed = objects.list(&folder).await?;
     let ids: Vec<_> = listed
@@ -201,7 +207,6 @@ async fn sweep_hand_overs(
         Ok::<_, SweepError>((going_on, retention::moment_ago(&mut conn, age).await?))
     });
     let (going_on, before) = looked.await?;
-    let mut found = 0;
     for object in listed {
         let old = object.written_at.is_some_and(|written| written < before);
         let wanted = hand_over_job(&object.uri).is_none_or(|job| going_on.contains(&job));
@@ -210,9 +215,9 @@ async fn sweep_hand_overs(
         }
         tracing::info!(object.key = %object.uri, dry_run, "unfinished work that nobody goes on with");
         let is_gone = dry_run || succeeded(&object.uri, objects.delete(&object.uri).await);
-        found += u64::from(is_gone);
+        *found += u64::from(is_gone);
     }
-    Ok(found)
+    Ok(())
 }
 
 /// What cannot be removed is left to the next sweep; the rest is swept all the same.
@@ -227,8 +232,7 @@ fn succeeded(uri: &ObjectUri, removed: Result<(), ObjectError>) -> bool {
     removed.is_ok()
 }
 
-async fn sweep_keys(pool: &PgPool, dry_run: bool) -> Result<u64, SweepError> {
-    let mut removed = 0;
+async fn sweep_keys(pool: &PgPool, dry_run: bool, removed: &mut u64) -> Result<(), SweepError> {
     loop {
         let begun = Instant::now();
         let piece = within(PATIENCE, async {
@@ -239,17 +243,21 @@ async fn sweep_keys(pool: &PgPool, dry_run: bool) -> Result<u64, SweepError> {
             }
         });
         let piece = piece.await?;
-        removed += piece;
+        *removed += piece;
         if piece == 0 || dry_run {
-            return Ok(removed);
+            return Ok(());
         }
         tokio::time::sleep(begun.elapsed() * REST).await;
     }
 }
 
-async fn sweep_jobs(pool: &PgPool, days: u32, dry_run: bool) -> Result<u64, SweepError> {
+async fn sweep_jobs(
+    pool: &PgPool,
+    days: u32,
+    dry_run: bool,
+    removed: &mut u64,
+) -> Result<(), SweepError> {
     let age = Duration::from_secs(u64::from(days) * 24 * 3600);
-    let mut removed = 0;
     loop {
         let begun = Instant::now();
         let piece = within(PATIENCE, async {
@@ -260,17 +268,16 @@ async fn sweep_jobs(pool: &PgPool, days: u32, dry_run: bool) -> Result<u64, Swee
             }
         });
         let piece = piece.await?;
-        removed += piece;
+        *removed += piece;
         if piece == 0 || dry_run {
-            return Ok(removed);
+            return Ok(());
         }
         tokio::time::sleep(begun.elapsed() * REST).await;
     }
 }
 
-async fn sweep_batches(pool: &PgPool, days: u32) -> Result<u64, SweepError> {
+async fn sweep_batches(pool: &PgPool, days: u32, removed: &mut u64) -> Result<(), SweepError> {
     let age = Duration::from_secs(u64::from(days) * 24 * 3600);
-    let mut removed = 0;
     loop {
         let begun = Instant::now();
         let piece = within(PATIENCE, async {
@@ -278,9 +285,9 @@ async fn sweep_batches(pool: &PgPool, days: u32) -> Result<u64, SweepError> {
             retention::remove_batches(&mut conn, age, BATCH).await
         });
         let piece = piece.await?;
-        removed += piece;
+        *removed += piece;
         if piece == 0 {
-            return Ok(removed);
+            return Ok(());
         }
         tokio::time::sleep(begun.elapsed() * REST).await;
     }

@@ -83,34 +83,43 @@ impl Hearing {
 }
 
 impl Reaper {
-    /// Ticks until `stop`. Publications wait for the object store, so they have a loop of their own:
-    /// a bucket that is away delays no other job.
+    /// Ticks until `stop`. Publications wait for the object store, so they have a loop of their own: a bucket
+    /// that is away delays no other job. Deadlines have one, too: a hundred thousand of them take a while.
     pub async fn run(self, interval: Duration, stop: CancellationToken) {
+        let goes_on = async || {
+            let stopped = tokio::time::timeout(interval, stop.cancelled()).await;
+            stopped.is_err()
+        };
         let leases = async {
             let mut hearing = Hearing::new(self.lease_ttl, interval);
-            while tokio::time::timeout(interval, stop.cancelled())
-                .await
-                .is_err()
-            {
-                let looked = within_patience(self.tick_overdue()).await;
-                let may_reap = hearing.has_lasted(looked.is_ok(), Instant::now());
-                log(looked);
+            while goes_on().await {
+                let answered = within_patience(self.is_database_there()).await;
+                let may_reap = hearing.has_lasted(answered.is_ok(), Instant::now());
+                log(answered);
                 if may_reap {
-                    let reaped = within_patience(self.tick_lapsed()).await;
-                    hearing.has_lasted(reaped.is_ok(), Instant::now());
-                    log(reaped);
+                    log(within_patience(self.tick_lapsed()).await);
                 }
             }
         };
+        let deadlines = async {
+            while goes_on().await {
+                // A hundred are done at a time, so that a program that is to stop has not long to wait.
+                while log(within_patience(self.tick_overdue()).await) == Some(true)
+                    && !stop.is_cancelled()
+                {}
+            }
+        };
         let publications = async {
-            while tokio::time::timeout(interval, stop.cancelled())
-                .await
-                .is_err()
-            {
+            while goes_on().await {
                 log(self.tick_publications().await);
             }
         };
-        tokio::join!(leases, publications);
+        tokio::join!(leases, deadlines, publications);
+    }
+
+    async fn is_database_there(&self) -> Result<(), StoreError> {
+        sqlx::query("select 1").execute(&self.pool).await?;
+        Ok(())
     }
 
     /// Looks once at all lapsed leases.
@@ -123,30 +132,26 @@ impl Reaper {
         drop(conn);
         let mut left = Vec::new();
         for job in lapsed {
-            let Some(upload_id) = self.requeue(&job).await? else {
-                continue;
-            };
-            left.push((job.output, upload_id));
+            // One that cannot be done keeps no other waiting.
+            if let Some(Some(upload_id)) = log(self.requeue(&job).await) {
+                left.push((job.output, upload_id));
+            }
         }
         self.abort(&left).await;
         Ok(())
     }
 
-    /// Expires all jobs past their deadlines.
+    /// Expires jobs past their deadlines. `true` when there may be more.
     ///
     /// # Errors
     /// [`StoreError`]; what was not reached is reached by the next tick.
-    pub async fn tick_overdue(&self) -> Result<(), StoreError> {
-        loop {
-            let mut conn = self.pool.acquire().await?;
-            let overdue = leases::overdue(&mut conn, BATCH).await?;
-            let left = expire(&mut conn, &overdue).await?;
-            drop(conn);
-            self.abort(&left).await;
-            if overdue.len() < usize::try_from(BATCH).unwrap_or_default() {
-                return Ok(());
-            }
-        }
+    pub async fn tick_overdue(&self) -> Result<bool, StoreError> {
+        let mut conn = self.pool.acquire().await?;
+        let overdue = leases::overdue(&mut conn, BATCH).await?;
+        let left = expire(&mut conn, &overdue).await?;
+        drop(conn);
+        self.abort(&left).await;
+        Ok(overdue.len() >= usize::try_from(BATCH).unwrap_or_default())
     }
 
     async fn abort(&self, left: &[(String, String)]) {
@@ -167,7 +172,7 @@ impl Reaper {
         });
         stream::iter(lapsed.await?)
             .for_each_concurrent(PUBLICATIONS, |job| async move {
-                log(self.finish(&job).await);
+                let _ = log(self.finish(&job).await);
             })
             .await;
         Ok(())
@@ -223,13 +228,14 @@ const fn reference(job: &Lapsed) -> LeaseRef {
     }
 }
 
-fn log(done: Result<(), StoreError>) {
-    if let Err(error) = done {
+fn log<T>(done: Result<T, StoreError>) -> Option<T> {
+    done.inspect_err(|error| {
         tracing::warn!(
-            error = &error as &dyn std::error::Error,
+            error = error as &dyn std::error::Error,
             "reaper waits for the database"
         );
-    }
+    })
+    .ok()
 }
 
 /// Returns the uploads that were kept for the jobs and are to be aborted, and where they were to go.

@@ -94,36 +94,36 @@ pub(crate) enum Stopped {
 /// before it returns. A coordinator that is away is asked again; the lease may live on or lapse
 /// meanwhile, which the next answer tells.
 pub(crate) async fn keep(held: &Held, coordinator: &Coordinator, stall: Duration) -> Stopped {
-    let usual = Duration::from_secs(u64::from(held.lease.ttl_secs)) / BEATS_PER_TTL;
-    let usual = usual.min(PAUSE_AT_MOST);
-    let mut pause = usual;
+    let pause = Duration::from_secs(u64::from(held.lease.ttl_secs)) / BEATS_PER_TTL;
+    let pause = pause.min(PAUSE_AT_MOST);
+    let stopped = tokio::select! {
+        stopped = renew(held, coordinator, pause) => stopped,
+        () = stalls(held, pause, stall) => Stopped::Stalled,
+    };
+    held.stop.cancel();
+    stopped
+}
+
+async fn renew(held: &Held, coordinator: &Coordinator, usual: Duration) -> Stopped {
     let (mut upload_begun, mut tiles) = (held.upload_id.subscribe(), held.progress.subscribe());
     let mut resume = held.resume.subscribe();
-    // Counted in pauses: a process that was stopped for a while has not watched its engine.
-    let (mut seen, mut idle) = (None, Duration::ZERO);
-    let stopped = loop {
+    let (mut pause, mut has_begun) = (usual, false);
+    loop {
         // Should this process die, the coordinator is to know that the work had begun, and which
         // upload to abort: both are reported at once.
         tokio::select! {
             _ = upload_begun.changed() => {}
-            _ = tiles.changed(), if seen.is_none() => {}
-            () = tokio::time::sleep(pause) => idle += pause,
+            _ = tiles.changed(), if !has_begun => {}
+            () = tokio::time::sleep(pause) => {}
         }
-        let progress = *held.progress.borrow();
-        if progress != seen {
-            idle = Duration::ZERO;
-        }
-        seen = progress;
-        if at_the_engine(progress) && idle >= stall {
-            break Stopped::Stalled;
-        }
+        has_begun = held.progress.borrow().is_some();
         // Long lists of parts are told once, not with every beat.
         let news = resume.has_changed().unwrap_or(false);
         let point = news.then(|| resume.borrow_and_update().clone()).flatten();
         match coordinator.heartbeat(held.beat(point)).await {
             Ok(Verdict::Held) => pause = usual,
-            Ok(Verdict::Cancelled) => break Stopped::Cancelled,
-            Ok(Verdict::Lost) => break Stopped::Lost,
+            Ok(Verdict::Cancelled) => return Stopped::Cancelled,
+            Ok(Verdict::Lost) => return Stopped::Lost,
             Err(error) => {
                 if news {
                     resume.mark_changed();
@@ -132,9 +132,25 @@ pub(crate) async fn keep(held: &Held, coordinator: &Coordinator, stall: Duration
                 tracing::warn!(job.id = %held.lease.job_id, error = &error as &dyn std::error::Error, "heartbeat missed");
             }
         }
-    };
-    held.stop.cancel();
-    stopped
+    }
+}
+
+/// Returns when the engine is at the job and got no further for `stall`. Counted in pauses: a process that was
+/// stopped for a while has not watched its engine.
+async fn stalls(held: &Held, pause: Duration, stall: Duration) {
+    let (mut seen, mut idle) = (None, Duration::ZERO);
+    loop {
+        tokio::time::sleep(pause).await;
+        let progress = *held.progress.borrow();
+        idle = match progress == seen && at_the_engine(progress) {
+            true => idle + pause,
+            false => Duration::ZERO,
+        };
+        seen = progress;
+        if at_the_engine(progress) && idle >= stall {
+            return;
+        }
+    }
 }
 
 /// Before, the job waits for the image before it; after, for the object store: both may take long.

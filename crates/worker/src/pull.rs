@@ -184,8 +184,10 @@ impl Worker {
     }
 
     async fn consume(self: &Arc<Self>, mut consumer: Consumer) -> Result<(), BrokerError> {
+        let mut answered = None;
         loop {
-            let Some(slot) = self.room_for_another(&mut consumer).await? else {
+            let slot = self.room_for_another(&mut consumer, &mut answered).await?;
+            let Some(slot) = slot else {
                 break;
             };
             let delivery = tokio::select! {
@@ -195,16 +197,19 @@ impl Worker {
             let Some(delivery) = delivery else {
                 return Ok(());
             };
-            self.answer(&delivery, slot).await?;
+            answered = self.answer(delivery, slot).await?;
         }
-        consumer.close().await;
+        consumer.close(answered).await;
         Ok(())
     }
 
     /// A slot for the next job, once the engine will be free for it soon; `None` when the worker is to stop.
+    ///
+    /// Only then is the wake-up `answered` acknowledged: sooner, the next would come and wait in these hands.
     async fn room_for_another(
         &self,
         consumer: &mut Consumer,
+        answered: &mut Option<WakeUpDelivery>,
     ) -> Result<Option<OwnedSemaphorePermit>, BrokerError> {
         let slot = async {
             let slot = Arc::clone(&self.slots).acquire_owned().await;
@@ -213,11 +218,16 @@ impl Worker {
         };
         tokio::pin!(slot);
         tokio::select! {
-            slot = &mut slot => return Ok(Some(slot)),
+            slot = &mut slot => {
+                if let Some(answered) = answered.take() {
+                    answered.ack().await?;
+                }
+                return Ok(Some(slot));
+            }
             () = self.stop.cancelled() => return Ok(None),
             () = tokio::time::sleep(BUSY_AFTER) => {}
         }
-        consumer.pause().await?;
+        consumer.pause(answered.take()).await?;
         let slot = tokio::select! {
             slot = &mut slot => slot,
             () = self.stop.cancelled() => return Ok(None),
@@ -226,12 +236,13 @@ impl Worker {
         Ok(Some(slot))
     }
 
-    /// Claims what the wake-up speaks of, settles the message, and starts the work.
+    /// Claims what the wake-up speaks of, and starts the work. Returns the message if it is still to be
+    /// acknowledged.
     async fn answer(
         self: &Arc<Self>,
-        delivery: &WakeUpDelivery,
+        delivery: WakeUpDelivery,
         slot: OwnedSemaphorePermit,
-    ) -> Result<(), BrokerError> {
+    ) -> Result<Option<WakeUpDelivery>, BrokerError> {
         let envelope = match delivery.envelope() {
             Ok(envelope) => envelope,
             Err(error) => {
@@ -239,7 +250,7 @@ impl Worker {
                     error = &error as &dyn std::error::Error,
                     "message parked in the dead-letter queue"
                 );
-                return delivery.park().await;
+                return delivery.park().await.map(|()| None);
             }
         };
         let mut pause = *RECONNECT.start();
@@ -254,15 +265,12 @@ impl Worker {
                         .await
                         .is_ok()
                     {
-                        return delivery.pass_on().await;
+                        return delivery.hand_back().await.map(|()| None);
                     }
                     pause = (pause * 2).min(*RECONNECT.end());
                 }
             }
         };
-        // The lease is committed: the message has done its duty. Should the ack be lost, the message
-        // comes again and its claim is refused.
-        let acked = delivery.ack().await;
         if let Some(lease) = lease {
             let trace = lease.traceparent.clone().unwrap_or_default();
             let span = tracing::info_span!("attempt", job.id = %lease.job_id, job.attempt = lease.attempt, trace);
@@ -275,7 +283,9 @@ impl Worker {
             };
             self.tasks.spawn(work.instrument(span));
         }
-        acked
+        // The lease is committed, or there was none to have: the message has done its duty. Should the ack be
+        // lost, the message comes again and its claim is refused.
+        Ok(Some(delivery))
     }
 
     /// Works on one job and reports how it ended, renewing its lease meanwhile.

@@ -6,10 +6,10 @@ use std::task::Poll;
 use futures_util::StreamExt;
 use lapin::message::Delivery;
 use lapin::options::{
-    BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicQosOptions, BasicRejectOptions,
-    ConfirmSelectOptions,
+    BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicNackOptions, BasicQosOptions,
+    BasicRejectOptions, ConfirmSelectOptions,
 };
-use lapin::types::FieldTable;
+use lapin::types::{AMQPValue, FieldTable};
 use lapin::{Channel, Connection, ConnectionProperties};
 
 use super::message::{Envelope, MessageError};
@@ -17,6 +17,9 @@ use super::publisher::publish;
 use super::topology::{self, queue_name};
 use super::{BrokerError, within_patience};
 use crate::job::Class;
+
+/// A message that came back so often is made anew, long before the broker gives it up.
+const MAX_RETURNS: i64 = 5;
 
 /// A connection that receives wake-ups. When [`Consumer::next`] ends or fails, connect anew.
 pub struct Consumer {
@@ -97,11 +100,18 @@ impl Consumer {
         Ok(())
     }
 
-    /// Takes no more messages until [`Consumer::resume`]; those that wait here unsettled are passed on to others.
+    /// Takes no more messages until [`Consumer::resume`], and acknowledges `answered`: only now, so that in its
+    /// line nothing came after it. What waits here unsettled goes to others.
     ///
     /// # Errors
     /// [`BrokerError`] when the connection failed.
-    pub async fn pause(&mut self) -> Result<(), BrokerError> {
+    pub async fn pause(&mut self, answered: Option<WakeUpDelivery>) -> Result<(), BrokerError> {
+        for line in &self.lines {
+            within_patience(line.cancel()).await?;
+        }
+        if let Some(answered) = answered {
+            answered.ack().await?;
+        }
         for line in self.lines.drain(..) {
             within_patience(line.end()).await?;
         }
@@ -134,10 +144,10 @@ impl Consumer {
         next.await.transpose()
     }
 
-    /// Passes on what was not settled, and closes the connection.
-    pub async fn close(mut self) {
-        // Where that fails, the broker sees the connection end and gives it to another worker.
-        let _ = self.pause().await;
+    /// Acknowledges `answered`, gives to others what was not settled, and closes the connection.
+    pub async fn close(mut self, answered: Option<WakeUpDelivery>) {
+        // Where that fails, the broker sees the connection end and gives all of it to other workers.
+        let _ = self.pause(answered).await;
         // A connection that is gone already needs no closing.
         let _ = self.connection.close(200, "worker stops".into()).await;
     }
@@ -152,14 +162,16 @@ impl Line {
         })
     }
 
-    /// Consumes no more, and passes on what came already.
-    async fn end(mut self) -> Result<(), BrokerError> {
+    async fn cancel(&self) -> Result<(), BrokerError> {
         let tag = self.deliveries.tag();
-        self.channel
-            .basic_cancel(tag, BasicCancelOptions::default())
-            .await?;
+        let options = BasicCancelOptions::default();
+        Ok(self.channel.basic_cancel(tag, options).await?)
+    }
+
+    /// When it is cancelled: gives to others what came before.
+    async fn end(mut self) -> Result<(), BrokerError> {
         while let Some(next) = self.deliveries.next().await {
-            self.received(next)?.pass_on().await?;
+            self.received(next)?.hand_back().await?;
         }
         Ok(self.channel.close(200, "worker is busy".into()).await?)
     }
@@ -183,18 +195,36 @@ impl WakeUpDelivery {
         Ok(())
     }
 
-    /// To whoever is ready: as a new message, at the end of the queue. The broker counts what is returned to
-    /// it, whatever the reason, as a death of a worker, and after ten of them gives the message up.
+    /// To whoever is ready: back to its place in the queue, or, when it came back often, as a new message at the
+    /// end. The broker counts what is returned to it, whatever the reason, as a death of a worker, and after ten
+    /// of them gives the message up.
     ///
     /// # Errors
     /// [`BrokerError`] when the connection failed; then the message comes again, perhaps twice, which is harmless.
-    pub async fn pass_on(&self) -> Result<(), BrokerError> {
-        let message = (self.delivery.data.clone(), self.delivery.properties.clone());
-        if publish(&self.channel, vec![(self.class, message)]).await? == [true] {
-            self.ack().await?;
-        }
-        // One that no queue took goes back where it came from with the channel.
-        Ok(())
+    pub async fn hand_back(&self) -> Result<(), BrokerError> {
+        within_patience(async {
+            if self.returns() < MAX_RETURNS {
+                let options = BasicNackOptions {
+                    requeue: true,
+                    ..Default::default()
+                };
+                return Ok(self.delivery.nack(options).await.map(drop)?);
+            }
+            let message = (self.delivery.data.clone(), self.delivery.properties.clone());
+            if publish(&self.channel, vec![(self.class, message)]).await? == [true] {
+                self.ack().await?;
+            }
+            // One that no queue took goes back where it came from with the channel.
+            Ok(())
+        })
+        .await
+    }
+
+    /// How often the broker has had it back.
+    fn returns(&self) -> i64 {
+        let headers = self.delivery.properties.headers().as_ref();
+        let count = headers.and_then(|headers| headers.inner().get("x-delivery-count"));
+        count.and_then(AMQPValue::as_long_long_int).unwrap_or(0)
     }
 
     /// Into the dead-letter queue.

@@ -48,7 +48,7 @@ pub(super) async fn publish(
 /// A connection that publishes wake-ups. On any error drop it and connect anew.
 pub struct Publisher {
     /// Closes when dropped.
-    _connection: Connection,
+    connection: Connection,
     channel: Channel,
 }
 
@@ -70,7 +70,7 @@ impl Publisher {
             .confirm_select(ConfirmSelectOptions::default())
             .await?;
         Ok(Self {
-            _connection: connection,
+            connection,
             channel,
         })
     }
@@ -97,22 +97,24 @@ impl Publisher {
         Ok(confirmed)
     }
 
-    /// Takes a message that nobody could handle out of the queue of the dead.
+    /// Takes up to `limit` messages that nobody could handle out of the queue of the dead. Over a channel of its
+    /// own: what goes wrong there ends no other.
     ///
     /// # Errors
-    /// [`BrokerError`] when the connection failed or the queue is gone.
-    pub async fn bury(&self) -> Result<Option<Dead>, BrokerError> {
+    /// [`BrokerError`]; what was taken is back then, or gone.
+    pub async fn bury(&self, limit: usize) -> Result<Vec<Dead>, BrokerError> {
         within_patience(async {
-            let queue = DEAD_QUEUE.into();
-            let got = self.channel.basic_get(queue, BasicGetOptions::default());
-            let Some(got) = got.await? else {
-                return Ok(None);
-            };
-            got.delivery.ack(BasicAckOptions::default()).await?;
-            Ok(Some(Dead::new(
-                &got.delivery.data,
-                &got.delivery.properties,
-            )))
+            let channel = self.connection.create_channel().await?;
+            let mut dead = Vec::new();
+            while dead.len() < limit {
+                let queue = DEAD_QUEUE.into();
+                let got = channel.basic_get(queue, BasicGetOptions::default());
+                let Some(got) = got.await? else { break };
+                got.delivery.ack(BasicAckOptions::default()).await?;
+                dead.push(Dead::new(&got.delivery.data, &got.delivery.properties));
+            }
+            channel.close(200, "done".into()).await?;
+            Ok(dead)
         })
         .await
     }

@@ -40,6 +40,26 @@ pub struct ObjectPage {
     pub more: bool,
 }
 
+/// An upload that is given up when this is dropped, because it failed or because its caller wants it no more.
+/// What escapes this the janitor finds.
+struct Begun<'a> {
+    objects: &'a ObjectStore,
+    uri: &'a ObjectUri,
+    /// `None` when it is completed.
+    upload_id: Option<String>,
+}
+
+impl Drop for Begun<'_> {
+    fn drop(&mut self) {
+        let runtime = tokio::runtime::Handle::try_current();
+        let (Some(upload_id), Ok(runtime)) = (self.upload_id.take(), runtime) else {
+            return;
+        };
+        let (objects, uri) = (self.objects.clone(), self.uri.clone());
+        runtime.spawn(async move { objects.abort_upload(&uri, &upload_id).await });
+    }
+}
+
 impl ObjectStore {
     /// Objects under a prefix whose keys follow `after`, `limit` at most (stores give no more than 1,000).
     ///
@@ -103,12 +123,14 @@ impl ObjectStore {
             .await
             .map_err(|error| classify(uri, &error))?;
         let upload_id = begun.upload_id().unwrap_or_default().to_owned();
-        let written = self.put_parts::<E>(uri, &upload_id, pieces).await;
-        if written.is_err() {
-            // What cannot be aborted is left to the store's own rules for unfinished uploads.
-            let _ = self.abort_upload(uri, &upload_id).await;
-        }
-        written
+        let mut begun = Begun {
+            objects: self,
+            uri,
+            upload_id: Some(upload_id.clone()),
+        };
+        self.put_parts::<E>(uri, &upload_id, pieces).await?;
+        begun.upload_id = None;
+        Ok(())
     }
 
     async fn put_parts<E: From<ObjectError>>(

@@ -6,11 +6,11 @@
 //! row that every completion waits for, and one that is wrong once is wrong for ever.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
-use futures_util::stream::{FuturesUnordered, StreamExt};
 use sqlx::PgPool;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use upres_common::objects::ObjectStore;
 
@@ -19,7 +19,7 @@ use super::{bag, report};
 use crate::dispatch::Bell;
 use crate::store::batches::ending::{self, Ended};
 use crate::store::batches::promised;
-use crate::store::{StoreError, webhooks, within_patience};
+use crate::store::{StoreError, webhooks, within, within_patience};
 use crate::{lease, publish};
 
 /// Jobs in one transaction.
@@ -27,8 +27,12 @@ const PIECE: i64 = 500;
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// What an object store that hangs may cost a tick; what is not aborted is left to the janitor.
 const ABORT_TIME: Duration = Duration::from_secs(5);
-/// Batches that one coordinator ends at once: a report that takes long holds up no other.
-const ENDS: usize = 4;
+/// Reports that one coordinator writes at once: one that takes long holds up no other.
+const ENDS: usize = 16;
+/// A store that hangs is to hold up none for ever.
+const REPORT_TIME: Duration = Duration::from_secs(3600);
+/// Of a coordinator that is told to stop: what is nearly written is written.
+const LAST_WORDS: Duration = Duration::from_secs(8);
 /// One that dies while it writes a report keeps others from it for so long.
 const HOLD: Duration = Duration::from_secs(60);
 const KEEP_EVERY: Duration = Duration::from_secs(10);
@@ -54,23 +58,7 @@ impl Steward {
                 }
             }
         };
-        let ends = async {
-            let steward = &self;
-            let mut ending = FuturesUnordered::new();
-            while !stop.is_cancelled() {
-                let taken = within_patience(self.take_ended(ENDS - ending.len())).await;
-                for batch in log(taken).unwrap_or_default() {
-                    ending.push(async move { log(steward.end(&batch).await) });
-                }
-                // Looks again at once when one has ended: others may wait for its place.
-                tokio::select! {
-                    Some(_) = ending.next() => {}
-                    () = tokio::time::sleep(LOOK_EVERY), if ending.len() < ENDS => {}
-                    () = stop.cancelled() => {}
-                }
-            }
-        };
-        tokio::join!(promises, ends);
+        tokio::join!(promises, self.end_batches(&stop));
     }
 
     /// Does one piece of everything that was promised. `true` when there may be more.
@@ -110,7 +98,42 @@ impl Steward {
         Ok(true)
     }
 
-    /// Takes batches of which every job has ended, `limit` at most, each for [`Steward::end`].
+    /// Reports are written side by side, [`ENDS`] at most; what has none waits for none.
+    async fn end_batches(&self, stop: &CancellationToken) {
+        let mut writing = JoinSet::new();
+        while !stop.is_cancelled() {
+            log(within_patience(self.tick_ends()).await);
+            let room = ENDS.saturating_sub(writing.len());
+            let taken = within_patience(self.take_ended(room)).await;
+            for batch in log(taken).unwrap_or_default() {
+                let steward = self.clone();
+                writing.spawn(async move { log(steward.end(&batch).await) });
+            }
+            tokio::select! {
+                Some(_) = writing.join_next() => {}
+                () = tokio::time::sleep(LOOK_EVERY) => {}
+                () = stop.cancelled() => {}
+            }
+        }
+        let written = async { while writing.join_next().await.is_some() {} };
+        let _ = tokio::time::timeout(LAST_WORDS, written).await;
+    }
+
+    /// Ends the batches without a report of which every job has ended.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn tick_ends(&self) -> Result<(), StoreError> {
+        let mut conn = self.pool.acquire().await?;
+        let ended = ending::take_ended(&mut conn, HOLD.as_secs_f64(), false, PIECE).await?;
+        drop(conn);
+        for batch in ended {
+            self.finish(&batch, None).await?;
+        }
+        Ok(())
+    }
+
+    /// Takes batches with a report of which every job has ended, `limit` at most, each for [`Steward::end`].
     ///
     /// # Errors
     /// [`StoreError`].
@@ -120,7 +143,7 @@ impl Steward {
             return Ok(Vec::new());
         }
         let mut conn = self.pool.acquire().await?;
-        ending::take_ended(&mut conn, HOLD.as_secs_f64(), limit).await
+        ending::take_ended(&mut conn, HOLD.as_secs_f64(), true, limit).await
     }
 
     /// Ends a batch with its report, unless it goes on meanwhile.
@@ -129,23 +152,31 @@ impl Steward {
     /// [`StoreError`]; another try follows when the hold has passed.
     pub async fn end(&self, batch: &Ended) -> Result<(), StoreError> {
         let written = tokio::select! {
-            written = Box::pin(self.write(batch)) => written,
+            written = tokio::time::timeout(REPORT_TIME, Box::pin(self.write(batch))) => written,
             // What another writes is not to be written over.
-            () = self.is_taken(batch) => return Ok(()),
-        };
-        let failure = written.as_ref().err().map(told);
-        if let Err(error) = written {
-            tracing::warn!(batch.id = %batch.id, error = &error as &dyn std::error::Error, "report cannot be written");
-            if !error.is_final() {
-                let why = failure.unwrap_or_default();
+            () = self.is_taken(batch) => {
                 return within_patience(async {
-                    let mut conn = self.pool.acquire().await?;
-                    ending::not_written(&mut conn, batch, &why).await
+                    ending::leave(&mut *self.pool.acquire().await?, batch).await
                 })
                 .await;
             }
+        };
+        let (failure, is_final) = match written {
+            Ok(Ok(())) => (None, true),
+            Ok(Err(error)) => (Some(told(&error)), error.is_final()),
+            Err(_) => (Some("it took more than an hour".to_owned()), false),
+        };
+        if let Some(why) = &failure {
+            tracing::warn!(batch.id = %batch.id, why, is_final, "report cannot be written");
         }
-        within_patience(self.finish(batch, failure.as_deref())).await
+        if is_final {
+            return within_patience(self.finish(batch, failure.as_deref())).await;
+        }
+        within_patience(async {
+            let mut conn = self.pool.acquire().await?;
+            ending::not_written(&mut conn, batch, &failure.unwrap_or_default()).await
+        })
+        .await
     }
 
     async fn write(&self, batch: &Ended) -> Result<(), ReportError> {
@@ -159,16 +190,20 @@ impl Steward {
         Ok(())
     }
 
-    /// Keeps the batch in these hands; returns when it is not any more.
+    /// Keeps the batch in these hands; returns when it is not any more, or may soon not be.
     async fn is_taken(&self, batch: &Ended) {
-        loop {
+        let mut kept = Instant::now();
+        while kept.elapsed() + 2 * KEEP_EVERY < HOLD {
             tokio::time::sleep(KEEP_EVERY).await;
-            let kept = within_patience(async {
+            let asked = Instant::now();
+            let answer = within(KEEP_EVERY, async {
                 let mut conn = self.pool.acquire().await?;
                 ending::keep(&mut conn, batch, HOLD.as_secs_f64()).await
             });
-            if log(kept.await) == Some(false) {
-                return;
+            match log(answer.await) {
+                Some(true) => kept = asked,
+                Some(false) => return,
+                None => {}
             }
         }
     }

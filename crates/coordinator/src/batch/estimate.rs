@@ -15,10 +15,10 @@ use upres_common::objects::{ObjectError, ObjectStore};
 use super::items::Mould;
 use super::parent::{self, SiftError, State};
 use super::source::{Position, Source, SourceError};
-use super::{check, report_files};
+use super::{check, made};
 use crate::auth::Caller;
 use crate::price::{estimated_cost, price};
-use crate::store::{listing, submissions, within_patience};
+use crate::store::{listing, within_patience};
 use crate::submit::SubmitError;
 
 /// Files whose header is read.
@@ -124,7 +124,7 @@ async fn results(
     let inputs: Vec<_> = inputs.map(|job| job.input.to_string()).collect();
     let results = within_patience(async {
         let mut conn = pool.acquire().await?;
-        submissions::made(&mut conn, tenant, prefix, &report_files(), &inputs).await
+        made(&mut conn, tenant, prefix, &inputs).await
     });
     Ok(results.await?)
 }

@@ -15,8 +15,10 @@ mod source;
 mod template;
 pub mod view;
 
+use std::collections::HashSet;
+
 use sha2::{Digest, Sha256};
-use sqlx::PgPool;
+use sqlx::{PgConnection, PgPool};
 use upres_common::batch::{BatchId, BatchItem, BatchRequest};
 use upres_common::job::IfExists;
 use upres_common::job::request::{FieldError, PRIORITIES};
@@ -24,8 +26,8 @@ use upres_common::objects::{ObjectStore, ObjectUri, UriPrefix};
 
 use crate::auth::Caller;
 use crate::store::batches::{self, Insertion, NewBatch};
-use crate::store::submissions::NewKey;
-use crate::store::within_patience;
+use crate::store::submissions::{self, NewKey};
+use crate::store::{StoreError, within_patience};
 use crate::submit::{SubmitError, no_bucket};
 use items::Mould;
 use template::Template;
@@ -168,15 +170,37 @@ async fn check_promised(pool: &PgPool, new: &NewBatch) -> Result<(), SubmitError
 }
 
 fn report_is_taken() -> SubmitError {
-    let detail = "a batch that is not over yet writes its report there: name another folder, or \"if_exists\": \"overwrite\"";
+    let detail = "another batch writes its report there, or has just done so: name another folder, or \"if_exists\": \"overwrite\"";
     SubmitError::Conflict(vec![FieldError::new("/report", detail)])
 }
 
-/// The names of what may lie in a report's folder.
-fn report_files() -> Vec<String> {
-    let reports = report::Form::ALL.map(report::Form::file_name);
-    let names = reports.into_iter().chain(bag::TAGS);
-    names.map(str::to_owned).collect()
+/// The folder of a report, if the address is that of a file in one.
+#[must_use]
+pub fn report_folder(address: &str) -> Option<&str> {
+    let (folder, name) = address.rsplit_once('/')?;
+    let mut reports = report::Form::ALL.map(report::Form::file_name).into_iter();
+    let is_one = reports.any(|report| report == name) || bag::TAGS.contains(&name);
+    is_one.then_some(folder)
+}
+
+/// Which of these addresses are results of what lies under `prefix`, or files of a report.
+async fn made(
+    conn: &mut PgConnection,
+    tenant: &str,
+    prefix: &str,
+    addresses: &[String],
+) -> Result<HashSet<String>, StoreError> {
+    let mut made = submissions::results_of(conn, tenant, prefix, addresses).await?;
+    let folder = |address: &String| report_folder(address).map(str::to_owned);
+    let folders: HashSet<_> = addresses.iter().filter_map(folder).collect();
+    if folders.is_empty() {
+        return Ok(made);
+    }
+    let folders: Vec<_> = folders.into_iter().collect();
+    let reports = batches::report_folders(conn, tenant, &folders).await?;
+    let is_report = |address: &&String| folder(address).is_some_and(|at| reports.contains(&at));
+    made.extend(addresses.iter().filter(is_report).cloned());
+    Ok(made)
 }
 
 /// Refuses a folder that has a report, or a bag if one is to be made: it would be overwritten hours later.

@@ -8,8 +8,8 @@ use upres_common::batch::BatchId;
 use upres_common::job::{IfExists, JobId};
 
 use super::items::Mould;
+use super::made;
 use super::parent::State;
-use super::report_files;
 use super::source::Chunk;
 use crate::price::estimated_cost;
 use crate::store::batches::expansion::{NewItem, RefusedItem};
@@ -86,7 +86,7 @@ pub(super) async fn without_results(
         .iter()
         .map(|item| item.job.input.to_string())
         .collect();
-    let results = submissions::made(conn, tenant, prefix, &report_files(), &inputs).await?;
+    let results = made(conn, tenant, prefix, &inputs).await?;
     let before = items.len();
     let items: Vec<_> = items
         .into_iter()

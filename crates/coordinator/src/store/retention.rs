@@ -10,7 +10,7 @@ use upres_common::objects::ObjectUri;
 
 use super::StoreError;
 
-/// Buckets that jobs of the last `age` wrote to or will.
+/// Buckets that jobs and reports of the last `age` were written to or will be.
 ///
 /// # Errors
 /// [`StoreError::Database`].
@@ -19,7 +19,12 @@ pub async fn buckets(conn: &mut PgConnection, age: Duration) -> Result<Vec<Strin
         r#"
         select distinct split_part(output, '/', 3) as "bucket!"
         from jobs
-        where finished_at is null or finished_at > now() - make_interval(secs => $1)"#,
+        where finished_at is null or finished_at > now() - make_interval(secs => $1)
+        union
+        select split_part(report, '/', 3)
+        from batches
+        where report is not null
+            and (finished_at is null or finished_at > now() - make_interval(secs => $1))"#,
         age.as_secs_f64(),
     );
     Ok(buckets.fetch_all(conn).await?)
@@ -41,7 +46,10 @@ pub async fn moment_ago(
 }
 
 /// Whether an upload was begun for one of our outputs and can no longer be completed: no job that
-/// runs has it, or may be about to say that it has, and none goes on with it or falls back on it.
+/// runs has it, or may be about to say that it has, and none goes on with it or falls back on it. Or for a report
+/// that nobody writes.
+///
+/// - `folder`: of the report, if `output` is a file of one.
 ///
 /// # Errors
 /// [`StoreError::Database`].
@@ -49,16 +57,24 @@ pub async fn is_orphan(
     conn: &mut PgConnection,
     output: &ObjectUri,
     upload_id: &str,
+    folder: Option<&str>,
 ) -> Result<bool, StoreError> {
     let orphan = sqlx::query_scalar!(
         r#"
-        select count(*) > 0 and not coalesce(bool_or(
-            upload_id = $2 or resume ->> 'upload_id' = $2 or (state = 'running' and upload_id is null)
-        ), false) as "orphan!"
-        from jobs
-        where output = $1"#,
+        select coalesce((
+            select count(*) > 0 and not coalesce(bool_or(
+                upload_id = $2 or resume ->> 'upload_id' = $2 or (state = 'running' and upload_id is null)
+            ), false)
+            from jobs
+            where output = $1
+        ) or (
+            select not bool_or(ending_by is not null and ending_until > now())
+            from batches
+            where rtrim(report, '/') = $3 and not exists (select from jobs where output = $1)
+        ), false) as "orphan!""#,
         output.to_string(),
         upload_id,
+        folder,
     );
     Ok(orphan.fetch_one(conn).await?)
 }

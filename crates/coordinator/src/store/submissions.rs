@@ -98,18 +98,14 @@ pub async fn inputs_among(
     Ok(found.fetch_all(conn).await?.into_iter().collect())
 }
 
-/// Which of these addresses are results of the tenant's jobs whose inputs begin with `prefix`, or files of the
-/// tenant's reports.
-///
-/// - `report_files`: names of files in a report's folder.
+/// Which of these addresses are results of the tenant's jobs whose inputs begin with `prefix`.
 ///
 /// # Errors
 /// [`StoreError::Database`].
-pub async fn made(
+pub async fn results_of(
     conn: &mut PgConnection,
     tenant: &str,
     prefix: &str,
-    report_files: &[String],
     addresses: &[String],
 ) -> Result<HashSet<String>, StoreError> {
     let found = sqlx::query_scalar!(
@@ -121,16 +117,10 @@ pub async fn made(
             from jobs
             where jobs.output = asked.uri and tenant = $1 and state = 'succeeded'
                 and starts_with(input, $2)
-        ) or asked.uri in (
-            select rtrim(report, '/') || '/' || file
-            from batches
-            cross join unnest($4::text[]) as files (file)
-            where tenant = $1 and report is not null
         )"#,
         tenant,
         prefix,
         addresses,
-        report_files,
     );
     Ok(found.fetch_all(conn).await?.into_iter().collect())
 }

@@ -218,8 +218,8 @@ async fn of_an_atomic_batch_nothing_goes_unless_all_does(pool: PgPool) {
     while steward(&pool).await.tick().await.unwrap() {}
     let seen = statistics::statistics(&mut conn, bad).await.unwrap();
     assert_eq!(seen.counts.cancelled, 1);
-    let mut ended = steward(&pool).await.take_ended(9).await.unwrap();
-    let ended = ended.pop().unwrap();
+    let ended = ending::take_ended(&mut conn, 60.0, false, 9).await;
+    let ended = ended.unwrap().pop().unwrap();
     assert_eq!(ended.id, bad);
     assert!(ending::finish(&mut conn, &ended, None).await.unwrap());
     let row = batches::find(&mut conn, "tenant", bad)

@@ -215,7 +215,7 @@ async fn upload(conn: &mut PgConnection, id: JobId) -> (Option<String>, bool) {
     let row: (String, Option<String>) =
         query.fetch_one(&mut *conn).await.expect("the job is there");
     let output: ObjectUri = row.0.parse().expect("only addresses are stored");
-    let orphan = retention::is_orphan(conn, &output, "kept").await;
+    let orphan = retention::is_orphan(conn, &output, "kept", None).await;
     (row.1, orphan.expect("the database answers"))
 }
 

@@ -84,7 +84,7 @@ impl Leases {
             tokio::time::sleep(PAUSE).await;
             waits.push(self.single(&mut consumer, single).await?);
         }
-        consumer.close().await;
+        consumer.close(None).await;
         Ok(Turn {
             enqueue_per_s,
             drain_per_s,
@@ -129,7 +129,7 @@ impl Leases {
     pub(crate) async fn drain_all(&self, jobs: usize) -> anyhow::Result<f64> {
         let mut consumer = self.consume().await?;
         let drain_per_s = self.drain(&mut consumer, jobs).await?;
-        consumer.close().await;
+        consumer.close(None).await;
         Ok(drain_per_s)
     }
 

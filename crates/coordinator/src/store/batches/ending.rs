@@ -19,13 +19,15 @@ pub struct Ended {
     pub bagit: bool,
 }
 
-/// Takes up to `limit` batches of which every job has ended and that are not over yet, for `secs` seconds.
+/// Takes up to `limit` batches of which every job has ended and that are not over yet, for `secs` seconds:
+/// those with a report, or those without.
 ///
 /// # Errors
 /// [`StoreError::Database`].
 pub async fn take_ended(
     conn: &mut PgConnection,
     secs: f64,
+    with_report: bool,
     limit: i64,
 ) -> Result<Vec<Ended>, StoreError> {
     let rows = sqlx::query!(
@@ -36,6 +38,7 @@ pub async fn take_ended(
             select batch_id
             from batches
             where finished_at is null and expanded_at is not null and retry is null
+                and (report is not null) = $3
                 and (ending_until is null or ending_until < now())
                 and not exists (
                     select 1 from jobs where jobs.batch_id = batches.batch_id and jobs.finished_at is null
@@ -48,6 +51,7 @@ pub async fn take_ended(
             coalesce((template ->> 'bagit')::boolean, false) as "bagit!""#,
         secs,
         limit,
+        with_report,
     );
     let ended = rows.fetch_all(conn).await?.into_iter().map(|row| Ended {
         id: BatchId(row.batch_id),
@@ -87,7 +91,8 @@ pub async fn not_written(
     sqlx::query!(
         r#"
         update batches
-        set ending_until = now() + least(2 ^ least(ending_tries, 10), 300) * interval '1 second',
+        set ending_by = null,
+            ending_until = now() + least(2 ^ least(ending_tries, 10), 300) * interval '1 second',
             ending_tries = ending_tries + 1, report_failure = $3, version = version + 1
         where batch_id = $1 and ending_by = $2"#,
         batch.id.0,
@@ -131,12 +136,24 @@ pub async fn finish(
     if done.execute(&mut *conn).await?.rows_affected() > 0 {
         return Ok(true);
     }
-    // Whoever sees it ended again need not wait.
-    let given_back = sqlx::query!(
-        "update batches set ending_until = null where batch_id = $1 and ending_by = $2",
+    leave(conn, batch).await?;
+    Ok(false)
+}
+
+/// Leaves a batch that goes on to whoever sees it ended again.
+///
+/// # Errors
+/// [`StoreError::Database`].
+pub async fn leave(conn: &mut PgConnection, batch: &Ended) -> Result<(), StoreError> {
+    sqlx::query!(
+        r#"
+        update batches
+        set ending_until = null
+        where batch_id = $1 and (ending_by = $2 or ending_by is null)"#,
         batch.id.0,
         batch.by,
-    );
-    given_back.execute(conn).await?;
-    Ok(false)
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
 }

@@ -8,7 +8,7 @@ pub mod promised;
 pub mod report;
 pub mod statistics;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use chrono::{DateTime, Utc};
 use sqlx::{Connection as _, PgConnection};
@@ -179,8 +179,9 @@ pub async fn insert(conn: &mut PgConnection, new: &NewBatch) -> Result<Insertion
     Ok(Insertion::Done)
 }
 
-/// Whether another batch that is not over will write its report into this folder. Of several that come at the
-/// same time each waits for the one before.
+/// Whether another batch that is not over will write its report into this folder, or did in the last minute:
+/// who looked for a report there before may have missed it. Of several that come at the same time each waits
+/// for the one before.
 ///
 /// # Errors
 /// [`StoreError::Database`].
@@ -200,7 +201,11 @@ pub async fn is_promised(
         r#"
         select exists (
             select from batches
-            where finished_at is null and batch_id <> $2 and rtrim(report, '/') = rtrim($1, '/')
+            where batch_id <> $2 and rtrim(report, '/') = rtrim($1, '/')
+                and (
+                    finished_at is null
+                    or finished_at > now() - interval '1 minute' and report_failure is null
+                )
         ) as "promised!""#,
         folder,
         id.0,
@@ -308,6 +313,26 @@ pub async fn set_paused(
     .execute(conn)
     .await?;
     Ok(())
+}
+
+/// Those of `folders`, without a slash at their ends, that the tenant's batches write reports into.
+///
+/// # Errors
+/// [`StoreError::Database`].
+pub async fn report_folders(
+    conn: &mut PgConnection,
+    tenant: &str,
+    folders: &[String],
+) -> Result<HashSet<String>, StoreError> {
+    let found = sqlx::query_scalar!(
+        r#"
+        select distinct rtrim(report, '/') as "folder!"
+        from batches
+        where tenant = $1 and rtrim(report, '/') = any($2)"#,
+        tenant,
+        folders,
+    );
+    Ok(found.fetch_all(conn).await?.into_iter().collect())
 }
 
 /// Notes that the owner wants the batch no more. Its jobs follow in the background; whether it can still

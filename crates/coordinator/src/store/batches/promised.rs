@@ -129,7 +129,8 @@ pub async fn retried(conn: &mut PgConnection, retry: &Retry) -> Result<(), Store
     Ok(())
 }
 
-/// The batches of these jobs go on, if they had ended. Said before anything is done to the jobs: until the
+/// The batches of these jobs go on, if they had ended. Whoever writes a report of one has it no more, and the
+/// next comes only when he noticed, or when his time is over. Said before anything is done to the jobs: until the
 /// transaction ends, [`finish`](super::ending::finish) waits, and then sees what became of them.
 ///
 /// # Errors
@@ -139,8 +140,9 @@ pub async fn reopen(conn: &mut PgConnection, jobs: &[JobId]) -> Result<(), Store
     sqlx::query!(
         r#"
         update batches
-        set finished_at = null, ending_by = null, ending_until = null, ending_tries = 0,
-            report_failure = null, version = version + 1
+        set finished_at = null, ending_by = null,
+            ending_until = case when ending_by is null then null else ending_until end,
+            ending_tries = 0, report_failure = null, version = version + 1
         where batch_id in (
             select batch_id from jobs where job_id = any($1) and batch_id is not null
         )"#,
@@ -198,7 +200,8 @@ pub async fn reclass(conn: &mut PgConnection, limit: i64) -> Result<u64, StoreEr
     Ok(moved)
 }
 
-/// Nearly always none: the rest, which reads the jobs, is then not asked.
+/// Nearly always none: the rest, which reads the jobs, is then not asked. Jobs are locked before the outbox, as
+/// claims do.
 async fn next_of_the_wrong_class(
     tx: &mut PgConnection,
     limit: i64,
@@ -212,22 +215,24 @@ async fn next_of_the_wrong_class(
             from (
                 select job_id
                 from outbox
+                join jobs using (job_id)
                 where outbox.class = case batches.class when 'bulk' then 'interactive' else 'bulk' end
                     and outbox.tenant = batches.tenant and outbox.batch_id = batches.batch_id
                     and sent_at is null and priced
                 order by outbox.priority desc, place, outbox_id
                 limit $1
-                for update skip locked
+                for update of jobs skip locked
             ) as next
             union all
             select job_id
             from (
                 select job_id
                 from outbox
+                join jobs using (job_id)
                 where outbox.batch_id = batches.batch_id and outbox.class <> batches.class
                     and not (sent_at is null and priced)
                 limit $1
-                for update skip locked
+                for update of jobs skip locked
             ) as other
         ) as waiting
         where reclass
