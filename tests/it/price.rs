@@ -167,7 +167,7 @@ async fn a_job_says_what_it_costs_before_anybody_works_on_it() -> anyhow::Result
         assert_eq!(delivery.envelope()?.wake_up.cost, expected);
         delivery.ack().await?;
     }
-    consumer.close().await;
+    consumer.close(None).await;
     Ok(())
 }
 
