@@ -41,6 +41,17 @@ async fn check_that_reports_are_kept(world: &World) -> anyhow::Result<()> {
             .await?;
         assert_eq!(asked.status(), expected, "{batch}: {}", asked.text().await?);
     }
+    // Nor is a result put where the report goes.
+    let item =
+        json!({"input": world.store.uri("box/1.png"), "output": world.store.uri("own/report.csv")});
+    let batch = json!({"items": [item], "report": world.store.uri("own/")});
+    let asked = world
+        .request(Method::POST, "/v1/batches?validate_only=true")
+        .json(&batch)
+        .send()
+        .await?;
+    let price: Value = asked.json().await?;
+    assert_eq!(price["refused"], 1, "{price}");
     // Of several that come at the same moment, one has it.
     let batch = json!({
         "prefix": world.store.uri("nothing/"), "output": world.store.uri("other/{stem}.{ext}"),

@@ -88,5 +88,8 @@ fn line(batch: &BatchView) -> String {
     if let Some((error_type, jobs)) = worst {
         words.push(format!("{jobs} {error_type}"));
     }
+    if let Some(why) = &batch.report_failure {
+        words.push(format!("the report cannot be written: {why}"));
+    }
     words.join("; ")
 }

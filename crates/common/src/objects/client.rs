@@ -592,7 +592,34 @@ where
         (Some("AccessDenied"), _) | (_, Some(401 | 403)) => ObjectError::Forbidden(uri.to_string()),
         _ => ObjectError::Unavailable {
             uri: uri.to_string(),
-            reason: aws_sdk_s3::error::DisplayErrorContext(error).to_string(),
+            reason: reason(error),
         },
     }
+}
+
+/// In a sentence: the store's code and message, or why there is no answer. Not its whole answer, which names
+/// times and hosts and differs each time.
+fn reason<E>(error: &SdkError<E>) -> String
+where
+    E: ProvideErrorMetadata + std::error::Error + 'static,
+{
+    let said = [error.code(), error.message()];
+    let said: Vec<_> = said.into_iter().flatten().collect();
+    if !said.is_empty() {
+        return said.join(": ");
+    }
+    if let Some(status) = status_of(error) {
+        return format!("it answered {status}");
+    }
+    let mut reasons = vec![error.to_string()];
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        let reason = error.to_string();
+        // Many layers say what the one below says.
+        if !reasons.contains(&reason) {
+            reasons.push(reason);
+        }
+        cause = error.source();
+    }
+    reasons.join(": ")
 }

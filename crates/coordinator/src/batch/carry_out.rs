@@ -32,7 +32,7 @@ const ENDS: usize = 16;
 /// A store that hangs is to hold up none for ever.
 const REPORT_TIME: Duration = Duration::from_secs(3600);
 /// Of a coordinator that is told to stop: what is nearly written is written.
-const LAST_WORDS: Duration = Duration::from_secs(8);
+const LAST_WORDS: Duration = Duration::from_secs(6);
 /// One that dies while it writes a report keeps others from it for so long.
 const HOLD: Duration = Duration::from_secs(60);
 const KEEP_EVERY: Duration = Duration::from_secs(10);
@@ -100,23 +100,37 @@ impl Steward {
 
     /// Reports are written side by side, [`ENDS`] at most; what has none waits for none.
     async fn end_batches(&self, stop: &CancellationToken) {
-        let mut writing = JoinSet::new();
+        let (mut writing, mut held) = (JoinSet::new(), Vec::new());
         while !stop.is_cancelled() {
             log(within_patience(self.tick_ends()).await);
             let room = ENDS.saturating_sub(writing.len());
             let taken = within_patience(self.take_ended(room)).await;
             for batch in log(taken).unwrap_or_default() {
+                held.push(batch.clone());
                 let steward = self.clone();
-                writing.spawn(async move { log(steward.end(&batch).await) });
+                writing.spawn(async move {
+                    log(steward.end(&batch).await);
+                    batch.by
+                });
             }
             tokio::select! {
-                Some(_) = writing.join_next() => {}
+                Some(ended) = writing.join_next() => {
+                    held.retain(|batch: &Ended| !matches!(ended, Ok(by) if by == batch.by));
+                }
                 () = tokio::time::sleep(LOOK_EVERY) => {}
                 () = stop.cancelled() => {}
             }
         }
         let written = async { while writing.join_next().await.is_some() {} };
         let _ = tokio::time::timeout(LAST_WORDS, written).await;
+        writing.shutdown().await;
+        for batch in held {
+            log(within_patience(self.leave(&batch)).await);
+        }
+    }
+
+    async fn leave(&self, batch: &Ended) -> Result<(), StoreError> {
+        ending::leave(&mut *self.pool.acquire().await?, batch).await
     }
 
     /// Ends the batches without a report of which every job has ended.
@@ -155,16 +169,16 @@ impl Steward {
             written = tokio::time::timeout(REPORT_TIME, Box::pin(self.write(batch))) => written,
             // What another writes is not to be written over.
             () = self.is_taken(batch) => {
-                return within_patience(async {
-                    ending::leave(&mut *self.pool.acquire().await?, batch).await
-                })
-                .await;
+                return within_patience(self.leave(batch)).await;
             }
         };
         let (failure, is_final) = match written {
             Ok(Ok(())) => (None, true),
-            Ok(Err(error)) => (Some(told(&error)), error.is_final()),
-            Err(_) => (Some("it took more than an hour".to_owned()), false),
+            Ok(Err(error)) => (Some(told(&error)), error.is_final() || batch.cancelled),
+            Err(_) => (
+                Some("it took more than an hour".to_owned()),
+                batch.cancelled,
+            ),
         };
         if let Some(why) = &failure {
             tracing::warn!(batch.id = %batch.id, why, is_final, "report cannot be written");

@@ -6,6 +6,7 @@ use upres_common::job::JobRequest;
 use upres_common::job::request::{FieldError, UpscaleRequest, ValidJob};
 use upres_common::objects::{ObjectUri, UriPrefix};
 
+use super::report_folder;
 use super::template::{Template, Words};
 
 /// What every item of a batch is made from, and what it may touch.
@@ -75,6 +76,16 @@ impl Mould {
                 "output: the batch's key may not write {}",
                 job.output
             ));
+        }
+        // It would be replaced when the batch ends.
+        let folder = self
+            .request
+            .report
+            .as_deref()
+            .map(|it| it.trim_end_matches('/'));
+        let address = job.output.to_string();
+        if folder.is_some() && folder == report_folder(&address) {
+            return Err(format!("output: the batch writes its report to {address}"));
         }
         Ok(job)
     }

@@ -252,16 +252,7 @@ fn check(caller: &Caller, request: BatchRequest) -> Result<NewBatch, SubmitError
     let mut forbidden = Vec::new();
     check_source(caller, &request, &mut errors, &mut forbidden);
     check_output(caller, &request, &mut errors, &mut forbidden);
-    if let Some(report) = &request.report {
-        match report::address(report, report::Form::Csv) {
-            Err(error) => errors.push(FieldError::new("/report", error.to_string())),
-            Ok(uri) if !caller.may_write(&uri) => forbidden.push(FieldError::new(
-                "/report",
-                "this key may not write objects under that address",
-            )),
-            Ok(_) => {}
-        }
-    }
+    check_folder(caller, &request, &mut errors, &mut forbidden);
     if request.bagit && request.report.is_none() {
         let detail = "the bag is made around the report: say where, with `report`";
         errors.push(FieldError::new("/bagit", detail));
@@ -368,6 +359,41 @@ fn check_output(
             ));
         }
         Ok(_) => {}
+    }
+}
+
+/// Where the report and the bag go.
+fn check_folder(
+    caller: &Caller,
+    request: &BatchRequest,
+    errors: &mut Vec<FieldError>,
+    forbidden: &mut Vec<FieldError>,
+) {
+    let Some(folder) = &request.report else {
+        return;
+    };
+    let reports = report::Form::ALL.map(report::Form::file_name);
+    let tags = bag::TAGS.into_iter().filter(|_| request.bagit);
+    for name in reports.into_iter().chain(tags) {
+        match report::file(folder, name) {
+            Err(error) => errors.push(FieldError::new("/report", error.to_string())),
+            Ok(uri) if !caller.may_write(&uri) => forbidden.push(FieldError::new(
+                "/report",
+                "this key may not write objects under that address",
+            )),
+            Ok(uri)
+                if request
+                    .manifest
+                    .as_ref()
+                    .is_some_and(|it| *it == uri.to_string()) =>
+            {
+                let detail = format!("{uri} is the manifest: name another folder");
+                errors.push(FieldError::new("/report", detail));
+            }
+            Ok(_) => continue,
+        }
+        // The others would be refused for the same.
+        return;
     }
 }
 

@@ -112,7 +112,7 @@ pub async fn view(
             pace: pace.as_ref().map(|pace| pace.mean),
         },
         eta: pace
-            .filter(|_| !row.paused)
+            .filter(|_| !row.paused && seen.left > 0)
             .and_then(|pace| eta(&seen, &pace)),
         errors: seen.errors,
         source: row.source,

@@ -155,8 +155,9 @@ pub async fn backlog(conn: &mut PgConnection) -> Result<Backlog, StoreError> {
     Ok(backlog.fetch_one(conn).await?)
 }
 
-/// Tile-steps a second of the jobs that succeeded last, up to the time since the oldest of them; nothing
-/// when none did in the last ten minutes. What failed had its steps counted, and did not take them.
+/// Tile-steps a second of the jobs that succeeded last, in the time in which any of them was worked on, a second
+/// between two at most included: what idles is not slow. Nothing when none did in the last ten minutes. What
+/// failed had its steps counted, and did not take them.
 ///
 /// # Errors
 /// [`StoreError::Database`].
@@ -164,15 +165,25 @@ pub async fn pace(conn: &mut PgConnection) -> Result<Option<f64>, StoreError> {
     let pace = sqlx::query_scalar!(
         r#"
         select (
-            sum(cost) / nullif(extract(epoch from clock_timestamp() - min(finished_at)), 0)
+            sum(cost) / nullif(extract(epoch from sum(
+                least(greatest(started_at - before, interval '0'), interval '1 second')
+                + greatest(finished_at - greatest(started_at, before), interval '0')
+            )), 0)
         )::float8
         from (
-            select cost, finished_at
-            from jobs
-            where finished_at > now() - interval '10 minutes' and state = 'succeeded'
-            order by finished_at desc
-            limit 1000
-        ) as last"#
+            select cost, started_at, finished_at,
+                coalesce(
+                    max(finished_at) over (order by started_at rows between unbounded preceding and 1 preceding),
+                    started_at
+                ) as before
+            from (
+                select cost, started_at, finished_at
+                from jobs
+                where finished_at > now() - interval '10 minutes' and state = 'succeeded'
+                order by finished_at desc
+                limit 1000
+            ) as last
+        ) as spans"#
     )
     // Planned each time: a plan from when the table was empty reads all of it for ever after.
     .persistent(false);

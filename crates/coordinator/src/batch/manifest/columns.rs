@@ -132,6 +132,12 @@ pub(super) fn cells(text: &[u8]) -> Result<csv::StringRecord, String> {
     if quotes % 2 == 1 {
         return Err("a quote is opened and not closed in the line".to_owned());
     }
+    // A table would take what is behind it for another line, which has no number.
+    if text.trim_ascii().contains(&b'\r') {
+        return Err(
+            "a carriage return stands within the line: lines end with LF or CR LF".to_owned(),
+        );
+    }
     let text = str::from_utf8(text).map_err(|_| "the line is not in UTF-8".to_owned())?;
     let mut reader = csv::ReaderBuilder::new()
         .has_headers(false)

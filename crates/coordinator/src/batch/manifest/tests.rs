@@ -28,6 +28,23 @@ fn lines_keep_their_numbers_and_their_faults() {
 }
 
 #[test]
+fn a_carriage_return_within_a_line_hides_nothing() {
+    let table = b"input\r\ns3://in-1/1.tif\r\ns3://in-1/2.tif\rs3://in-1/3.tif\r\n";
+    let reads = read_all("list.csv", table, 0).unwrap();
+    assert_eq!(reads.len(), 2);
+    assert!(reads[0].item.is_ok());
+    assert!(
+        reads[1]
+            .item
+            .as_ref()
+            .unwrap_err()
+            .contains("carriage return")
+    );
+    let broken = read_all("list.csv", b"input\rs3://in-1/1.tif\r", 0).unwrap_err();
+    assert!(broken.to_string().contains("carriage return"), "{broken}");
+}
+
+#[test]
 fn on_the_way_to_a_line_it_can_be_stopped() {
     let mut file = tempfile::tempfile().unwrap();
     file.write_all(b"{\"input\":\"s3://in-1/1.tif\"}\n")

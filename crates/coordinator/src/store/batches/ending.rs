@@ -17,6 +17,8 @@ pub struct Ended {
     pub report: Option<String>,
     /// Whether it is to be a bag.
     pub bagit: bool,
+    /// Its owner wants it no more.
+    pub cancelled: bool,
 }
 
 /// Takes up to `limit` batches of which every job has ended and that are not over yet, for `secs` seconds:
@@ -48,7 +50,8 @@ pub async fn take_ended(
             for no key update skip locked
         )
         returning batch_id, ending_by as "by!", report,
-            coalesce((template ->> 'bagit')::boolean, false) as "bagit!""#,
+            coalesce((template ->> 'bagit')::boolean, false) as "bagit!",
+            cancelled_at is not null as "cancelled!""#,
         secs,
         limit,
         with_report,
@@ -58,6 +61,7 @@ pub async fn take_ended(
         by: row.by,
         report: row.report,
         bagit: row.bagit,
+        cancelled: row.cancelled,
     });
     Ok(ended.collect())
 }

@@ -345,6 +345,7 @@ pub async fn cancel(conn: &mut PgConnection, id: BatchId) -> Result<bool, StoreE
         r#"
         update batches
         set cancelled_at = coalesce(cancelled_at, now()), expanded_at = coalesce(expanded_at, now()),
+            ending_until = case when ending_by is null then null else ending_until end,
             retry = null, version = version + 1
         where batch_id = $1 and (finished_at is null or cancelled_at is not null)"#,
         id.0,
