@@ -1,5 +1,6 @@
 //! A tenant that asks for too much is told when to come back.
 
+use futures_util::future::try_join_all;
 use journey_tests::{DEADLINE, World, WorldOptions, photo, until};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
@@ -64,6 +65,28 @@ async fn a_batch_counts_as_one_submission_and_a_repeated_one_not_at_all() -> any
     assert!(second.headers().contains_key("retry-after"));
     let again = post("/v1/batches", "a", batch).await?;
     assert_eq!(again.status(), StatusCode::ACCEPTED, "it is the first");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_a_burst_no_more_wait_than_may() -> anyhow::Result<()> {
+    let options = WorldOptions {
+        settings: vec![("UPRES_TENANT_WAITING", "3")],
+        ..WorldOptions::default()
+    };
+    let world = World::new("tenant_burst", options).await?;
+    world.store.put("in/a.png", photo(24, 16)).await?;
+    let burst = (0..12).map(|n| {
+        let output = world.store.uri(&format!("out/{n}.png"));
+        let job = json!({"input": world.store.uri("in/a.png"), "output": output});
+        let post = world.request(Method::POST, "/v1/jobs").json(&job);
+        async { anyhow::Ok(post.send().await?.status()) }
+    });
+    let statuses = try_join_all(burst).await?;
+    let accepted = statuses
+        .iter()
+        .filter(|status| **status == StatusCode::ACCEPTED);
+    assert_eq!(accepted.count(), 3, "{statuses:?}");
     Ok(())
 }
 

@@ -118,7 +118,7 @@ impl Limits {
         tenant: &str,
     ) -> Result<Result<Option<Standing>, TooMany>, StoreError> {
         if let Some(most) = self.config.tenant_waiting
-            && self.waiting(pool, tenant, most).await? >= most
+            && !self.may_wait(pool, tenant, most).await?
         {
             return Ok(Err(TooMany {
                 detail: format!(
@@ -173,15 +173,11 @@ impl Limits {
         })
     }
 
-    async fn waiting(&self, pool: &PgPool, tenant: &str, most: i64) -> Result<i64, StoreError> {
-        let known = self
-            .accounts()
-            .get(tenant)
-            .and_then(|account| account.waiting);
-        if let Some((count, at)) = known
-            && at.elapsed() < COUNT_FRESH
-        {
-            return Ok(count);
+    /// Whether another job may wait; it counts from then on, until all are counted anew.
+    async fn may_wait(&self, pool: &PgPool, tenant: &str, most: i64) -> Result<bool, StoreError> {
+        let begun = Instant::now();
+        if let Some(may) = self.take_a_place(tenant, most, begun) {
+            return Ok(may);
         }
         let count = within_patience(async {
             let mut conn = pool.acquire().await?;
@@ -195,8 +191,24 @@ impl Limits {
             at: now.checked_sub(Duration::from_secs(3600)).unwrap_or(now),
             waiting: None,
         });
-        account.waiting = Some((count, now));
-        Ok(count)
+        // Of several that counted at once, the first one's count holds: others have been admitted by it since.
+        if account.waiting.is_none_or(|(_, at)| at < begun) {
+            account.waiting = Some((count, now));
+        }
+        drop(accounts);
+        Ok(self.take_a_place(tenant, most, now).unwrap_or(count < most))
+    }
+
+    /// `None` where nobody has counted for a while.
+    fn take_a_place(&self, tenant: &str, most: i64, now: Instant) -> Option<bool> {
+        let mut accounts = self.accounts();
+        let (count, at) = accounts.get_mut(tenant)?.waiting.as_mut()?;
+        if now.saturating_duration_since(*at) >= COUNT_FRESH {
+            return None;
+        }
+        let may = *count < most;
+        *count += i64::from(may);
+        Some(may)
     }
 
     fn accounts(&self) -> std::sync::MutexGuard<'_, HashMap<String, Account>> {
