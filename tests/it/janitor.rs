@@ -6,6 +6,8 @@ use journey_tests::{FakeWorker, World, program_path};
 use serde_json::{Value, json};
 use sqlx::PgConnection;
 
+use crate::batches::{create, finished};
+
 /// Runs the janitor once, with no patience for uploads.
 fn sweep(world: &World, more: &[&str]) -> anyhow::Result<Value> {
     let done = janitor(world)?.args(more).output()?;
@@ -104,6 +106,16 @@ async fn orphaned_uploads_old_keys_and_old_jobs_go_and_nothing_else() -> anyhow:
     .await?;
     assert_eq!(sweep(&world, &[])?["uploads"], 1);
     assert_eq!(world.store.open_uploads().await?, 2);
+
+    // A report that nobody writes any more.
+    let items = json!([{"input": world.store.uri("nowhere/a.png"), "output": "nonsense"}]);
+    let report = world.store.uri("reports/");
+    let batch = create(&world, &json!({"items": items, "report": report})).await?;
+    finished(&world, &batch).await?;
+    world.store.begin_upload("reports/report.csv").await?;
+    world.store.begin_upload("reports/other.csv").await?;
+    assert_eq!(sweep(&world, &[])?["uploads"], 1);
+    assert_eq!(world.store.open_uploads().await?, 3, "the other one is a stranger's");
 
     // An object store that is away keeps nothing else from being done, and is told of.
     use_key(&mut database, "l", &recent).await?;
