@@ -40,6 +40,23 @@ async fn use_key(database: &mut PgConnection, key: &str, job: &str) -> anyhow::R
     Ok(())
 }
 
+/// Uploads of a report that nobody writes any more go, too.
+async fn check_reports(world: &World) -> anyhow::Result<()> {
+    let items = json!([{"input": world.store.uri("nowhere/a.png"), "output": "nonsense"}]);
+    let report = world.store.uri("reports/");
+    let batch = create(world, &json!({"items": items, "report": report})).await?;
+    finished(world, &batch).await?;
+    world.store.begin_upload("reports/report.csv").await?;
+    world.store.begin_upload("reports/other.csv").await?;
+    assert_eq!(sweep(world, &[])?["uploads"], 1);
+    assert_eq!(
+        world.store.open_uploads().await?,
+        3,
+        "the other one is a stranger's"
+    );
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn orphaned_uploads_old_keys_and_old_jobs_go_and_nothing_else() -> anyhow::Result<()> {
     let mut world = World::plain("janitor").await?;
@@ -107,15 +124,7 @@ async fn orphaned_uploads_old_keys_and_old_jobs_go_and_nothing_else() -> anyhow:
     assert_eq!(sweep(&world, &[])?["uploads"], 1);
     assert_eq!(world.store.open_uploads().await?, 2);
 
-    // A report that nobody writes any more.
-    let items = json!([{"input": world.store.uri("nowhere/a.png"), "output": "nonsense"}]);
-    let report = world.store.uri("reports/");
-    let batch = create(&world, &json!({"items": items, "report": report})).await?;
-    finished(&world, &batch).await?;
-    world.store.begin_upload("reports/report.csv").await?;
-    world.store.begin_upload("reports/other.csv").await?;
-    assert_eq!(sweep(&world, &[])?["uploads"], 1);
-    assert_eq!(world.store.open_uploads().await?, 3, "the other one is a stranger's");
+    check_reports(&world).await?;
 
     // An object store that is away keeps nothing else from being done, and is told of.
     use_key(&mut database, "l", &recent).await?;
