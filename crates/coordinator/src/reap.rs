@@ -1,7 +1,7 @@
 //! The reaper: picks up what was dropped. A lapsed lease goes back into the queue, or fails when
 //! attempts are spent; an unfinished publication is finished; a job past its deadline expires.
 //!
-//! A reconciler: [`Reaper::tick`] has no input, may run anywhere at any time, and several may run at once,
+//! A reconciler: what [`Reaper`] does at each tick has no input, may run anywhere at any time, and several may run at once,
 //! because everything it does is guarded by the lease token it saw.
 
 use std::time::{Duration, Instant};
