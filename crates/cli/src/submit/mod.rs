@@ -77,7 +77,7 @@ pub struct Upload {
 /// Runs the command.
 ///
 /// # Errors
-/// What keeps the job from being submitted or followed; [`Usage`](crate::cli::Usage) when nothing was sent.
+/// What keeps the job from being submitted or followed; [`Usage`] when nothing was sent.
 pub fn run(args: SubmitArgs) -> anyhow::Result<ExitCode> {
     if Path::new(&args.input).is_dir() {
         return batch::create_of(folder(args)?);
