@@ -77,7 +77,15 @@ async fn a_coordinator_outlives_silent_connections_to_its_database() -> anyhow::
     }
     let after = world.submit_photo("after").await?;
     world.succeeds(&after).await?;
-    Ok(())
+    until("changes are heard of again", DEADLINE, async || {
+        let metrics = world.request(Method::GET, "/metrics").send().await?;
+        let metrics = metrics.text().await?;
+        let mut begun = metrics
+            .lines()
+            .filter_map(|line| line.strip_prefix("upres_listening_begun_total "));
+        Ok(begun.any(|count| count != "1"))
+    })
+    .await
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -140,7 +140,7 @@ impl Changes {
         }
     }
 
-    /// Listens until `stop`, reconnecting as often as it takes.
+    /// Listens until `stop`, over connections beside the pool's, reconnecting as often as it takes.
     pub async fn listen(self: Arc<Self>, pool: PgPool, stop: CancellationToken) {
         while !stop.is_cancelled() {
             tokio::select! {
@@ -157,8 +157,13 @@ impl Changes {
 
     /// Listens until the connection is lost.
     async fn hear(&self, pool: &PgPool) -> Result<(), sqlx::Error> {
-        let mut listener = PgListener::connect_with(pool).await?;
+        // For this one connection, which may never come back: a listener that is dropped says goodbye first, and to
+        // a connection that fell silent it does so for ever.
+        let own = pool.options().clone().max_connections(1);
+        let own = own.connect_lazy_with((*pool.connect_options()).clone());
+        let mut listener = PgListener::connect_with(&own).await?;
         listener.listen(CHANNEL).await?;
+        metrics::counter!("upres_listening_begun_total").increment(1);
         lock(&self.seen).alive = Some(Instant::now());
         // Whatever happened before is known to nobody.
         self.tell_all();

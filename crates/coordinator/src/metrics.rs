@@ -23,6 +23,10 @@ pub(crate) fn install() -> anyhow::Result<PrometheusHandle> {
         "upres_leases_lapsed_total",
         "Leases that lapsed without a word"
     );
+    metrics::describe_counter!(
+        "upres_listening_begun_total",
+        "Connections to the database over which changes were listened for"
+    );
     metrics::describe_gauge!("upres_jobs_waiting", "Jobs that wait for a worker");
     metrics::describe_gauge!("upres_jobs_running", "Jobs under a lease");
     metrics::describe_gauge!("upres_oldest_wait_seconds", "Age of the oldest due job");

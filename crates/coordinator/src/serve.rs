@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use secrecy::SecretString;
 use sqlx::PgPool;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -49,7 +48,7 @@ pub(crate) async fn serve(config: Config) -> anyhow::Result<()> {
     let bell = Arc::new(Bell::default());
     let stop = CancellationToken::new();
     let tasks = TaskTracker::new();
-    let changes = listen(&tasks, &config.database.database_url, &stop)?;
+    let changes = listen(&tasks, &pool, &stop);
 
     start_relays(&tasks, &pool, &config, &bell, &stop);
     let door = Door::new(&tasks, &pool, &objects, config.retry);
@@ -192,16 +191,11 @@ fn start_webhooks(
     Ok(())
 }
 
-/// Listens on a connection of its own, as long as the process lives.
-fn listen(
-    tasks: &TaskTracker,
-    database_url: &SecretString,
-    stop: &CancellationToken,
-) -> anyhow::Result<Arc<Changes>> {
-    let pool = store::pool(database_url, 1).map_err(anyhow::Error::msg)?;
+/// Hears of changes as long as the process lives.
+fn listen(tasks: &TaskTracker, pool: &PgPool, stop: &CancellationToken) -> Arc<Changes> {
     let changes = Arc::new(Changes::default());
-    tasks.spawn(Arc::clone(&changes).listen(pool, stop.clone()));
-    Ok(changes)
+    tasks.spawn(Arc::clone(&changes).listen(pool.clone(), stop.clone()));
+    changes
 }
 
 fn group_claims(

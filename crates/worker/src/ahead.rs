@@ -69,21 +69,12 @@ impl Drop for Counted {
 
 #[cfg(test)]
 mod tests {
-    use tokio_util::sync::CancellationToken;
-    use upres_common::job::spec::UpscaleSpec;
     use upres_common::job::view::Progress;
-    use upres_common::lease::Lease;
 
     use super::*;
 
     fn job(tile_steps: Option<u64>) -> Arc<Held> {
-        let lease = serde_json::json!({
-            "job_id": "01890000-0000-7000-8000-000000000000", "attempt": 1, "token": 1, "ttl_secs": 30,
-            "input": "s3://in-1/a.png", "output": "s3://out-1/a.png", "if_exists": "fail",
-            "upscale": UpscaleSpec::default(), "tile_steps": tile_steps, "traceparent": null,
-        });
-        let lease: Lease = serde_json::from_value(lease).expect("a lease");
-        Arc::new(Held::new(lease, &CancellationToken::new()))
+        Arc::new(crate::lease::tests::held(tile_steps))
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The heartbeat: renews a lease while its job is worked on, and stops the work when the lease is
 //! lost. Runs as a task of its own, so that it never waits for the engine.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -25,6 +26,9 @@ pub(crate) struct Held {
     pub(crate) lease: Lease,
     /// How far the work is, for the next heartbeat.
     pub(crate) progress: watch::Sender<Option<Progress>>,
+    /// Whether the engine is at it. Before, the job waits for the image before it; after, for the object store and
+    /// the coordinator: both may take long.
+    at_the_engine: AtomicBool,
     /// The upload that the result is written to, for the next heartbeat.
     pub(crate) upload_id: watch::Sender<Option<String>>,
     /// From where another worker could go on, for the next heartbeat.
@@ -41,6 +45,7 @@ impl Held {
         Self {
             lease,
             progress: watch::Sender::new(None),
+            at_the_engine: AtomicBool::new(false),
             upload_id: watch::Sender::new(None),
             resume: watch::Sender::new(None),
             stop: CancellationToken::new(),
@@ -54,6 +59,12 @@ impl Held {
             job_id: self.lease.job_id,
             token: self.lease.token,
         }
+    }
+
+    /// From now on the engine is at it, until the answer is dropped.
+    pub(crate) fn enter_engine(&self) -> AtTheEngine<'_> {
+        self.at_the_engine.store(true, Ordering::Relaxed);
+        AtTheEngine(self)
     }
 
     /// Of the engine's work; `None` where nobody knows.
@@ -75,6 +86,16 @@ impl Held {
             upload_id: self.upload_id.borrow().clone(),
             resume,
         }
+    }
+}
+
+/// The job is in the engine's hands.
+#[derive(Debug)]
+pub(crate) struct AtTheEngine<'a>(&'a Held);
+
+impl Drop for AtTheEngine<'_> {
+    fn drop(&mut self) {
+        self.0.at_the_engine.store(false, Ordering::Relaxed);
     }
 }
 
@@ -138,22 +159,78 @@ async fn renew(held: &Held, coordinator: &Coordinator, usual: Duration) -> Stopp
 /// Returns when the engine is at the job and got no further for `stall`. Counted in pauses: a process that was
 /// stopped for a while has not watched its engine.
 async fn stalls(held: &Held, pause: Duration, stall: Duration) {
-    let (mut seen, mut idle) = (None, Duration::ZERO);
-    loop {
+    let mut watch = EngineWatch::default();
+    while watch.idle < stall {
         tokio::time::sleep(pause).await;
-        let progress = *held.progress.borrow();
-        idle = match progress == seen && at_the_engine(progress) {
-            true => idle + pause,
-            false => Duration::ZERO,
-        };
-        seen = progress;
-        if at_the_engine(progress) && idle >= stall {
-            return;
-        }
+        watch.look(held, pause);
     }
 }
 
-/// Before, the job waits for the image before it; after, for the object store: both may take long.
-fn at_the_engine(progress: Option<Progress>) -> bool {
-    progress.is_some_and(|progress| progress.tiles < progress.tiles_total)
+/// How long the engine has owed the next tile.
+#[derive(Debug, Default)]
+struct EngineWatch {
+    seen: Option<Progress>,
+    idle: Duration,
+}
+
+impl EngineWatch {
+    /// So long after the look before.
+    fn look(&mut self, held: &Held, pause: Duration) {
+        let progress = *held.progress.borrow();
+        let owes_a_tile = held.at_the_engine.load(Ordering::Relaxed)
+            && progress.is_some_and(|progress| progress.tiles < progress.tiles_total);
+        self.idle = match owes_a_tile && progress == self.seen {
+            true => self.idle + pause,
+            false => Duration::ZERO,
+        };
+        self.seen = progress;
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use upres_common::job::spec::UpscaleSpec;
+
+    use super::*;
+
+    pub(crate) fn held(tile_steps: Option<u64>) -> Held {
+        let lease = serde_json::json!({
+            "job_id": "01890000-0000-7000-8000-000000000000", "attempt": 1, "token": 1, "ttl_secs": 30,
+            "input": "s3://in-1/a.png", "output": "s3://out-1/a.png", "if_exists": "fail",
+            "upscale": UpscaleSpec::default(), "tile_steps": tile_steps, "traceparent": null,
+        });
+        let lease: Lease = serde_json::from_value(lease).expect("a lease");
+        Held::new(lease, &CancellationToken::new())
+    }
+
+    #[test]
+    fn only_an_engine_that_owes_a_tile_is_idle() {
+        let held = held(None);
+        let mut watch = EngineWatch::default();
+        let mut idle_after_looks = |held: &Held, looks| {
+            (0..looks).for_each(|_| watch.look(held, Duration::from_secs(5)));
+            watch.idle.as_secs()
+        };
+        let progress = |tiles| Progress {
+            tiles,
+            tiles_total: 2,
+            tile_steps_total: 2,
+        };
+        assert_eq!(idle_after_looks(&held, 9), 0, "it waits for its turn");
+        held.progress.send_replace(Some(progress(0)));
+        let entered = held.enter_engine();
+        assert_eq!(idle_after_looks(&held, 4), 15);
+        held.progress.send_replace(Some(progress(1)));
+        assert_eq!(idle_after_looks(&held, 1), 0, "a tile");
+        assert_eq!(idle_after_looks(&held, 9), 45);
+        drop(entered);
+        assert_eq!(
+            idle_after_looks(&held, 9),
+            0,
+            "it failed, and waits to be heard"
+        );
+        let _entered = held.enter_engine();
+        held.progress.send_replace(Some(progress(2)));
+        assert_eq!(idle_after_looks(&held, 9), 0, "the rest is the store's");
+    }
 }

@@ -273,7 +273,7 @@ async fn upscale(
         tokio::time::sleep(GIVING_UP_MAY_TAKE).await;
     };
     tokio::pin!(drain_is_over);
-    let mut begun = false;
+    let mut entered = None;
     loop {
         tokio::select! {
             done = &mut answered => {
@@ -289,13 +289,15 @@ async fn upscale(
                 };
                 let (_, total) = *changed.borrow();
                 let progress = progress(total, total, total * steps);
+                held.progress.send_replace(Some(progress));
                 return Ok(Upscaled::Whole { spent, progress });
             }
             Ok(()) = changed.changed() => {
                 // The first word from the engine ends the wait for the image before.
-                if !std::mem::replace(&mut begun, true) {
+                entered.get_or_insert_with(|| {
                     clock.lap("wait");
-                }
+                    held.enter_engine()
+                });
                 let (done, total) = *changed.borrow_and_update();
                 held.progress.send_replace(Some(progress(done, total, total * steps)));
             }

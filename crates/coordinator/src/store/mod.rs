@@ -46,8 +46,9 @@ const SESSION: &str = "
 /// Longer than any tick or batch takes. Nothing tells our end of a connection that fell silent.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Longer than a connection that lives takes to say so, before it goes back into the pool. The pool
-/// itself would wait for ever, and miss the connection.
+/// Longer than a connection that lives takes to say so, before it goes back into the pool, and when it is taken
+/// again. The pool itself would wait for ever in the one case, and miss the connection; in the other, until
+/// whoever asked has to go away without one. So it is replaced.
 const PING_PATIENCE: Duration = Duration::from_secs(5);
 
 /// The database failed, or holds what this program cannot read.
@@ -107,13 +108,15 @@ pub fn pool(url: &SecretString, max_connections: u32) -> Result<PgPool, String> 
         .after_connect(|conn, _| {
             Box::pin(async move { sqlx::raw_sql(SESSION).execute(conn).await.map(drop) })
         })
-        .after_release(|conn, _| {
-            Box::pin(async move {
-                let answer = tokio::time::timeout(PING_PATIENCE, conn.ping()).await;
-                answer.unwrap_or_else(|_| Err(silent())).map(|()| true)
-            })
-        })
+        .test_before_acquire(false)
+        .before_acquire(|conn, _| Box::pin(is_well(conn)))
+        .after_release(|conn, _| Box::pin(is_well(conn)))
         .connect_lazy_with(options.application_name("upres-coordinator")))
+}
+
+async fn is_well(conn: &mut PgConnection) -> Result<bool, sqlx::Error> {
+    let answer = tokio::time::timeout(PING_PATIENCE, conn.ping()).await;
+    answer.unwrap_or_else(|_| Err(silent())).map(|()| true)
 }
 
 /// Gives `work` up when the database says nothing for long, so that whoever does it again and again
