@@ -2,9 +2,12 @@
 
 use std::process::Command;
 
-use journey_tests::{FakeWorker, World, program_path};
+use bytes::Bytes;
+use futures_util::stream;
+use journey_tests::{DEADLINE, FakeWorker, World, program_path, until};
 use serde_json::{Value, json};
 use sqlx::PgConnection;
+use upres_common::objects::{ObjectError, ObjectStore, ObjectUri, S3Args};
 
 use crate::batches::{create, finished};
 
@@ -137,4 +140,40 @@ async fn orphaned_uploads_old_keys_and_old_jobs_go_and_nothing_else() -> anyhow:
     let log = String::from_utf8_lossy(&done.stderr);
     assert!(log.contains("hand-overs"), "{log}");
     Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upload_that_its_writer_gives_up_is_aborted() -> anyhow::Result<()> {
+    let world = World::plain("given_up").await?;
+    let objects = ObjectStore::new(&S3Args {
+        s3_endpoint: Some(world.s3_endpoint().to_owned()),
+        s3_region: "us-east-1".to_owned(),
+    })
+    .await;
+    let uri: ObjectUri = world.store.uri("reports/report.csv").parse()?;
+    let opened = async || {
+        until("it is open", DEADLINE, async || {
+            Ok(world.store.open_uploads().await? == 1)
+        })
+        .await
+    };
+    let aborted = async || {
+        until("it is aborted", DEADLINE, async || {
+            Ok(world.store.open_uploads().await? == 0)
+        })
+        .await
+    };
+
+    let fails = stream::iter([Err::<Bytes, _>(ObjectError::NotFound("a page".to_owned()))]);
+    let written = objects
+        .put_pieces::<ObjectError>(&uri, "text/csv", fails)
+        .await;
+    assert!(written.is_err());
+    aborted().await?;
+    let never = stream::pending::<Result<Bytes, ObjectError>>();
+    tokio::select! {
+        _ = objects.put_pieces::<ObjectError>(&uri, "text/csv", never) => unreachable!("it has no end"),
+        opened = opened() => opened?,
+    }
+    aborted().await
 }

@@ -1,6 +1,6 @@
 //! What publication refuses: masters and strangers' objects are never overwritten.
 
-use journey_tests::{FakeWorker, World, photo};
+use journey_tests::{FakeWorker, Fault, World, photo};
 use reqwest::StatusCode;
 use serde_json::json;
 
@@ -62,5 +62,25 @@ async fn overwriting_replaces_an_object_but_never_a_master() -> anyhow::Result<(
     let late = world.wait_for(&late, &["failed", "succeeded"]).await?;
     assert_eq!(late["error"]["type"], "output/is_input");
     assert_eq!(world.store.get("out/b.png").await?, Some(photo(8, 8)));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_result_that_the_coordinator_may_not_see_fails_and_is_not_tried_for_ever()
+-> anyhow::Result<()> {
+    let (mut world, proxy) = World::with_store_behind_a_proxy("unseen").await?;
+    let slow = FakeWorker {
+        tiles: 20,
+        tile_ms: 100,
+        ..FakeWorker::default()
+    };
+    let _worker = world.start_fake_worker(slow).await?;
+    let id = world.submit_photo("a").await?;
+    world.wait_for(&id, &["running"]).await?;
+    proxy.set(Fault::NoLook);
+    let job = world.wait_for(&id, &["failed", "succeeded"]).await?;
+    assert_eq!(job["error"]["type"], "output/forbidden", "{job}");
+    assert_eq!(world.store.get("out/a.png").await?, None);
+    assert_eq!(world.store.open_uploads().await?, 0);
     Ok(())
 }

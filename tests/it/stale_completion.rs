@@ -198,3 +198,30 @@ async fn a_crash_before_publishing_is_finished_by_the_reaper() -> anyhow::Result
     assert_eq!(world.succeeds(&id).await?["attempt"], 1);
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_place_to_go_on_from_may_be_long() -> anyhow::Result<()> {
+    let world = World::plain("long_place").await?;
+    let id = world.submit_photo("a").await?;
+    let attempt = Attempt::claim(&world, &id, &photo(96, 64)).await?;
+    // Of a TIFF in hundreds of thousands of tiles.
+    let resume = json!({
+        "upload_id": "u", "upload_token": attempt.lease["token"], "parts": [], "next_row": 64,
+        "state": "0".repeat(20 << 20),
+    });
+    let lease = json!({"job_id": attempt.lease["job_id"], "token": attempt.lease["token"]});
+    let beat = json!({"lease": lease, "progress": null, "upload_id": "u", "resume": resume});
+    let ask = async |verb: &str, body: Value| -> anyhow::Result<Value> {
+        let request = world.request(Method::POST, &format!("/v1/leases/{verb}"));
+        let answer = request.json(&body).send().await?;
+        Ok(answer.error_for_status()?.json().await?)
+    };
+    let beats = json!({"worker_id": "test", "leases": [beat]});
+    let held = ask("heartbeat", beats).await?;
+    assert_eq!(held["verdicts"], json!(["held"]));
+    let back = json!({"lease": lease, "reason": "it drains", "resume": resume});
+    assert_eq!(ask("release", back).await?["state"], "queued");
+    let next = Attempt::claim(&world, &id, &photo(96, 64)).await?;
+    assert_eq!(next.lease["resume"], resume);
+    Ok(())
+}

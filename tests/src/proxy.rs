@@ -15,6 +15,9 @@ const CHUNK_BYTES: usize = 16 * 1024;
 /// A request longer than this in the middle of a 503 is cut off, as a real store would do.
 const REFUSED_BODY_BYTES: usize = 1 << 20;
 
+/// To a HEAD, which has no body.
+const FORBIDDEN: &str = "HTTP/1.1 403 Forbidden\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+
 /// How a link behaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
@@ -29,6 +32,8 @@ pub enum Fault {
     Limit(u32),
     /// HTTP: each new request is answered with 503 and goes nowhere. What is under way passes.
     Unavailable,
+    /// HTTP: each new HEAD is answered with 403.
+    NoLook,
 }
 
 /// What the connections of a proxy share.
@@ -194,8 +199,13 @@ impl Connection {
         while let Some(length) = read(&self.client, &mut chunk).await {
             self.pass_the_fault(&mut fault, length).await;
             let new = self.answered.swap(false, Ordering::SeqCst);
-            if new && *fault.borrow() == Fault::Unavailable {
+            let fault = *fault.borrow();
+            if new && fault == Fault::Unavailable {
                 return refuse(&self.client, &chunk[..length]).await;
+            }
+            if new && fault == Fault::NoLook && chunk.starts_with(b"HEAD ") {
+                write(&self.client, FORBIDDEN.as_bytes()).await;
+                return;
             }
             if !write(server, &chunk[..length]).await {
                 return;
@@ -226,7 +236,7 @@ impl Connection {
                 let bytes = u32::try_from(length).unwrap_or(u32::MAX);
                 Duration::from_secs(1) * bytes / rate.max(1)
             }
-            Fault::Pass | Fault::BlackHole | Fault::Unavailable => Duration::ZERO,
+            Fault::Pass | Fault::BlackHole | Fault::Unavailable | Fault::NoLook => Duration::ZERO,
         };
         // A slow link that recovers is quick at once.
         let _ = tokio::time::timeout(pause, fault.changed()).await;

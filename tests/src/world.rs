@@ -15,6 +15,7 @@ use upres_common::job::Class;
 
 use crate::pictures::photo;
 use crate::process::Process;
+use crate::proxy::Proxy;
 use crate::services::{self, Services};
 use crate::store::Store;
 
@@ -50,6 +51,8 @@ pub struct WorldOptions {
     pub database_server: Option<String>,
     /// Variables that its programs find instead of the stories' own.
     pub settings: Vec<(&'static str, &'static str)>,
+    /// How its programs, not the story itself, reach the object store.
+    pub s3_endpoint: Option<String>,
 }
 
 /// A fake engine's manners.
@@ -109,11 +112,13 @@ impl World {
         };
         let bucket = name.replace('_', "-");
         let store = Store::create(&services.s3_endpoint, &bucket[..bucket.len().min(63)]).await?;
+        let s3_endpoint = options.s3_endpoint.as_ref();
+        let s3_endpoint = s3_endpoint.unwrap_or(&services.s3_endpoint);
         let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
         let mut env = vec![
             pair("UPRES_DATABASE_URL", &database_url),
             pair("UPRES_AMQP_URL", &amqp_url),
-            pair("UPRES_S3_ENDPOINT", &services.s3_endpoint),
+            pair("UPRES_S3_ENDPOINT", s3_endpoint),
             pair("UPRES_UPLOADS", &store.uri("")),
             pair(
                 "UPRES_LOG",
@@ -147,6 +152,21 @@ impl World {
         world.key = first_key(&world.env)?;
         world.start_coordinator().await?;
         Ok(world)
+    }
+
+    /// A world whose programs reach the object store through a proxy.
+    ///
+    /// # Errors
+    /// As [`World::new`].
+    pub async fn with_store_behind_a_proxy(story: &str) -> anyhow::Result<(Self, Proxy)> {
+        let endpoint = Services::from_env()?.s3_endpoint;
+        let host = endpoint.strip_prefix("http://").unwrap_or(&endpoint);
+        let proxy = Proxy::start(&[host]).await?;
+        let options = WorldOptions {
+            s3_endpoint: Some(format!("http://{}", proxy.address())),
+            ..WorldOptions::default()
+        };
+        Ok((Self::new(story, options).await?, proxy))
     }
 
     /// A world with nothing of its own.

@@ -14,6 +14,13 @@ use hub::scene::{BASE, PART, PREDICTOR, RELEASED, Scene, UNET, assert_done, asse
 use hub::{COMMIT, Cut, Request};
 use serde_json::Value;
 
+/// Where the base model has weights, and what their files are called.
+const NETWORKS: [(&str, &str); 3] = [
+    ("text_encoder", "model"),
+    ("vae", "diffusion_pytorch_model"),
+    ("unet", "diffusion_pytorch_model"),
+];
+
 fn manifest(model: &Path) -> Value {
     serde_json::from_slice(&fs::read(model.join("upres-model.json")).unwrap()).unwrap()
 }
@@ -192,6 +199,51 @@ fn bytes_with_another_digest_are_refused_and_deleted() {
 }
 
 #[test]
+fn small_files_are_what_the_hub_has_too() {
+    let scene = Scene::set();
+    let merges = format!("{BASE}/tokenizer/merges.txt");
+    let mut forged = scene.hub.content(&merges);
+    forged[30] ^= 1;
+    scene.hub.state().forged.insert(merges, forged);
+    assert_failed(&scene.pull(), 1, &["Git's SHA-1", "merges.txt"]);
+    scene.hub.state().forged.clear();
+    assert_done(&scene.pull());
+}
+
+#[test]
+fn what_another_run_fetched_is_not_imported() {
+    const OTHER: &str = "other/base";
+    let scene = Scene::set();
+    for (network, stem) in NETWORKS {
+        let file = scene
+            .inputs
+            .base
+            .join(network)
+            .join(format!("{stem}.safetensors"));
+        base::rewrite(&file, &format!("{stem}.fp16.safetensors"), base::halve);
+        fs::remove_file(file).unwrap();
+    }
+    fs::remove_file(scene.inputs.base.join("LICENSE.md")).unwrap();
+    scene.hub.publish(OTHER, &scene.inputs.base);
+    let mut first = scene.pull_command();
+    first.arg("--keep-downloads");
+    assert_done(&first.output().unwrap());
+    fs::remove_dir_all(scene.path("pulled")).unwrap();
+
+    let pull = |output: &str| {
+        let mut pull =
+            scene.command(&["pull", "-o", output, "--accept-licences", "--dtype", "f16"]);
+        pull.args(["--base-repo", OTHER]);
+        pull.arg("--noise-predictor-config").arg(scene.config());
+        assert_done(&pull.output().unwrap());
+        manifest(&scene.path(output))
+    };
+    let [after, alone] = ["pulled", "fresh"].map(pull);
+    assert_eq!(after["files"], alone["files"]);
+    assert_eq!(after["files"]["licences/base/LICENSE.md"], Value::Null);
+}
+
+#[test]
 fn the_token_goes_to_the_hub_and_nowhere_else() {
     let scene = Scene::set();
     scene.hub.state().token = Some("hf_secret".to_owned());
@@ -287,11 +339,7 @@ fn half_precision_is_fetched_for_a_model_in_half_precision() {
     let mut pull = scene.pull_command();
     pull.args(["--dtype", "f16"]);
     assert_failed(&pull.output().unwrap(), 1, &["model.fp16.safetensors"]);
-    for (network, stem) in [
-        ("text_encoder", "model"),
-        ("vae", "diffusion_pytorch_model"),
-        ("unet", "diffusion_pytorch_model"),
-    ] {
+    for (network, stem) in NETWORKS {
         let file = scene
             .inputs
             .base

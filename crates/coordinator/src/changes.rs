@@ -162,7 +162,8 @@ impl Changes {
         let own = pool.options().clone().max_connections(1);
         let own = own.connect_lazy_with((*pool.connect_options()).clone());
         let mut listener = PgListener::connect_with(&own).await?;
-        listener.listen(CHANNEL).await?;
+        let begun = tokio::time::timeout(PING_PATIENCE, listener.listen(CHANNEL)).await;
+        begun.map_err(|_| sqlx::Error::PoolTimedOut)??;
         metrics::counter!("upres_listening_begun_total").increment(1);
         lock(&self.seen).alive = Some(Instant::now());
         // Whatever happened before is known to nobody.

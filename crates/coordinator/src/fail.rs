@@ -148,6 +148,10 @@ pub async fn fail_all(
         ended.push((id, state));
     }
     jobs::save(&mut tx, &ended).await?;
+    let alive = alive(reports, &answers);
+    if !alive.is_empty() {
+        attempts::acquit(&mut tx, &alive).await?;
+    }
     if !waiting.is_empty() {
         outbox::insert(&mut tx, &waiting).await?;
     }
@@ -172,6 +176,16 @@ fn log(id: JobId, error: &JobError, state: &JobState) {
     if state.is_terminal() {
         metrics::counter!("upres_jobs_total", "outcome" => "failed").increment(1);
     }
+}
+
+/// Superseded attempts whose workers report themselves, and not that they die of it.
+fn alive(reports: &[(LeaseRef, Failed)], answers: &[Option<Answer>]) -> Vec<LeaseRef> {
+    let refused = reports.iter().zip(answers).filter(|((_, failed), answer)| {
+        matches!(answer, Some(Err(_)))
+            && failed.outcome == AttemptOutcome::Failed
+            && failed.error.error_type.consequence() != Consequence::Death
+    });
+    refused.map(|((lease, _), _)| *lease).collect()
 }
 
 /// Whether the report is of the attempt that holds the lease.
@@ -258,11 +272,12 @@ fn charge(job_id: JobId, failed: &Failed) -> Option<Charge<'_>> {
         Consequence::Death => return None,
     };
     let half = |tiles: u32| i32::try_from(tiles / 2).unwrap_or(i32::MAX).max(1);
+    let ran_out = failed.error.error_type == ErrorType::OutOfMemory;
     Some(Charge {
         job_id,
         error: &failed.error,
         attempt,
-        tile_batch: failed.tile_batch.filter(|_| attempt).map(half),
+        tile_batch: failed.tile_batch.filter(|_| ran_out).map(half),
     })
 }
 

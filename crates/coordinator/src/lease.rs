@@ -123,6 +123,15 @@ pub async fn revive_all(conn: &mut PgConnection, ids: &[JobId]) -> Result<(), St
     Ok(())
 }
 
+/// A superseded attempt's worker reports: it was given up for dead and is alive, which is not held against the job.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn acquit(pool: &PgPool, lease: LeaseRef) -> Result<(), StoreError> {
+    let mut conn = pool.acquire().await?;
+    attempts::acquit(&mut conn, &[lease]).await
+}
+
 /// Returns a job unfinished. No attempt is spent, another worker may start at once, from where this one
 /// stopped if it says where that is.
 ///
@@ -154,9 +163,9 @@ pub async fn release(
     Ok(state)
 }
 
-/// What was left behind by a job that was cancelled while it ran.
+/// What a job leaves behind that ended before its result was whole.
 #[derive(Debug)]
-pub struct CancelledWork {
+pub struct LeftUpload {
     /// Where its result would have gone.
     pub output: String,
     /// The upload to abort.
@@ -167,7 +176,7 @@ pub struct CancelledWork {
 ///
 /// # Errors
 /// [`TransitionError::Refused`] when the job has ended otherwise or its result is being published.
-pub async fn cancel(pool: &PgPool, id: JobId) -> Result<Option<CancelledWork>, TransitionError> {
+pub async fn cancel(pool: &PgPool, id: JobId) -> Result<Option<LeftUpload>, TransitionError> {
     let mut tx = pool.begin().await?;
     if jobs::lock(&mut tx, id).await? == JobState::Cancelled {
         return Ok(None);
@@ -180,39 +189,44 @@ pub async fn cancel(pool: &PgPool, id: JobId) -> Result<Option<CancelledWork>, T
     tx.commit().await?;
     tracing::info!(job.id = %id, "job cancelled");
     metrics::counter!("upres_jobs_total", "outcome" => "cancelled").increment(1);
-    Ok(left.map(|(output, upload_id)| CancelledWork { output, upload_id }))
+    Ok(left.map(|(output, upload_id)| LeftUpload { output, upload_id }))
 }
 
-/// The same for many; those that have ended, or whose result is being published, stay as they are.
+/// Ends many with this event, which needs nobody's lease; those that it does not apply to stay as they are.
+/// Returns what the others leave behind.
 ///
 /// # Errors
 /// [`StoreError`]; nothing was changed then.
-pub async fn cancel_all(
+pub async fn end_all(
     conn: &mut PgConnection,
     ids: &[JobId],
-) -> Result<Vec<CancelledWork>, StoreError> {
+    event: &JobEvent,
+) -> Result<Vec<LeftUpload>, StoreError> {
     let mut tx = conn.begin().await?;
     let states = jobs::lock_all(&mut tx, ids).await?;
-    let cancelled: Vec<_> = states
+    let ended: Vec<_> = states
         .iter()
-        .filter_map(|(id, state)| Some((*id, state.apply(&JobEvent::Cancelled).ok()?)))
+        .filter_map(|(id, state)| Some((*id, state.apply(event).ok()?)))
         .collect();
-    let ids: Vec<_> = cancelled.iter().map(|(id, _)| id.0).collect();
+    let ids: Vec<_> = ended.iter().map(|(id, _)| id.0).collect();
     let left = leases::uploads(&mut tx, &ids).await?;
-    jobs::save(&mut tx, &cancelled).await?;
-    let ended: Vec<_> = cancelled
+    jobs::save(&mut tx, &ended).await?;
+    let attempts: Vec<_> = ended
         .iter()
         .map(|(id, _)| Ended::well(*id, AttemptOutcome::Cancelled))
         .collect();
-    attempts::end(&mut tx, &ended).await?;
+    attempts::end(&mut tx, &attempts).await?;
     outbox::delete(&mut tx, &ids).await?;
     tx.commit().await?;
-    tracing::info!(jobs = ids.len(), "jobs cancelled");
-    metrics::counter!("upres_jobs_total", "outcome" => "cancelled").increment(ids.len() as u64);
-    let works = left
+    if let Some((_, state)) = ended.first() {
+        let state = state.name();
+        tracing::info!(jobs = ids.len(), state, "jobs ended");
+        metrics::counter!("upres_jobs_total", "outcome" => state).increment(ids.len() as u64);
+    }
+    let left = left
         .into_iter()
-        .map(|(output, upload_id)| CancelledWork { output, upload_id });
-    Ok(works.collect())
+        .map(|(output, upload_id)| LeftUpload { output, upload_id });
+    Ok(left.collect())
 }
 
 /// Whether the attempt of this lease already succeeded: its completion was answered, but the answer

@@ -98,6 +98,9 @@ impl Door {
             Begun::Superseded => {
                 let repeated = lease::has_succeeded(&self.pool, lease.job_id, lease.token);
                 let repeated = within_patience(repeated).await?;
+                if !repeated {
+                    within_patience(lease::acquit(&self.pool, lease)).await?;
+                }
                 let state = if repeated { "succeeded" } else { "superseded" };
                 Ok(SettledAnswer {
                     state: state.to_owned(),
@@ -154,15 +157,25 @@ impl Door {
     /// Step 3, after failure: the attempt failed. First the upload is aborted, so that nobody can
     /// complete it any more, neither another coordinator nor an earlier try of our own whose answer was
     /// lost; then the object is looked at once more. Only after that is it certain that nothing became
-    /// visible; a store that refuses either leaves the publication open until it does not.
+    /// visible; a store that is away leaves the publication open until it is back. One that refuses either
+    /// answers no question, however often it is asked.
     async fn give_up(
         &self,
         publication: Publication,
         error: JobError,
     ) -> Result<String, PublishError> {
         let (output, upload_id) = (&publication.output, &publication.outcome.upload_id);
-        self.objects.abort_upload(output, upload_id).await?;
-        let there = self.objects.head(output).await?;
+        let refused = |error: &ObjectError| matches!(error, ObjectError::Forbidden(_));
+        match self.objects.abort_upload(output, upload_id).await {
+            Err(error) if refused(&error) => {
+                tracing::warn!(object.key = %output, "the store refuses to abort an upload, which is left behind");
+            }
+            aborted => aborted?,
+        }
+        let there = match self.objects.head(output).await {
+            Err(error) if refused(&error) => None,
+            there => there?,
+        };
         if there.is_some_and(|there| is_ours(&there, &publication)) {
             return self.record(publication).await;
         }
@@ -198,10 +211,17 @@ async fn make_visible(
             ),
         )
     };
-    match objects.head(&publication.output).await? {
-        Some(there) if is_ours(&there, publication) => return Ok(Ok(())),
-        Some(_) if !publication.overwrite => return Ok(Err(exists())),
-        _ => {}
+    match objects.head(&publication.output).await {
+        // What may not be seen cannot be answered for.
+        Err(error @ ObjectError::Forbidden(_)) => {
+            return Ok(Err(JobError::new(
+                ErrorType::OutputForbidden,
+                error.to_string(),
+            )));
+        }
+        Ok(Some(there)) if is_ours(&there, publication) => return Ok(Ok(())),
+        Ok(Some(_)) if !publication.overwrite => return Ok(Err(exists())),
+        there => drop(there?),
     }
     let outcome = &publication.outcome;
     let completion = objects

@@ -4,29 +4,31 @@
 //! A reconciler: what [`Reaper`] does at each tick has no input, may run anywhere at any time, and several may run at once,
 //! because everything it does is guarded by the lease token it saw.
 
+use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
-use futures_util::stream::{self, StreamExt};
-use sqlx::{Connection, PgConnection, PgPool};
+use futures_util::stream::{FuturesUnordered, StreamExt};
+use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
-use upres_common::job::{JobEvent, JobId};
+use upres_common::job::JobEvent;
 use upres_common::lease::LeaseRef;
 use upres_common::objects::ObjectStore;
 
 use crate::config::RetryConfig;
 use crate::fail::{Failed, fail};
+use crate::lease::{self, LeftUpload};
 use crate::publish::{self, Door};
-use crate::store::jobs::{self, TransitionError, transition};
+use crate::store::jobs::{TransitionError, transition};
 use crate::store::leases::{self, Lapsed};
-use crate::store::{StoreError, in_seconds, outbox, within_patience};
+use crate::store::{StoreError, in_seconds, within_patience};
 
 /// Jobs looked at in one tick.
 const BATCH: i64 = 100;
 /// Publications finished at once.
 const PUBLICATIONS: usize = 16;
 /// A publication that does not end is looked at again after this long, and others come first.
-const PUBLICATION_PAUSE_SECS: f64 = 30.0;
+const PUBLICATION_PAUSE: Duration = Duration::from_secs(30);
 /// What an object store that hangs may cost a tick; what is not aborted is left to the janitor.
 const ABORT_TIME: Duration = Duration::from_secs(5);
 
@@ -109,12 +111,7 @@ impl Reaper {
                 {}
             }
         };
-        let publications = async {
-            while goes_on().await {
-                log(self.tick_publications().await);
-            }
-        };
-        tokio::join!(leases, deadlines, publications);
+        tokio::join!(leases, deadlines, self.finish_publications(interval, &stop));
     }
 
     async fn is_database_there(&self) -> Result<(), StoreError> {
@@ -134,7 +131,8 @@ impl Reaper {
         for job in lapsed {
             // One that cannot be done keeps no other waiting.
             if let Some(Some(upload_id)) = log(self.requeue(&job).await) {
-                left.push((job.output, upload_id));
+                let output = job.output;
+                left.push(LeftUpload { output, upload_id });
             }
         }
         self.abort(&left).await;
@@ -148,34 +146,47 @@ impl Reaper {
     pub async fn tick_overdue(&self) -> Result<bool, StoreError> {
         let mut conn = self.pool.acquire().await?;
         let overdue = leases::overdue(&mut conn, BATCH).await?;
-        let left = expire(&mut conn, &overdue).await?;
+        // Some may have been claimed since we looked: they stay.
+        let left = lease::end_all(&mut conn, &overdue, &JobEvent::Expired).await?;
         drop(conn);
         self.abort(&left).await;
         Ok(overdue.len() >= usize::try_from(BATCH).unwrap_or_default())
     }
 
-    async fn abort(&self, left: &[(String, String)]) {
+    async fn abort(&self, left: &[LeftUpload]) {
         let aborts = left
             .iter()
-            .map(|(output, upload_id)| publish::abort(&self.objects, output, upload_id));
+            .map(|left| publish::abort(&self.objects, &left.output, &left.upload_id));
         let _ = tokio::time::timeout(ABORT_TIME, join_all(aborts)).await;
     }
 
-    /// Looks once at all publications that were not finished in time.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub async fn tick_publications(&self) -> Result<(), StoreError> {
-        let lapsed = within_patience(async {
-            let mut conn = self.pool.acquire().await?;
-            leases::lapsed(&mut conn, true, BATCH).await
-        });
-        stream::iter(lapsed.await?)
-            .for_each_concurrent(PUBLICATIONS, |job| async move {
-                let _ = log(self.finish(&job).await);
-            })
-            .await;
-        Ok(())
+    /// Finishes publications that were not finished in time, [`PUBLICATIONS`] at once: one that takes long, as its
+    /// result is large or its store slow, holds up no other.
+    async fn finish_publications(&self, interval: Duration, stop: &CancellationToken) {
+        let (mut under_way, mut ids) = (FuturesUnordered::new(), HashSet::new());
+        while !stop.is_cancelled() {
+            let lapsed = within_patience(async {
+                let mut conn = self.pool.acquire().await?;
+                leases::lapsed(&mut conn, true, BATCH).await
+            });
+            for job in log(lapsed.await).unwrap_or_default() {
+                if ids.len() < PUBLICATIONS && ids.insert(job.job_id) {
+                    under_way.push(async move {
+                        let _ = log(self.finish(&job).await);
+                        job.job_id
+                    });
+                }
+            }
+            let next_look = tokio::time::sleep(interval);
+            tokio::pin!(next_look);
+            loop {
+                tokio::select! {
+                    Some(ended) = under_way.next() => drop(ids.remove(&ended)),
+                    () = &mut next_look => break,
+                    () = stop.cancelled() => return,
+                }
+            }
+        }
     }
 
     /// Ends the attempt if its lease is still lapsed. Returns the upload that it leaves behind, unless the
@@ -199,25 +210,42 @@ impl Reaper {
     }
 
     async fn finish(&self, job: &Lapsed) -> Result<(), StoreError> {
-        let (id, token) = (job.job_id, job.token);
-        let renewed = within_patience(async {
-            let mut tx = self.pool.begin().await?;
-            let lease_until = in_seconds(&mut tx, PUBLICATION_PAUSE_SECS).await?;
-            transition(&mut tx, id, &JobEvent::Renewed { token, lease_until }).await?;
-            Ok(tx.commit().await?)
-        });
-        match renewed.await {
-            Ok(()) => {}
-            Err(TransitionError::Refused(_) | TransitionError::NoSuchJob(_)) => return Ok(()),
-            Err(TransitionError::Store(error)) => return Err(error),
+        let id = job.job_id;
+        if !self.renew_publication(job).await? {
+            return Ok(());
         }
-        match self.door.finish(id).await {
+        let finishing = self.door.finish(id);
+        tokio::pin!(finishing);
+        let finished = loop {
+            tokio::select! {
+                finished = &mut finishing => break finished,
+                // Else another coordinator does the same beside this one.
+                () = tokio::time::sleep(PUBLICATION_PAUSE / 3) => drop(log(self.renew_publication(job).await)),
+            }
+        };
+        match finished {
             Ok(state) => tracing::info!(job.id = %id, state, "unfinished publication finished"),
             Err(error) => {
                 tracing::warn!(job.id = %id, error = &error as &dyn std::error::Error, "publication stays unfinished for now");
             }
         }
         Ok(())
+    }
+
+    /// `false` when it is over, or somebody else's.
+    async fn renew_publication(&self, job: &Lapsed) -> Result<bool, StoreError> {
+        let (id, token) = (job.job_id, job.token);
+        let renewed = within_patience(async {
+            let mut tx = self.pool.begin().await?;
+            let lease_until = in_seconds(&mut tx, PUBLICATION_PAUSE.as_secs_f64()).await?;
+            transition(&mut tx, id, &JobEvent::Renewed { token, lease_until }).await?;
+            Ok(tx.commit().await?)
+        });
+        match renewed.await {
+            Ok(()) => Ok(true),
+            Err(TransitionError::Refused(_) | TransitionError::NoSuchJob(_)) => Ok(false),
+            Err(TransitionError::Store(error)) => Err(error),
+        }
     }
 }
 
@@ -236,30 +264,6 @@ fn log<T>(done: Result<T, StoreError>) -> Option<T> {
         );
     })
     .ok()
-}
-
-/// Returns the uploads that were kept for the jobs and are to be aborted, and where they were to go.
-async fn expire(
-    conn: &mut PgConnection,
-    ids: &[JobId],
-) -> Result<Vec<(String, String)>, StoreError> {
-    let mut tx = conn.begin().await?;
-    let states = jobs::lock_all(&mut tx, ids).await?;
-    // Some may have been claimed since we looked.
-    let expired: Vec<_> = states
-        .iter()
-        .filter_map(|(id, state)| Some((*id, state.apply(&JobEvent::Expired).ok()?)))
-        .collect();
-    let ids: Vec<_> = expired.iter().map(|(id, _)| id.0).collect();
-    let left = leases::uploads(&mut tx, &ids).await?;
-    jobs::save(&mut tx, &expired).await?;
-    outbox::delete(&mut tx, &ids).await?;
-    tx.commit().await?;
-    for (id, _) in &expired {
-        tracing::info!(job.id = %id, "job expired before it started");
-    }
-    metrics::counter!("upres_jobs_total", "outcome" => "expired").increment(ids.len() as u64);
-    Ok(left)
 }
 
 #[cfg(test)]

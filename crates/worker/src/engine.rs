@@ -7,7 +7,9 @@ use std::time::Instant;
 
 use anyhow::Context;
 use imaging::DecodeError;
-use invsr::{Observer, Options, RowSink, RowSource, Spent, Start, Upscale, UpscaleError, Widened};
+use invsr::{
+    Fault, Observer, Options, RowSink, RowSource, Spent, Start, Upscale, UpscaleError, Widened,
+};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -117,8 +119,11 @@ impl Engine {
                 return;
             }
             while let Some(request) = queue.blocking_recv() {
-                if let Some(seconds) = request.serve(upscale.as_mut()) {
-                    measured.send_replace(Some(seconds));
+                match request.serve(upscale.as_mut()) {
+                    // Those who wait hear that the engine has stopped: their jobs have nothing to do with it.
+                    Served::DeviceLost => return,
+                    Served::At(Some(seconds)) => drop(measured.send_replace(Some(seconds))),
+                    Served::At(None) => {}
                 }
             }
         };
@@ -158,21 +163,32 @@ impl Engine {
     }
 }
 
+/// How a request left the engine.
+enum Served {
+    /// Nothing more can be done here.
+    DeviceLost,
+    /// Ready for the next; how long a tile-step took, if there were any.
+    At(Option<f64>),
+}
+
 impl Request {
-    /// Returns how long a tile-step took, if there were any.
-    fn serve(mut self, upscale: &mut dyn Upscale) -> Option<f64> {
+    fn serve(mut self, upscale: &mut dyn Upscale) -> Served {
         let (began, mut spent) = (Instant::now(), Spent::default());
         let done = self.upscale(upscale, &mut spent);
         #[expect(clippy::cast_precision_loss, reason = "it is an estimate")]
         let tile_steps = spent.tile_steps as f64;
         let pace = (tile_steps > 0.0).then(|| began.elapsed().as_secs_f64() / tile_steps);
+        let is_lost = matches!(&done, Err(error) if matches!(error.fault(), Fault::Device));
         let answer = Answer {
             before: spent.tiles,
             done: done.map(|()| spent),
         };
         // Whoever asked may have left: the job was cancelled or handed back.
         drop(self.answer.send(answer));
-        pace
+        match is_lost {
+            true => Served::DeviceLost,
+            false => Served::At(pace),
+        }
     }
 
     /// Adds to `spent` what each page took.

@@ -1,7 +1,7 @@
 //! The heartbeat: renews a lease while its job is worked on, and stops the work when the lease is
 //! lost. Runs as a task of its own, so that it never waits for the engine.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use upres_common::job::view::Progress;
 use upres_common::lease::{Beat, Lease, LeaseRef, ResumePoint, Verdict};
 
-use crate::coordinator::Coordinator;
+use crate::coordinator::{CallError, Coordinator};
 
 /// Heartbeats in one lifetime of a lease, at least: two may be lost.
 const BEATS_PER_TTL: u32 = 3;
@@ -29,6 +29,8 @@ pub(crate) struct Held {
     /// Whether the engine is at it. Before, the job waits for the image before it; after, for the object store and
     /// the coordinator: both may take long.
     at_the_engine: AtomicBool,
+    /// Counts what the engine lets hear: one for each network that a batch of tiles goes through.
+    signs: AtomicU64,
     /// The upload that the result is written to, for the next heartbeat.
     pub(crate) upload_id: watch::Sender<Option<String>>,
     /// From where another worker could go on, for the next heartbeat.
@@ -46,6 +48,7 @@ impl Held {
             lease,
             progress: watch::Sender::new(None),
             at_the_engine: AtomicBool::new(false),
+            signs: AtomicU64::new(0),
             upload_id: watch::Sender::new(None),
             resume: watch::Sender::new(None),
             stop: CancellationToken::new(),
@@ -65,6 +68,11 @@ impl Held {
     pub(crate) fn enter_engine(&self) -> AtTheEngine<'_> {
         self.at_the_engine.store(true, Ordering::Relaxed);
         AtTheEngine(self)
+    }
+
+    /// The engine has come further, if not by a tile: schedules may be long.
+    pub(crate) fn note_sign(&self) {
+        self.signs.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Of the engine's work; `None` where nobody knows.
@@ -146,7 +154,8 @@ async fn renew(held: &Held, coordinator: &Coordinator, usual: Duration) -> Stopp
             Ok(Verdict::Cancelled) => return Stopped::Cancelled,
             Ok(Verdict::Lost) => return Stopped::Lost,
             Err(error) => {
-                if news {
+                // A hint that is refused must not cost the lease: the next goes without.
+                if news && !matches!(error, CallError::Refused { .. }) {
                     resume.mark_changed();
                 }
                 pause = usual.min(AGAIN_AFTER);
@@ -166,10 +175,10 @@ async fn stalls(held: &Held, pause: Duration, stall: Duration) {
     }
 }
 
-/// How long the engine has owed the next tile.
+/// How long the engine has owed a sign of life.
 #[derive(Debug, Default)]
 struct EngineWatch {
-    seen: Option<Progress>,
+    seen: u64,
     idle: Duration,
 }
 
@@ -179,11 +188,12 @@ impl EngineWatch {
         let progress = *held.progress.borrow();
         let owes_a_tile = held.at_the_engine.load(Ordering::Relaxed)
             && progress.is_some_and(|progress| progress.tiles < progress.tiles_total);
-        self.idle = match owes_a_tile && progress == self.seen {
+        let signs = held.signs.load(Ordering::Relaxed);
+        self.idle = match owes_a_tile && signs == self.seen {
             true => self.idle + pause,
             false => Duration::ZERO,
         };
-        self.seen = progress;
+        self.seen = signs;
     }
 }
 
@@ -219,9 +229,10 @@ pub(crate) mod tests {
         assert_eq!(idle_after_looks(&held, 9), 0, "it waits for its turn");
         held.progress.send_replace(Some(progress(0)));
         let entered = held.enter_engine();
+        held.note_sign();
         assert_eq!(idle_after_looks(&held, 4), 15);
-        held.progress.send_replace(Some(progress(1)));
-        assert_eq!(idle_after_looks(&held, 1), 0, "a tile");
+        held.note_sign();
+        assert_eq!(idle_after_looks(&held, 1), 0, "a step of the same tile");
         assert_eq!(idle_after_looks(&held, 9), 45);
         drop(entered);
         assert_eq!(

@@ -31,6 +31,9 @@ const TILES_MAY_TAKE: Duration = Duration::from_secs(4);
 /// And how long for an engine that gives them up. One stage of a large batch may take longer.
 const GIVING_UP_MAY_TAKE: Duration = Duration::from_secs(4);
 
+/// And how long for the store to take what is unfinished: the job is to be handed back with or without it.
+const LEAVING_MAY_TAKE: Duration = Duration::from_secs(4);
+
 /// What a worker works with.
 #[derive(Debug, Clone)]
 pub(crate) struct Workshop {
@@ -58,7 +61,8 @@ impl Workshop {
 /// for the coordinator to say.
 pub(crate) async fn process(shop: &Workshop, held: &Held) -> Result<Outcome, ProcessError> {
     let done = upscale_and_upload(shop, held).await;
-    if done.is_err() {
+    // Who drains has no time to wait for the store before the job is handed back.
+    if done.is_err() && !held.drain.is_cancelled() {
         let upload = held.upload_id.borrow().clone();
         if let Some(upload_id) = upload.filter(|_| held.resume.borrow().is_none()) {
             write_back::abort(&shop.objects, &address(&held.lease.output)?, &upload_id).await;
@@ -143,7 +147,12 @@ async fn whole(
             Ok((spent, progress, uploaded))
         }
         (Upscaled::Suspended { left, before }, Written::Cut(writing, writer)) => {
-            writing.leave(writer, &left, before).await?;
+            let leaving = writing.leave(writer, &left, before);
+            let left = tokio::time::timeout(LEAVING_MAY_TAKE, leaving).await;
+            left.unwrap_or_else(|_| {
+                tracing::warn!("the store takes too long: the next worker gets the parts alone");
+                Ok(())
+            })?;
             Err(UpscaleError::Cancelled.into())
         }
         // The engine gave all rows, and then did not say so; or the other way round.
@@ -298,6 +307,7 @@ async fn upscale(
                     clock.lap("wait");
                     held.enter_engine()
                 });
+                held.note_sign();
                 let (done, total) = *changed.borrow_and_update();
                 held.progress.send_replace(Some(progress(done, total, total * steps)));
             }

@@ -353,7 +353,7 @@ impl Worker {
                     let reason = "the worker drains";
                     let kept = resume.as_ref().map(|point| point.upload_id.clone());
                     let answer = report::released(&self.coordinator, lease, reason, resume).await;
-                    if kept.is_some() && is_accepted(answer.as_ref()) {
+                    if is_accepted(answer.as_ref()) {
                         self.abort_but(held, kept.as_deref()).await;
                     }
                 }

@@ -1,8 +1,8 @@
-//! Report: tells the coordinator how an attempt ended, as often as it takes to be heard.
+//! Report: tells the coordinator how an attempt ended, as often as it takes to be heard. While it is away the
+//! lease may lapse; the first answer says so then, and that the worker lives.
 
 use std::time::Duration;
 
-use tokio::time::Instant;
 use upres_common::job::JobError;
 use upres_common::lease::{
     CompleteRequest, FailRequest, LeaseRef, Outcome, ReleaseRequest, ResumePoint, SettledAnswer,
@@ -10,8 +10,6 @@ use upres_common::lease::{
 
 use crate::coordinator::{CallError, Coordinator};
 
-/// After this long unheard the attempt is left to the reaper.
-const GIVE_UP_AFTER: Duration = Duration::from_secs(600);
 const PAUSE: std::ops::RangeInclusive<Duration> =
     Duration::from_millis(200)..=Duration::from_secs(5);
 
@@ -59,16 +57,14 @@ async fn until_heard<F>(lease: LeaseRef, call: impl Fn() -> F) -> Option<Settled
 where
     F: Future<Output = Result<SettledAnswer, CallError>>,
 {
-    let deadline = Instant::now() + GIVE_UP_AFTER;
     let mut pause = *PAUSE.start();
     loop {
         let error = match call().await {
             Ok(answer) => return Some(answer),
             Err(error) => error,
         };
-        let hopeless = matches!(error, CallError::Refused { .. });
         tracing::warn!(job.id = %lease.job_id, error = &error as &dyn std::error::Error, "report not heard");
-        if hopeless || Instant::now() >= deadline {
+        if matches!(error, CallError::Refused { .. }) {
             return None;
         }
         tokio::time::sleep(pause).await;

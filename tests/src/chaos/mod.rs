@@ -92,7 +92,7 @@ impl Report {
     /// Whether every promise was kept.
     #[must_use]
     pub fn is_clean(&self) -> bool {
-        self.findings.is_empty() && self.refused.is_empty()
+        self.findings.is_empty() && self.refused.is_empty() && self.own_ends == 0
     }
 }
 

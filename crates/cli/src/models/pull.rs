@@ -10,7 +10,7 @@ use anyhow::Context as _;
 use indicatif::{ProgressBar, ProgressStyle};
 use invsr::Dtype;
 
-use super::hub::{Hub, HubArgs, HubError, Repo, with_suffix};
+use super::hub::{Hub, HubArgs, HubError, Repo, note_of, with_suffix};
 use super::import::{MakingArgs, Parts, licences_in, make};
 use crate::api::block_on;
 use crate::cli::{USAGE, Usage};
@@ -205,7 +205,7 @@ fn lock(downloads: &Path) -> anyhow::Result<File> {
     Ok(file)
 }
 
-/// Brings all files into `downloads`; returns what was fetched, as `owner/name@commit`.
+/// Brings all files into `downloads`, and takes away what lies there from other runs; returns what was fetched, as `owner/name@commit`.
 async fn fetch(args: &PullArgs, hub: &Hub, downloads: &Path) -> anyhow::Result<[String; 2]> {
     // The small one first: what cannot be had shows before gigabytes are on their way.
     let folder = downloads.join("noise_predictor");
@@ -271,6 +271,7 @@ async fn fetch_all(
 ) -> anyhow::Result<String> {
     let mut repo = repo.clone();
     let optional = LICENCES.map(|licence| (licence, Need::May));
+    let mut kept = Vec::new();
     for (file, need) in files.iter().copied().chain(optional) {
         let bar = FileBar::new(file);
         let mut progress = |done, total| bar.show(done, total);
@@ -285,12 +286,29 @@ async fn fetch_all(
                     eprintln!("warning: the hub states no SHA-256 for {file}, which is unchecked");
                 }
                 repo.revision = identity.commit().unwrap_or(&repo.revision).to_owned();
+                kept.push(folder.join(file));
             }
             Err(HubError::NotFound { .. }) if need == Need::May => {}
             Err(error) => return Err(error).with_context(|| format!("fetch {}", repo.name)),
         }
     }
+    // Files of another repository, commit or precision, from an earlier run: they would be imported, too.
+    keep_only(folder, &kept).with_context(|| format!("clear {}", folder.display()))?;
     Ok(format!("{}@{}", repo.name, repo.revision))
+}
+
+/// Takes every file below `folder` away that is not among `kept`, but for the notes beside those.
+fn keep_only(folder: &Path, kept: &[PathBuf]) -> io::Result<()> {
+    let notes: Vec<_> = kept.iter().map(|file| note_of(file)).collect();
+    for entry in folder.read_dir()? {
+        let path = entry?.path();
+        if path.is_dir() {
+            keep_only(&path, kept)?;
+        } else if !kept.contains(&path) && !notes.contains(&path) {
+            fs::remove_file(&path)?;
+        }
+    }
+    Ok(())
 }
 
 /// A bar a file on a terminal, else a line a file.

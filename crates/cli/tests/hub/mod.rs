@@ -10,6 +10,7 @@ use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread;
 
+use sha1::Sha1;
 use sha2::{Digest as _, Sha256};
 
 /// The commit that every branch stands for.
@@ -252,8 +253,12 @@ impl State {
                     b"turn".to_vec(),
                 );
             }
-            let tag = format!("etag: \"{}\"", &hex::encode(Sha256::digest(bytes))[..40]);
-            return say("200 OK", &[commit, tag], bytes.clone());
+            // As Git names what is in it.
+            let head = format!("blob {}\0", bytes.len());
+            let digest = Sha1::new().chain_update(head).chain_update(bytes);
+            let tag = format!("etag: \"{}\"", hex::encode(digest.finalize()));
+            let sent = self.forged.get(&name).unwrap_or(bytes);
+            return say("200 OK", &[commit, tag], sent.clone());
         }
         let headers = [
             commit,

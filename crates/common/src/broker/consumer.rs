@@ -149,7 +149,9 @@ impl Consumer {
         // Where that fails, the broker sees the connection end and gives all of it to other workers.
         let _ = self.pause(answered).await;
         // A connection that is gone already needs no closing.
-        let _ = self.connection.close(200, "worker stops".into()).await;
+        let _ =
+            within_patience(async { Ok(self.connection.close(200, "worker stops".into()).await?) })
+                .await;
     }
 }
 
@@ -191,8 +193,11 @@ impl WakeUpDelivery {
     /// # Errors
     /// [`BrokerError`] when the connection failed; the message will come again, which is harmless.
     pub async fn ack(&self) -> Result<(), BrokerError> {
-        self.delivery.ack(BasicAckOptions::default()).await?;
-        Ok(())
+        within_patience(async {
+            let acked = self.delivery.ack(BasicAckOptions::default()).await;
+            Ok(acked.map(drop)?)
+        })
+        .await
     }
 
     /// To whoever is ready: back to its place in the queue, or, when it came back often, as a new message at the
@@ -232,9 +237,10 @@ impl WakeUpDelivery {
     /// # Errors
     /// [`BrokerError`] when the connection failed.
     pub async fn park(&self) -> Result<(), BrokerError> {
-        self.delivery
-            .reject(BasicRejectOptions { requeue: false })
-            .await?;
-        Ok(())
+        within_patience(async {
+            let options = BasicRejectOptions { requeue: false };
+            Ok(self.delivery.reject(options).await.map(drop)?)
+        })
+        .await
     }
 }

@@ -6,7 +6,8 @@ use chrono::{DateTime, Utc};
 use futures_util::pin_mut;
 use futures_util::stream::{Stream, StreamExt};
 
-use super::client::{Completion, ObjectStore, classify};
+use super::client::{Completion, ObjectStore};
+use super::error::classify;
 use super::{ObjectError, ObjectUri, Ownership, UriPrefix};
 use crate::lease::UploadedPart;
 

@@ -4,7 +4,6 @@
 //! Nothing here relies on conditional writes for correctness: some stores ignore them silently.
 
 use std::collections::HashMap;
-use std::fmt::Display;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -13,7 +12,7 @@ use aws_config::{BehaviorVersion, Region};
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::retry::RetryConfig;
 use aws_sdk_s3::config::{RequestChecksumCalculation, ResponseChecksumValidation};
-use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_s3::error::ProvideErrorMetadata;
 use aws_sdk_s3::presigning::PresigningConfig;
 use aws_sdk_s3::primitives::{ByteStream, SdkBody};
 use aws_sdk_s3::types::{ChecksumAlgorithm, CompletedMultipartUpload, CompletedPart};
@@ -24,6 +23,7 @@ use sha2::{Digest, Sha256};
 use tokio::io::{AsyncSeekExt, AsyncWriteExt};
 
 use super::ObjectUri;
+use super::error::{ObjectError, classify, status_of};
 use crate::job::JobId;
 use crate::job::state::LeaseToken;
 use crate::lease::{InputRead, UploadedPart};
@@ -71,52 +71,6 @@ impl S3Args {
 
     fn endpoint(&self) -> Option<&str> {
         self.s3_endpoint.as_deref().filter(|url| !url.is_empty())
-    }
-}
-
-/// Why the store did not do what was asked.
-#[derive(Debug, thiserror::Error)]
-pub enum ObjectError {
-    /// Nothing is stored under that address.
-    #[error("there is no object {0}")]
-    NotFound(String),
-    /// Not even the bucket of that address exists.
-    #[error("there is no bucket for {0}: create it, or correct the address")]
-    NoBucket(String),
-    /// The store refuses these credentials.
-    #[error("the object store refuses access to {0}")]
-    Forbidden(String),
-    /// More bytes than the caller accepts.
-    #[error("{uri} has {bytes} bytes, at most {limit} are accepted")]
-    TooLarge {
-        /// Which object.
-        uri: String,
-        /// Its size.
-        bytes: u64,
-        /// The caller's limit.
-        limit: u64,
-    },
-    /// The store failed or did not answer; trying again later can help.
-    #[error("the object store failed on {uri}: {reason}")]
-    Unavailable {
-        /// Which object.
-        uri: String,
-        /// In the store's words.
-        reason: String,
-    },
-}
-
-impl ObjectError {
-    /// Whether it says that there is nothing, in whatever way.
-    #[must_use]
-    pub const fn is_absence(&self) -> bool {
-        matches!(self, Self::NotFound(_) | Self::NoBucket(_))
-    }
-
-    /// Whether trying again changes nothing until somebody else did something.
-    #[must_use]
-    pub const fn is_refusal(&self) -> bool {
-        self.is_absence() || matches!(self, Self::Forbidden(_))
     }
 }
 
@@ -571,55 +525,4 @@ fn presigning(uri: &ObjectUri, lifetime: Duration) -> Result<PresigningConfig, O
         uri: uri.to_string(),
         reason: error.to_string(),
     })
-}
-
-pub(super) fn status_of<E>(error: &SdkError<E>) -> Option<u16> {
-    error
-        .raw_response()
-        .map(|response| response.status().as_u16())
-}
-
-/// Sorts the store's answers into the few cases that callers tell apart.
-pub(super) fn classify<E>(uri: &(impl Display + ?Sized), error: &SdkError<E>) -> ObjectError
-where
-    E: ProvideErrorMetadata + std::error::Error + 'static,
-{
-    match (error.code(), status_of(error)) {
-        (Some("NoSuchBucket"), _) => ObjectError::NoBucket(uri.to_string()),
-        (Some("NoSuchKey" | "NotFound" | "NoSuchUpload"), _) | (_, Some(404)) => {
-            ObjectError::NotFound(uri.to_string())
-        }
-        (Some("AccessDenied"), _) | (_, Some(401 | 403)) => ObjectError::Forbidden(uri.to_string()),
-        _ => ObjectError::Unavailable {
-            uri: uri.to_string(),
-            reason: reason(error),
-        },
-    }
-}
-
-/// In a sentence: the store's code and message, or why there is no answer. Not its whole answer, which names
-/// times and hosts and differs each time.
-fn reason<E>(error: &SdkError<E>) -> String
-where
-    E: ProvideErrorMetadata + std::error::Error + 'static,
-{
-    let said = [error.code(), error.message()];
-    let said: Vec<_> = said.into_iter().flatten().collect();
-    if !said.is_empty() {
-        return said.join(": ");
-    }
-    if let Some(status) = status_of(error) {
-        return format!("it answered {status}");
-    }
-    let mut reasons = vec![error.to_string()];
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        let reason = error.to_string();
-        // Many layers say what the one below says.
-        if !reasons.contains(&reason) {
-            reasons.push(reason);
-        }
-        cause = error.source();
-    }
-    reasons.join(": ")
 }

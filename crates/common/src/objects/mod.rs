@@ -3,6 +3,7 @@
 mod address;
 mod aside;
 mod client;
+mod error;
 mod piece;
 
 pub use address::{
@@ -11,7 +12,8 @@ pub use address::{
 };
 pub use aside::{FoundObject, Listed, ObjectPage};
 pub use client::{
-    Completion, Fetched, ObjectError, ObjectInfo, ObjectStore, OpenUpload, Ownership, S3Args,
-    sha256_base64, sha256_hex,
+    Completion, Fetched, ObjectInfo, ObjectStore, OpenUpload, Ownership, S3Args, sha256_base64,
+    sha256_hex,
 };
+pub use error::ObjectError;
 pub use piece::Piece;

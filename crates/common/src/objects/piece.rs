@@ -2,7 +2,7 @@
 
 use bytes::{Bytes, BytesMut};
 
-use super::client::{classify, status_of};
+use super::error::{classify, status_of};
 use super::{ObjectError, ObjectStore, ObjectUri};
 
 /// Bytes from within an object.

@@ -126,6 +126,9 @@ pub async fn release(
         request.resume.as_ref(),
     );
     let state = within_patience(released).await;
+    if let Err(TransitionError::Refused(_)) = state {
+        within_patience(lease::acquit(&app.pool, request.lease)).await?;
+    }
     settled(&app, request.lease, state.map(|state| state.name()))
 }
 

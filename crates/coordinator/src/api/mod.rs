@@ -56,6 +56,8 @@ pub use pages::content_policy;
 
 /// A request with a larger body is refused.
 const MAX_BODY_BYTES: usize = 1024 * 1024;
+/// From where a job can be gone on with: of a picture of many small tiles, and in thousands of parts, that is long.
+const MAX_LEASE_BYTES: usize = 64 * 1024 * 1024;
 /// A batch may hold ten thousand items.
 const MAX_BATCH_BYTES: usize = 16 * 1024 * 1024;
 /// Longer than a long poll, and than a publication that waits for the object store.
@@ -182,10 +184,19 @@ pub fn router(app: App) -> Router {
         .route("/v1/audit", get(audit::list))
         .route("/v1/workers", get(workers::list))
         .route("/v1/leases/claim", post(leases::claim))
-        .route("/v1/leases/heartbeat", post(leases::heartbeat))
-        .route("/v1/leases/complete", post(leases::complete))
+        .route(
+            "/v1/leases/heartbeat",
+            post(leases::heartbeat).layer(DefaultBodyLimit::max(MAX_LEASE_BYTES)),
+        )
+        .route(
+            "/v1/leases/complete",
+            post(leases::complete).layer(DefaultBodyLimit::max(MAX_LEASE_BYTES)),
+        )
         .route("/v1/leases/fail", post(leases::fail))
-        .route("/v1/leases/release", post(leases::release))
+        .route(
+            "/v1/leases/release",
+            post(leases::release).layer(DefaultBodyLimit::max(MAX_LEASE_BYTES)),
+        )
         .route("/healthz", get(health::healthz))
         .route("/readyz", get(health::readyz))
         .route("/metrics", get(health::metrics))

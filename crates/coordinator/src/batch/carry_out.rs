@@ -12,6 +12,7 @@ use futures_util::future::join_all;
 use sqlx::PgPool;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+use upres_common::job::JobEvent;
 use upres_common::objects::ObjectStore;
 
 use super::report::ReportError;
@@ -89,7 +90,7 @@ impl Steward {
         if ids.is_empty() {
             return Ok(false);
         }
-        let left = lease::cancel_all(&mut conn, &ids).await?;
+        let left = lease::end_all(&mut conn, &ids, &JobEvent::Cancelled).await?;
         drop(conn);
         let aborts = left
             .iter()

@@ -1,7 +1,14 @@
 //! How batches end: each once, with its report, and anew after a retry.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use sqlx::{PgConnection, PgPool};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
 use upres_common::job::{Class, ErrorType, JobError};
+use upres_common::objects::{ObjectStore, S3Args};
+use upres_coordinator::batch::carry_out::Steward;
 use upres_coordinator::fail::{Failed, fail};
 use upres_coordinator::lease;
 use upres_coordinator::store::batches::{self, ending, report};
@@ -160,4 +167,77 @@ async fn a_batch_ends_once_with_its_last_job_and_again_after_a_retry(pool: PgPoo
             .await
             .unwrap();
     assert_eq!(completions, 2);
+}
+
+#[sqlx::test(migrator = "upres_coordinator::store::MIGRATOR")]
+async fn only_a_cancelled_batch_ends_without_the_report_that_its_store_does_not_take(pool: PgPool) {
+    let mut conn = pool.acquire().await.unwrap();
+    // Nothing listens there.
+    let steward = steward(&pool).await;
+    let with_report =
+        |name: &str| serde_json::json!({"report": format!("s3://derivatives/{name}/")});
+    let (cancelled, _) = batch_of(&pool, 1, with_report("a")).await;
+    let (other, others) = batch_of(&pool, 1, with_report("b")).await;
+    assert!(batches::cancel(&mut conn, cancelled).await.unwrap());
+    while steward.tick().await.unwrap() {}
+    lease::cancel(&pool, others[0]).await.unwrap();
+    let taken = steward.take_ended(9).await.unwrap();
+    assert_eq!(taken.len(), 2);
+    for batch in &taken {
+        steward.end(batch).await.unwrap();
+    }
+    for (id, has_ended) in [(cancelled, true), (other, false)] {
+        let row = batches::find(&mut conn, "tenant", id)
+            .await
+            .unwrap()
+            .unwrap();
+        assert_eq!(row.finished_at.is_some(), has_ended);
+        let why = row.report_failure.unwrap();
+        assert!(
+            why.starts_with("the object store failed on s3://derivatives/"),
+            "{why}"
+        );
+    }
+}
+
+#[sqlx::test(migrator = "upres_coordinator::store::MIGRATOR")]
+async fn a_coordinator_that_stops_leaves_its_reports_to_others_at_once(pool: PgPool) {
+    // It accepts connections and says nothing.
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let args = S3Args {
+        s3_endpoint: Some(format!("http://{}", silent.local_addr().unwrap())),
+        s3_region: "us-east-1".to_owned(),
+    };
+    let objects = ObjectStore::new(&args).await;
+    let report = serde_json::json!({"report": "s3://derivatives/a/"});
+    let (id, jobs) = batch_of(&pool, 1, report).await;
+    lease::cancel(&pool, jobs[0]).await.unwrap();
+    let (steward_of_it, stop) = (
+        Steward {
+            pool: pool.clone(),
+            objects,
+            bell: Arc::default(),
+        },
+        CancellationToken::new(),
+    );
+    let running = tokio::spawn(steward_of_it.run(stop.clone()));
+    let held =
+        "select ending_until > now() from batches where batch_id = $1 and ending_by is not null";
+    let is_held = async || {
+        let held = sqlx::query_scalar::<_, Option<bool>>(held).bind(id.0);
+        held.fetch_optional(&pool).await.unwrap().flatten() == Some(true)
+    };
+    let taken = async {
+        while !is_held().await {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), taken)
+        .await
+        .unwrap();
+    assert!(steward(&pool).await.take_ended(9).await.unwrap().is_empty());
+    stop.cancel();
+    running.await.unwrap();
+    let left = steward(&pool).await.take_ended(9).await.unwrap();
+    assert_eq!(left.first().unwrap().id, id);
 }

@@ -70,6 +70,29 @@ async fn a_worker_that_turns_up_alive_is_no_death(pool: PgPool) {
         assert_eq!(lose(&pool, lease).await, JobState::Queued);
         assert_eq!(beat(&pool, lease).await, Verdict::Lost);
     }
+    // Or its report comes first, and it will not be heard of again.
+    for _ in 0..4 {
+        let lease = begin(&pool, id).await;
+        assert_eq!(lose(&pool, lease).await, JobState::Queued);
+        let failed = Failed::reported(JobError::new(ErrorType::Storage, "no"));
+        let late = fail(&pool, lease, &failed, &at_once()).await;
+        assert!(matches!(late, Err(TransitionError::Refused(_))));
+    }
+}
+
+#[sqlx::test(migrator = "upres_coordinator::store::MIGRATOR")]
+async fn a_worker_that_dies_of_it_after_it_was_given_up_is_a_death(pool: PgPool) {
+    let mut conn = pool.acquire().await.unwrap();
+    let id = submit(&mut conn, |_| {}).await;
+    let mut state = JobState::Queued;
+    for _ in 0..2 {
+        assert_eq!(state, JobState::Queued);
+        let lease = begin(&pool, id).await;
+        state = lose(&pool, lease).await;
+        let failed = Failed::reported(JobError::new(ErrorType::DeviceLost, "it fell off the bus"));
+        assert!(fail(&pool, lease, &failed, &at_once()).await.is_err());
+    }
+    assert_eq!(state, JobState::Failed);
 }
 
 #[sqlx::test(migrator = "upres_coordinator::store::MIGRATOR")]
@@ -101,14 +124,22 @@ async fn a_death_before_the_work_began_is_not_the_jobs_doing(pool: PgPool) {
 }
 
 #[sqlx::test(migrator = "upres_coordinator::store::MIGRATOR")]
-async fn out_of_memory_halves_the_tile_batch(pool: PgPool) {
+async fn out_of_memory_alone_halves_the_tile_batch(pool: PgPool) {
     let mut conn = pool.acquire().await.unwrap();
-    let id = submit(&mut conn, |_| {}).await;
+    let id = submit(&mut conn, |job| job.max_attempts = 9).await;
     let mut granted = Vec::new();
-    for _ in 0..4 {
+    use ErrorType::{OutOfMemory, Storage};
+    for error_type in [
+        Storage,
+        OutOfMemory,
+        Storage,
+        OutOfMemory,
+        OutOfMemory,
+        Storage,
+    ] {
         let lease = claim(&pool, "worker", &[id], TTL_SECS).await.unwrap()[0].clone();
         granted.push(lease.tile_batch);
-        let error = JobError::new(ErrorType::OutOfMemory, "4 tiles do not fit");
+        let error = JobError::new(error_type, "4 tiles do not fit, or the store is away");
         let failed = Failed {
             tile_batch: Some(lease.tile_batch.unwrap_or(4)),
             ..Failed::reported(error)
@@ -117,7 +148,8 @@ async fn out_of_memory_halves_the_tile_batch(pool: PgPool) {
         let lease = LeaseRef { job_id: id, token };
         fail(&pool, lease, &failed, &at_once()).await.unwrap();
     }
-    assert_eq!(granted, [None, Some(2), Some(1), Some(1)]);
+    let (two, one) = (Some(2), Some(1));
+    assert_eq!(granted, [None, None, two, two, one, one]);
 }
 
 #[sqlx::test(migrator = "upres_coordinator::store::MIGRATOR")]

@@ -2,8 +2,8 @@
 //!
 //! A pickle is a program; this runs the few instructions that describe tensors and refuses the rest.
 //! It calls nothing: of all the names that a pickle may ask for, those in `names.rs` are known,
-//! and each stands for a shape of data. Values refer to each other by number, so that neither deep
-//! nesting nor repeated doubling costs more than the file is long.
+//! and each stands for a shape of data. Values refer to each other by number, and what is copied is short, so
+//! that neither deep nesting nor repeated doubling costs much more than the file is long.
 
 use std::collections::HashMap;
 
@@ -16,6 +16,15 @@ type Result<T> = std::result::Result<T, CheckpointError>;
 
 /// The longest pickle accepted; the release's has 0.03 MB, one with an optimiser's state about 1 MB.
 pub(super) const MAX_BYTES: u64 = 8 << 20;
+
+/// No tensor of a network has more.
+const MAX_SIDES: usize = 8;
+/// Of the name of a storage: PyTorch counts them.
+const MAX_KEY_BYTES: usize = 64;
+/// Of the name of a tensor.
+const MAX_NAME_BYTES: usize = 1000;
+/// In a checkpoint: the largest network here has 686.
+const MAX_TENSORS: usize = 100_000;
 
 /// Where a tensor lies inside the archive.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,9 +63,14 @@ pub(super) fn read(pickle: &[u8]) -> Result<Vec<(String, StoredTensor)>> {
         let Value::Tensor(tensor) = &machine.values[*value] else {
             return None;
         };
-        Some((machine.text(*key)?.to_owned(), (**tensor).clone()))
+        let name = machine.text(*key)?;
+        (name.len() <= MAX_NAME_BYTES).then(|| (name.to_owned(), (**tensor).clone()))
     });
-    Ok(tensors.collect())
+    let tensors: Vec<_> = tensors.take(MAX_TENSORS + 1).collect();
+    if tensors.len() > MAX_TENSORS {
+        return Err(damaged(format!("it has more than {MAX_TENSORS} tensors")));
+    }
+    Ok(tensors)
 }
 
 /// A value's number.
@@ -226,10 +240,14 @@ impl Machine<'_> {
         let storage = match self.items(id) {
             [tag, kind, key, ..] if self.text(*tag) == Some("storage") => {
                 match (&self.values[*kind], self.text(*key)) {
-                    (Value::Global(Global::Storage(dtype)), Some(key)) => Some(Storage {
-                        dtype: *dtype,
-                        key: key.to_owned(),
-                    }),
+                    (Value::Global(Global::Storage(dtype)), Some(key))
+                        if key.len() <= MAX_KEY_BYTES =>
+                    {
+                        Some(Storage {
+                            dtype: *dtype,
+                            key: key.to_owned(),
+                        })
+                    }
                     _ => None,
                 }
             }
@@ -248,7 +266,11 @@ impl Machine<'_> {
         };
         let made = match (global, self.items(arguments)) {
             (Global::OrderedDict, []) => Value::Dictionary(Vec::new()),
-            (Global::RebuildParameter, [tensor, ..]) => self.values[*tensor].clone(),
+            (Global::RebuildParameter, [tensor, ..])
+                if matches!(self.values[*tensor], Value::Tensor(_)) =>
+            {
+                self.values[*tensor].clone()
+            }
             (Global::RebuildTensor, [storage, offset, shape, strides, ..]) => {
                 let tensor = self.tensor([*storage, *offset, *shape, *strides]);
                 let tensor = tensor.ok_or_else(|| damaged("a tensor is not described"))?;
@@ -268,8 +290,11 @@ impl Machine<'_> {
             Value::Int(value) => usize::try_from(value).ok(),
             _ => None,
         };
-        let numbers =
-            |id: Id| -> Option<Vec<usize>> { self.items(id).iter().map(number).collect() };
+        let numbers = |id: Id| -> Option<Vec<usize>> {
+            let sides = self.items(id);
+            let sides = (sides.len() <= MAX_SIDES).then_some(sides)?;
+            sides.iter().map(number).collect()
+        };
         Some(StoredTensor {
             storage: (**storage).clone(),
             offset: number(&offset)?,

@@ -125,6 +125,47 @@ fn doubling_and_nesting_cost_no_more_than_their_length() {
 }
 
 #[test]
+fn what_is_copied_is_short() {
+    // A long text, recalled as often as it has bytes: as a parameter, as a name.
+    let length = 100_000_u32;
+    let text = |length: u32| {
+        [
+            b"X",
+            &length.to_le_bytes()[..],
+            &vec![b'n'; length as usize],
+        ]
+        .concat()
+    };
+    let again = |part: &[u8]| part.repeat(length as usize);
+    let parameter = [
+        &text(length),
+        &b"q\0ctorch._utils\n_rebuild_parameter\nq\x01"[..],
+        &again(b"h\x01h\0\x85R0"),
+        b".",
+    ];
+    assert!(told(pickle::read(&parameter.concat())).contains("in an unknown way"));
+
+    let tensor = one_tensor(0, &[1], &[1]);
+    let named = |length, times: &[u8]| {
+        // In place of the one entry `t`, the same tensor under a name of this length, again and again.
+        let (head, entry) = tensor.split_at(1);
+        let value = entry.strip_prefix(b"X\x01\0\0\0t").unwrap();
+        let value = value.strip_suffix(b"s.").unwrap();
+        [head, &text(length), b"q\x20", value, b"q\x21s", times, b"."].concat()
+    };
+    assert_eq!(pickle::read(&named(9, b"")).unwrap().len(), 1);
+    assert_eq!(
+        pickle::read(&named(1001, b"")).unwrap(),
+        [],
+        "no tensor is called so"
+    );
+    let many = told(pickle::read(&named(9, &again(b"h\x20h\x21s"))));
+    assert!(many.contains("more than 100000 tensors"), "{many}");
+    let sides = told(pickle::read(&one_tensor(0, &[1; 9], &[1; 9])));
+    assert!(sides.contains("not described"), "{sides}");
+}
+
+#[test]
 fn tensors_stay_in_their_storage() {
     let data: Vec<u8> = [1f32, 2.0, 3.0, 4.0]
         .iter()

@@ -19,6 +19,11 @@ pub fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     path.with_file_name(name)
 }
 
+/// Where it is noted of which content a whole file is.
+pub fn note_of(path: &Path) -> PathBuf {
+    Beside::of(path, ".hub.json").path
+}
+
 impl Beside {
     pub(super) fn of(path: &Path, suffix: &str) -> Self {
         let mut name = OsString::from(".");

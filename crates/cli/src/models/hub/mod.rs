@@ -14,9 +14,10 @@ use std::time::Duration;
 use reqwest::{Client, StatusCode, Url};
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
+use sha1::{Digest as _, Sha1};
 
-pub use self::beside::with_suffix;
 use self::beside::{Beside, length, remove, write_failed};
+pub use self::beside::{note_of, with_suffix};
 use self::transfer::MOST_FAILURES;
 use super::import::sha256_of;
 
@@ -121,6 +122,13 @@ impl Identity {
         is_sha256.then_some(etag)
     }
 
+    /// The SHA-1 that Git gives the content, which hubs state for small files.
+    fn git_blob(&self) -> Option<&str> {
+        let etag = self.etag.as_deref()?;
+        let is_sha1 = etag.len() == 40 && etag.bytes().all(|byte| byte.is_ascii_hexdigit());
+        is_sha1.then_some(etag)
+    }
+
     /// Whether both speak of the same content.
     fn same_content(&self, other: &Self) -> bool {
         self.etag.is_some() && self.etag == other.etag && self.size == other.size
@@ -168,7 +176,7 @@ impl Hub {
         progress: &mut dyn FnMut(u64, Option<u64>),
     ) -> Result<Identity, HubError> {
         let stated = self.ask(repo, file).await?;
-        let done = Beside::of(to, ".hub.json");
+        let done = Beside { path: note_of(to) };
         if to.is_file() && done.read().is_some_and(|old| old.same_content(&stated)) {
             return Ok(stated);
         }
@@ -203,6 +211,8 @@ impl Hub {
             }
             identity.serving_etag = None;
         }
+        // What lies there is another content, which the note must not vouch for, not even if this run dies.
+        remove(to)?;
         done.write(&identity)?;
         fs::rename(&part, to).map_err(|source| write_failed(to, source))?;
         remove(&noted.path)?;
@@ -210,8 +220,8 @@ impl Hub {
     }
 }
 
-/// What is stated and what was found, where content and statement differ. Small files have no
-/// stated SHA-256, only a length.
+/// What is stated and what was found, where content and statement differ. Other hubs than Git's may state no
+/// digest for small files, only a length.
 fn difference(identity: &Identity, part: &Path) -> Result<Option<(String, String)>, HubError> {
     let length = length(part);
     if let Some(size) = identity.size
@@ -219,15 +229,24 @@ fn difference(identity: &Identity, part: &Path) -> Result<Option<(String, String
     {
         return Ok(Some((format!("{size} bytes"), format!("{length} bytes"))));
     }
-    let Some(stated) = identity.sha256() else {
-        return Ok(None);
+    let (kind, stated, found) = match (identity.sha256(), identity.git_blob()) {
+        (Some(stated), _) => ("SHA-256", stated, sha256_of(part)),
+        (None, Some(stated)) => ("Git's SHA-1", stated, git_blob_of(part)),
+        (None, None) => return Ok(None),
     };
-    let found = sha256_of(part).map_err(|source| write_failed(part, source))?;
-    if found.eq_ignore_ascii_case(stated) {
-        return Ok(None);
-    }
-    Ok(Some((
-        format!("SHA-256 {stated}"),
-        format!("SHA-256 {found}"),
-    )))
+    let found = found.map_err(|source| write_failed(part, source))?;
+    let differs = !found.eq_ignore_ascii_case(stated);
+    Ok(differs.then(|| (format!("{kind} {stated}"), format!("{kind} {found}"))))
+}
+
+/// As Git names a file's content.
+fn git_blob_of(path: &Path) -> io::Result<String> {
+    let bytes = fs::read(path)?;
+    let head = format!("blob {}\0", bytes.len());
+    Ok(hex::encode(
+        Sha1::new()
+            .chain_update(head)
+            .chain_update(bytes)
+            .finalize(),
+    ))
 }
