@@ -209,8 +209,8 @@ async fn a_place_to_go_on_from_may_be_long() -> anyhow::Result<()> {
         "upload_id": "u", "upload_token": attempt.lease["token"], "parts": [], "next_row": 64,
         "state": "0".repeat(20 << 20),
     });
-    let lease = json!({"job_id": attempt.lease["job_id"], "token": attempt.lease["token"]});
-    let beat = json!({"lease": lease, "progress": null, "upload_id": "u", "resume": resume});
+    let (job, token) = (&attempt.lease["job_id"], &attempt.lease["token"]);
+    let beat = json!({"job_id": job, "token": token, "progress": null, "upload_id": "u", "resume": resume});
     let ask = async |verb: &str, body: Value| -> anyhow::Result<Value> {
         let request = world.request(Method::POST, &format!("/v1/leases/{verb}"));
         let answer = request.json(&body).send().await?;
@@ -219,7 +219,7 @@ async fn a_place_to_go_on_from_may_be_long() -> anyhow::Result<()> {
     let beats = json!({"worker_id": "test", "leases": [beat]});
     let held = ask("heartbeat", beats).await?;
     assert_eq!(held["verdicts"], json!(["held"]));
-    let back = json!({"lease": lease, "reason": "it drains", "resume": resume});
+    let back = json!({"job_id": job, "token": token, "reason": "it drains", "resume": resume});
     assert_eq!(ask("release", back).await?["state"], "queued");
     let next = Attempt::claim(&world, &id, &photo(96, 64)).await?;
     assert_eq!(next.lease["resume"], resume);

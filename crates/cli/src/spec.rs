@@ -6,6 +6,8 @@ use upres_common::job::file_options::{FileOptions, TiffPacking, check_tiff_tile}
 use upres_common::job::pages::{Pages, PagesError};
 use upres_common::job::spec::{ColorFix, OutputFormat, Timesteps, TimestepsError, check_tile};
 
+use crate::cli::Usage;
+
 /// How an image is upscaled.
 #[derive(Debug, Clone, clap::Args)]
 pub struct SpecArgs {
@@ -25,7 +27,8 @@ pub struct SpecArgs {
     /// is faster; an even number, up to half a tile [default: 32, or half a tile]
     #[arg(long, value_name = "PX", conflicts_with = "exact")]
     pub overlap: Option<u32>,
-    /// Lay the tiles as the official program does: each overlaps the next by half
+    /// Lay the tiles as the official program does: each overlaps the next by half; tiles up to 256 px, as it
+    /// takes larger ones through its VAE in pieces
     #[arg(long)]
     pub exact: bool,
     /// Keep away from the model's negative prompt, the further the higher: about twice the time a
@@ -114,11 +117,20 @@ fn parse_tiff_tile(text: &str) -> Result<u32, String> {
 
 impl SpecArgs {
     /// What neighbouring tiles are to share, in pixels of the input, if anything was said.
-    pub fn overlap(&self) -> Option<u32> {
-        if self.exact {
-            return Some(self.tile / 2);
+    ///
+    /// # Errors
+    /// [`Usage`], when what the official program does is not known here.
+    pub fn overlap(&self) -> Result<Option<u32>, Usage> {
+        if self.exact && self.tile > EXACT_TILE_PX {
+            let problem = format!(
+                "--exact is for tiles up to {EXACT_TILE_PX} px: the official program takes larger ones through its VAE in pieces, this one whole"
+            );
+            return Err(Usage(problem));
         }
-        self.overlap
+        Ok(match self.exact {
+            true => Some(self.tile / 2),
+            false => self.overlap,
+        })
     }
 
     /// The schedule asked for, or one step.
@@ -129,6 +141,9 @@ impl SpecArgs {
             .unwrap_or_default()
     }
 }
+
+/// The largest tile that the official program takes through its VAE whole.
+const EXACT_TILE_PX: u32 = 256;
 
 /// The published schedule of so many steps.
 pub fn default_schedule(text: &str) -> Result<Timesteps, String> {

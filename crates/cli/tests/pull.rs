@@ -221,7 +221,6 @@ fn what_another_run_fetched_is_not_imported() {
             .join(network)
             .join(format!("{stem}.safetensors"));
         base::rewrite(&file, &format!("{stem}.fp16.safetensors"), base::halve);
-        fs::remove_file(file).unwrap();
     }
     fs::remove_file(scene.inputs.base.join("LICENSE.md")).unwrap();
     scene.hub.publish(OTHER, &scene.inputs.base);

@@ -339,6 +339,11 @@ fn little_memory_changes_no_byte_and_too_little_is_refused_in_a_sentence() {
     );
     assert!(!folder.path().join("refused.tif").exists());
 
+    let no_model = with("refused.tif", "100KiB");
+    assert_eq!(no_model.status.code(), Some(2));
+    let told = stderr(&no_model);
+    assert!(told.contains("the model's weights take"), "{told}");
+
     let misspelt = with("misspelt.tif", "much");
     assert_eq!(misspelt.status.code(), Some(2));
     assert!(

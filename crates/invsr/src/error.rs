@@ -26,6 +26,17 @@ pub enum LoadError {
         #[source]
         source: candle_core::Error,
     },
+    /// The weights are over the limit, without any picture.
+    #[error(
+        "the model's weights take {} MiB, over the memory limit of {} MiB",
+        .needed.div_ceil(1 << 20), .limit >> 20
+    )]
+    Memory {
+        /// What the weights take, in bytes.
+        needed: u64,
+        /// What may be taken, in bytes.
+        limit: u64,
+    },
     /// A file of the model folder could not be read.
     #[error("read {path}")]
     Read {

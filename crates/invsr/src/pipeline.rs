@@ -24,7 +24,7 @@ use crate::config::{PredictorConfig, SCALE, SchedulerConfig, UnetConfig, VaeConf
 use crate::device::{DeviceSpec, Dtype};
 use crate::error::{LoadError, UpscaleError};
 use crate::manifest::ModelInfo;
-use crate::memory::{self, Model, Stages};
+use crate::memory::{self, MemoryLimit, Model, Stages};
 use crate::networks::{Configs, Networks};
 use crate::rows::{RowSink, RowSource};
 use crate::run::Run;
@@ -75,17 +75,45 @@ impl InvSr {
         Self::load_on(dir, &device.open(dtype)?, DType::from(dtype))
     }
 
+    /// The same, unless the weights alone are over the limit: then none is read.
+    ///
+    /// # Errors
+    /// As [`InvSr::load`], and [`LoadError::Memory`].
+    pub fn load_within(
+        limit: MemoryLimit,
+        dir: &Path,
+        device: &DeviceSpec,
+        dtype: Dtype,
+    ) -> Result<Self, LoadError> {
+        Self::load_with(limit, dir, &device.open(dtype)?, DType::from(dtype))
+    }
+
     /// The same on a device that is open, in any format that it computes in.
     pub(crate) fn load_on(dir: &Path, device: &Device, dtype: DType) -> Result<Self, LoadError> {
+        Self::load_with(MemoryLimit::default(), dir, device, dtype)
+    }
+
+    fn load_with(
+        limit: MemoryLimit,
+        dir: &Path,
+        device: &Device,
+        dtype: DType,
+    ) -> Result<Self, LoadError> {
         let configs = Configs::read(dir)?;
         let scheduler = SchedulerConfig::read(dir)?;
         let grid = grid(&configs.vae, &configs.unet, &configs.predictor)?;
-        let networks = Networks::load(dir, &configs, device, dtype)?;
         // A card's memory is the card's own affair: it says when it is full.
         let weight_bytes = match device {
             Device::Cpu => memory::weight_bytes(&configs)?,
             _ => 0,
         };
+        if let Some(limit) = limit.bytes().filter(|limit| weight_bytes > *limit) {
+            return Err(LoadError::Memory {
+                needed: weight_bytes,
+                limit,
+            });
+        }
+        let networks = Networks::load(dir, &configs, device, dtype)?;
         let info = ModelInfo::read(dir, grid.cells.tile_multiple_px())?;
         tracing::debug!(model = info.name, trained = info.trained, "model loaded");
         Ok(Self {

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::{Parser, Subcommand};
-use invsr::InvSr;
+use invsr::{InvSr, MemoryLimit};
 use upres_common::config::Refused;
 use upres_common::telemetry;
 
@@ -53,8 +53,8 @@ pub async fn run(cli: Cli, refused: Refused) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     telemetry::init(&config.log).map_err(anyhow::Error::msg)?;
-    let engine = Engine::start(load(config.engine.clone())).await?;
     let room = config.engine.room().map_err(anyhow::Error::msg)?;
+    let engine = Engine::start(load(config.engine.clone(), room.memory)).await?;
     tracing::info!(memory_limit = %room.memory, tile_batch = room.tile_batch, "room");
     crate::run(config.services, engine, room).await
 }
@@ -64,7 +64,7 @@ fn measure(config: &BenchConfig) -> anyhow::Result<ExitCode> {
     if any_printed(&config.problems()) {
         return Ok(ExitCode::from(2));
     }
-    let model = open(&config.engine)?;
+    let model = open(&config.engine, MemoryLimit::default())?;
     if let Some(against) = &config.against {
         let near = compare::run(&model, config, against)?;
         return Ok(if near {
@@ -84,17 +84,20 @@ fn any_printed(problems: &[String]) -> bool {
     !problems.is_empty()
 }
 
-fn open(config: &EngineConfig) -> anyhow::Result<InvSr> {
+fn open(config: &EngineConfig, limit: MemoryLimit) -> anyhow::Result<InvSr> {
     let device = config.device.parse().context("--device")?;
     let dtype = config.dtype.parse().context("--dtype")?;
-    InvSr::load(&config.model_dir, &device, dtype)
+    InvSr::load_within(limit, &config.model_dir, &device, dtype)
         .with_context(|| format!("cannot load the model {}", config.model_dir.display()))
 }
 
 /// Loads the model on the thread that will own it.
-fn load(config: EngineConfig) -> impl FnOnce() -> anyhow::Result<Loaded> + Send {
+fn load(
+    config: EngineConfig,
+    limit: MemoryLimit,
+) -> impl FnOnce() -> anyhow::Result<Loaded> + Send {
     move || {
-        let model = open(&config)?;
+        let model = open(&config, limit)?;
         let info = model.info();
         tracing::info!(
             model = info.name,

@@ -124,7 +124,7 @@ pub fn run(args: CreateArgs) -> anyhow::Result<Option<ExitCode>> {
         let problem = "results of objects stay in the store: say where, with --output".to_owned();
         bail!(Usage(problem));
     }
-    let request = request(&args, Some(source));
+    let request = request(&args, Some(source))?;
     submit(args.how, &request)
 }
 
@@ -145,7 +145,7 @@ fn of_this_machine(args: &CreateArgs) -> anyhow::Result<Option<ExitCode>> {
     let local = Local::new(args)?;
     let api = Api::new(args.how.api.clone())?;
     block_on(async {
-        let mut request = request(args, None);
+        let mut request = request(args, None)?;
         request.manifest = Some(local.send(&api).await?);
         let post = api.request(Method::POST, "batches").json(&request);
         let batch: BatchView = api.send(post).await?;
@@ -195,7 +195,7 @@ fn submit(how: How, request: &impl Serialize) -> anyhow::Result<Option<ExitCode>
 }
 
 /// - `source`: in the object store.
-fn request(args: &CreateArgs, source: Option<&str>) -> BatchRequest {
+fn request(args: &CreateArgs, source: Option<&str>) -> Result<BatchRequest, Usage> {
     let is_list = |source: &&str| {
         let plain = source.strip_suffix(".gz").unwrap_or(source);
         LISTS.iter().any(|ending| plain.ends_with(ending))
@@ -208,7 +208,7 @@ fn request(args: &CreateArgs, source: Option<&str>) -> BatchRequest {
         seed: Some(spec.seed),
         color_fix: Some(spec.color_fix),
         tile: Some(spec.tile),
-        overlap: spec.overlap(),
+        overlap: spec.overlap()?,
         guidance: Some(spec.guidance),
         format: spec.format,
         strip_gps: spec.strip_gps.then_some(true),
@@ -216,7 +216,7 @@ fn request(args: &CreateArgs, source: Option<&str>) -> BatchRequest {
         file: Some(spec.file.options()).filter(|file| *file != FileOptions::default()),
         ..UpscaleRequest::default()
     };
-    BatchRequest {
+    Ok(BatchRequest {
         prefix,
         manifest,
         include: args.include.clone(),
@@ -236,7 +236,7 @@ fn request(args: &CreateArgs, source: Option<&str>) -> BatchRequest {
         bagit: args.bagit,
         webhook: args.webhook.clone(),
         ..BatchRequest::default()
-    }
+    })
 }
 
 fn print_price(price: &BatchPrice, json: bool) -> anyhow::Result<()> {

@@ -154,7 +154,7 @@ async fn submit(
         format,
         &input,
         args.output.as_deref().unwrap_or(&output),
-    );
+    )?;
     request.upscale.input_sha256 = args.input_sha256.clone().or(sha256);
     let job: JobView = api
         .send(api.request(Method::POST, "jobs").json(&request))

@@ -60,7 +60,7 @@ pub fn prepare(args: &SubmitArgs) -> anyhow::Result<Prepared> {
         Input::File { .. } => NOT_UPLOADED,
     };
     let output = args.output.as_deref().unwrap_or(output);
-    if let Err(errors) = request(args, format, input, output).validate() {
+    if let Err(errors) = request(args, format, input, output)?.validate() {
         let sentences: Vec<_> = errors
             .iter()
             .map(|error| {
@@ -111,12 +111,15 @@ fn format(args: &SubmitArgs, input: &Input) -> Result<Option<OutputFormat>, Plan
 }
 
 /// The request that the flags make.
+///
+/// # Errors
+/// [`Usage`], where two of them contradict each other.
 pub fn request(
     args: &SubmitArgs,
     format: Option<OutputFormat>,
     input: &str,
     output: &str,
-) -> JobRequest {
+) -> Result<JobRequest, Usage> {
     let mut request = JobRequest::new(input, output);
     request.if_exists = if args.overwrite {
         IfExists::Overwrite
@@ -136,13 +139,13 @@ pub fn request(
         sidecar: args.no_sidecar.then_some(false),
         input_sha256: args.input_sha256.clone(),
         tile: Some(args.spec.tile),
-        overlap: args.spec.overlap(),
+        overlap: args.spec.overlap()?,
         guidance: Some(args.spec.guidance),
         model: None,
         format,
         pages: (!args.spec.pages.is_all()).then(|| args.spec.pages.to_string()),
     };
-    request
+    Ok(request)
 }
 
 /// The address suggested for a result is named like its input, which may be of another format.

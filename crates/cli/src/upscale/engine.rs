@@ -64,7 +64,9 @@ impl Engine {
             ),
             None => None,
         };
-        let loaded = InvSr::load(model, &args.device, args.dtype)
+        let limit = args.memory_limit;
+        let memory_limit = limit.unwrap_or_else(MemoryLimit::of_this_machine);
+        let loaded = InvSr::load_within(memory_limit, model, &args.device, args.dtype)
             .with_context(|| format!("load the model {}", model.display()))?;
         let multiple = loaded.info().tile_multiple_px;
         if !args.spec.tile.is_multiple_of(multiple) {
@@ -93,9 +95,7 @@ impl Engine {
         Ok(Self {
             model: loaded,
             options,
-            memory_limit: args
-                .memory_limit
-                .unwrap_or_else(MemoryLimit::of_this_machine),
+            memory_limit,
             dump,
         })
     }
@@ -213,7 +213,7 @@ fn options(args: &UpscaleArgs) -> anyhow::Result<Options> {
         schedule: Schedule::new(args.spec.schedule().as_slice())?,
         seed: args.spec.seed,
         tile_px: args.spec.tile,
-        overlap_px: args.spec.overlap(),
+        overlap_px: args.spec.overlap()?,
         tile_batch: usize::from(args.tile_batch),
         color_fix: match args.spec.color_fix {
             spec::ColorFix::None => ColorFix::None,

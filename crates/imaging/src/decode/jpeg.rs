@@ -51,6 +51,11 @@ pub(super) fn header(input: &mut Input<'_>, limits: &Limits) -> Result<Header, D
     if markers.profile && icc.is_none() {
         warnings.push(PROFILE_IS_DAMAGED.to_owned());
     }
+    let pixels = u64::from(frame.width) * u64::from(frame.height);
+    let components = u64::from(frame.components);
+    // Of a progressive picture all coefficients, two bytes each, until the last scan was read.
+    let coefficients = if frame.kind == 2 { 2 * components } else { 0 };
+    let inks = if has_inks { components } else { 0 };
     let compression = match frame.kind {
         2 => "progressive",
         _ => "baseline",
@@ -77,7 +82,7 @@ pub(super) fn header(input: &mut Input<'_>, limits: &Limits) -> Result<Header, D
             .filter(|_| !has_inks)
             .map_or(Declared::Srgb, Declared::Icc),
         directory: None,
-        held_bytes: 0,
+        held_bytes: pixels * (coefficients + inks),
         stored: Stored::new(8, color(&markers, frame.components), compression),
         warnings,
     })

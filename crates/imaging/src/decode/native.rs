@@ -87,12 +87,13 @@ impl<'a> Native<'a> {
         let samples = (self.row_bytes() as u64).saturating_mul(rows);
         match self.info.format {
             _ if self.header.orientation != Orientation::NoTransforms => {
-                samples.saturating_mul(2).saturating_add(self.file_bytes)
+                let turned = samples.saturating_mul(2).saturating_add(self.file_bytes);
+                turned.saturating_add(self.header.held_bytes)
             }
             InputFormat::Png | InputFormat::Tiff => self.header.held_bytes,
-            InputFormat::Jpeg | InputFormat::WebP | InputFormat::Gif | InputFormat::Bmp => {
-                samples.saturating_add(self.file_bytes)
-            }
+            InputFormat::Jpeg | InputFormat::WebP | InputFormat::Gif | InputFormat::Bmp => samples
+                .saturating_add(self.file_bytes)
+                .saturating_add(self.header.held_bytes),
             // Its decoder keeps numbers of four bytes, twice while it works.
             InputFormat::Jpeg2000 => samples.saturating_mul(9).saturating_add(self.file_bytes),
         }
