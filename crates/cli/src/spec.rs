@@ -214,6 +214,16 @@ mod tests {
     }
 
     #[test]
+    fn exact_is_what_the_official_program_does_or_nothing() {
+        let overlap = |flags: &[&str]| parse(flags).unwrap().overlap();
+        assert_eq!(overlap(&["--exact"]).unwrap(), Some(64));
+        assert_eq!(overlap(&["--exact", "--tile", "256"]).unwrap(), Some(128));
+        let refused = overlap(&["--exact", "--tile", "272"]).unwrap_err();
+        assert!(refused.0.contains("tiles up to 256 px"), "{refused}");
+        assert_eq!(overlap(&["--tile", "272"]).unwrap(), None);
+    }
+
+    #[test]
     fn the_flags_agree_with_each_other() {
         Cli::command().debug_assert();
     }

@@ -135,7 +135,8 @@ pub struct Options {
     /// published tiling, blended with the published window. `None` for [`DEFAULT_OVERLAP_PX`], or
     /// half a tile if that is less.
     pub overlap_px: Option<u32>,
-    /// Tiles that go through the networks together; changes speed and memory, not the result.
+    /// Tiles that go through the networks together; changes speed and memory, and on the CPU not the
+    /// result; on a card, whose libraries choose by shape, that was not measured.
     pub tile_batch: usize,
     /// Rows of the result that are blended and fixed together; changes memory, not the result.
     pub band_rows: usize,
