@@ -1,9 +1,10 @@
 //! Group and layer normalisation. Group sums are taken in `f64`, plane by plane.
 //!
-//! The loops are compiled for wider registers too, chosen at run time: more lanes, the same bits.
+//! The loops are compiled for wider registers too, chosen at run time: more lanes, the same bits. Each is a type
+//! of its own and no closure: compiled by itself, a closure would have only the registers of any processor.
 
 use candle_core::{D, Module, Result, Tensor};
-use pulp::Arch;
+use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::host::{is_host_f32, with_values};
@@ -68,13 +69,12 @@ impl GroupNorm {
                 let (mean, rstd) = scales[i / (channels / self.groups)];
                 let scale = weight[i % channels] * rstd;
                 let shift = bias[i % channels] - mean * scale;
-                let pairs = out.iter_mut().zip(plane);
-                Arch::new().dispatch(|| {
-                    if silu {
-                        pairs.for_each(|(out, x)| *out = math::silu(x * scale + shift));
-                    } else {
-                        pairs.for_each(|(out, x)| *out = x * scale + shift);
-                    }
+                Arch::new().dispatch(ScalePlane {
+                    out,
+                    plane,
+                    scale,
+                    shift,
+                    silu,
                 });
             });
         })?;
@@ -93,7 +93,7 @@ fn group_scales(
     channels: usize,
     norm: &GroupNorm,
 ) -> Vec<(f32, f32)> {
-    let sum_plane = |plane| Arch::new().dispatch(|| sum_and_square_sum(plane));
+    let sum_plane = |plane| Arch::new().dispatch(SumPlane(plane));
     let sums: Vec<(f64, f64)> = values.par_chunks(plane).map(sum_plane).collect();
     let members = channels / norm.groups;
     let count = (members * plane) as f64;
@@ -104,6 +104,42 @@ fn group_scales(
         (mean as f32, (1.0 / (variance + norm.eps).sqrt()) as f32)
     };
     sums.chunks(members).map(of_group).collect()
+}
+
+/// `out = x * scale + shift`, or silu of it.
+struct ScalePlane<'a> {
+    out: &'a mut [f32],
+    plane: &'a [f32],
+    scale: f32,
+    shift: f32,
+    silu: bool,
+}
+
+impl WithSimd for ScalePlane<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        let Self { scale, shift, .. } = self;
+        let pairs = self.out.iter_mut().zip(self.plane);
+        if self.silu {
+            pairs.for_each(|(out, x)| *out = math::silu(x * scale + shift));
+        } else {
+            pairs.for_each(|(out, x)| *out = x * scale + shift);
+        }
+    }
+}
+
+/// The sum of a plane, and that of its squares.
+struct SumPlane<'a>(&'a [f32]);
+
+impl WithSimd for SumPlane<'_> {
+    type Output = (f64, f64);
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) -> (f64, f64) {
+        sum_and_square_sum(self.0)
+    }
 }
 
 #[inline(always)]
@@ -160,21 +196,43 @@ impl LayerNorm {
                 .zip(values.par_chunks(width))
                 .with_min_len(16);
             rows.for_each(|(out, row)| {
-                Arch::new().dispatch(|| normalise_row(out, row, &weight, &bias));
+                Arch::new().dispatch(NormaliseRow {
+                    out,
+                    row,
+                    weight: &weight,
+                    bias: &bias,
+                });
             });
         })?;
         Tensor::from_vec(out, x.shape(), x.device())
     }
 }
 
-#[inline(always)]
-fn normalise_row(out: &mut [f32], row: &[f32], weight: &[f32], bias: &[f32]) {
-    let count = row.len() as f32;
-    let mean = sum_of(row, |x| x) / count;
-    let variance = sum_of(row, |x| (x - mean) * (x - mean)) / count;
-    let rstd = 1.0 / (variance + LAYER_NORM_EPS).sqrt();
-    for (((out, x), weight), bias) in out.iter_mut().zip(row).zip(weight).zip(bias) {
-        *out = (x - mean) * rstd * weight + bias;
+struct NormaliseRow<'a> {
+    out: &'a mut [f32],
+    row: &'a [f32],
+    weight: &'a [f32],
+    bias: &'a [f32],
+}
+
+impl WithSimd for NormaliseRow<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        let Self {
+            out,
+            row,
+            weight,
+            bias,
+        } = self;
+        let count = row.len() as f32;
+        let mean = sum_of(row, |x| x) / count;
+        let variance = sum_of(row, |x| (x - mean) * (x - mean)) / count;
+        let rstd = 1.0 / (variance + LAYER_NORM_EPS).sqrt();
+        for (((out, x), weight), bias) in out.iter_mut().zip(row).zip(weight).zip(bias) {
+            *out = (x - mean) * rstd * weight + bias;
+        }
     }
 }
 

@@ -5,7 +5,7 @@
 //! them: a row for each key, with [`LANES`] queries side by side, so that nothing is turned round in
 //! between and each query's maximum and sum are a lane's.
 
-use pulp::Arch;
+use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
 use crate::nn::math;
@@ -159,6 +159,22 @@ impl Keys {
     }
 }
 
+/// [`Panel::weigh`] with the widest instructions. No closure: compiled on its own, it would have only those of
+/// any processor.
+struct Weigh<'a> {
+    panel: &'a mut Panel,
+    scores: &'a mut [f32],
+}
+
+impl WithSimd for Weigh<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        self.panel.weigh_lanes(self.scores);
+    }
+}
+
 /// [`LANES`] queries side by side, and what they have seen so far.
 struct Panel {
     /// A row for each place of a query, in measure of the softmax.
@@ -192,7 +208,10 @@ impl Panel {
 
     /// Turns the scores of some keys into weights; the sums so far shrink to the same measure.
     fn weigh(&mut self, scores: &mut [f32]) {
-        Arch::new().dispatch(|| self.weigh_lanes(scores));
+        Arch::new().dispatch(Weigh {
+            panel: self,
+            scores,
+        });
     }
 
     #[inline(always)]

@@ -11,7 +11,7 @@
 use std::cell::RefCell;
 use std::ops::Range;
 
-use pulp::Arch;
+use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::Window;
@@ -172,7 +172,12 @@ impl Packed {
             if !pixels.is_multiple_of(LANES) {
                 patches.fill(0.0);
             }
-            Arch::new().dispatch(|| image.patches(patches, terms, &runs));
+            Arch::new().dispatch(Patches {
+                image,
+                out: patches,
+                terms,
+                runs: &runs,
+            });
             for &(place, begin) in &step.weights {
                 let mut blocks =
                     sums[place * panels * groups.len() * BLOCK..].chunks_exact_mut(BLOCK);
@@ -368,4 +373,21 @@ pub(crate) fn room_values(inputs: usize, outputs: usize, window: Window, grid_px
     };
     let panels = pixels.div_ceil(LANES);
     panels * LANES * (terms + window.places() * outputs.next_multiple_of(ROWS))
+}
+
+/// [`Image::patches`] with the widest registers; a closure would have only those of any processor.
+struct Patches<'a> {
+    image: Image<'a>,
+    out: &'a mut [f32],
+    terms: &'a [Term],
+    runs: &'a [Run],
+}
+
+impl WithSimd for Patches<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        self.image.patches(self.out, self.terms, self.runs);
+    }
 }

@@ -1,5 +1,6 @@
 //! Linear layers on the CPU, with weights in the order in which the kernel reads them.
 
+use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
 use crate::nn::product::{BLOCK, DEPTH, Instructions, LANES, ROWS, Rectangle, Rows, rectangles};
@@ -88,7 +89,7 @@ impl Packed {
         finish: impl Fn(f32, f32, usize) -> f32 + Sync,
     ) {
         let each = tokens_each(tokens.count);
-        let arch = pulp::Arch::new();
+        let arch = Arch::new();
         let chunks = out.par_chunks_mut(each * self.outputs).enumerate();
         chunks.for_each(|(chunk, out)| {
             let part = Part::of(tokens, chunk * each, out.len() / self.outputs, self.inputs);
@@ -96,15 +97,12 @@ impl Packed {
             for panel in 0..self.panels() {
                 self.sums(cpu, panel, &part, &mut sums);
                 other.sums(cpu, panel, &part, &mut others);
-                let outputs = self.outputs_of(panel);
-                arch.dispatch(|| {
-                    let sums = sums.chunks_exact(LANES).zip(others.chunks_exact(LANES));
-                    for (out, (sums, others)) in out.chunks_exact_mut(self.outputs).zip(sums) {
-                        let out = out[outputs.clone()].iter_mut().zip(outputs.clone());
-                        for ((out, output), (sum, other)) in out.zip(sums.iter().zip(others)) {
-                            *out = finish(*sum, *other, output);
-                        }
-                    }
+                arch.dispatch(FinishBoth {
+                    out,
+                    width: self.outputs,
+                    outputs: self.outputs_of(panel),
+                    sums: [&sums, &others],
+                    finish: &finish,
                 });
             }
         });
@@ -229,5 +227,33 @@ impl Tokens<'_> {
             }
         }
         gathered
+    }
+}
+
+/// What becomes of two layers' sums, with the widest registers; a closure would have only those of any processor.
+struct FinishBoth<'a, F> {
+    /// Rows of `width` values.
+    out: &'a mut [f32],
+    width: usize,
+    outputs: std::ops::Range<usize>,
+    /// Rows of [`LANES`] values.
+    sums: [&'a [f32]; 2],
+    finish: &'a F,
+}
+
+impl<F: Fn(f32, f32, usize) -> f32> WithSimd for FinishBoth<'_, F> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        let [sums, others] = self.sums.map(|sums| sums.chunks_exact(LANES));
+        for (out, (sums, others)) in self.out.chunks_exact_mut(self.width).zip(sums.zip(others)) {
+            let out = out[self.outputs.clone()]
+                .iter_mut()
+                .zip(self.outputs.clone());
+            for ((out, output), (sum, other)) in out.zip(sums.iter().zip(others)) {
+                *out = (self.finish)(*sum, *other, output);
+            }
+        }
     }
 }
