@@ -183,10 +183,12 @@ impl Reaper {
                 tokio::select! {
                     Some(ended) = under_way.next() => drop(ids.remove(&ended)),
                     () = &mut next_look => break,
-                    () = stop.cancelled() => return,
+                    () = stop.cancelled() => break,
                 }
             }
         }
+        // Safe to drop, but whoever takes them over begins anew.
+        while under_way.next().await.is_some() {}
     }
 
     /// Ends the attempt if its lease is still lapsed. Returns the upload that it leaves behind, unless the
