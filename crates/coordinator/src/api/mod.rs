@@ -137,6 +137,20 @@ impl FromRef<App> for PgPool {
     }
 }
 
+/// The workers' own.
+fn lease_routes() -> Router<App> {
+    let long = || DefaultBodyLimit::max(MAX_LEASE_BYTES);
+    Router::new()
+        .route("/v1/leases/claim", post(leases::claim))
+        .route(
+            "/v1/leases/heartbeat",
+            post(leases::heartbeat).layer(long()),
+        )
+        .route("/v1/leases/complete", post(leases::complete).layer(long()))
+        .route("/v1/leases/fail", post(leases::fail))
+        .route("/v1/leases/release", post(leases::release).layer(long()))
+}
+
 /// All routes.
 pub fn router(app: App) -> Router {
     Router::new()
@@ -183,20 +197,7 @@ pub fn router(app: App) -> Router {
         .route("/v1/keys/{id}/rotate", post(keys::rotate))
         .route("/v1/audit", get(audit::list))
         .route("/v1/workers", get(workers::list))
-        .route("/v1/leases/claim", post(leases::claim))
-        .route(
-            "/v1/leases/heartbeat",
-            post(leases::heartbeat).layer(DefaultBodyLimit::max(MAX_LEASE_BYTES)),
-        )
-        .route(
-            "/v1/leases/complete",
-            post(leases::complete).layer(DefaultBodyLimit::max(MAX_LEASE_BYTES)),
-        )
-        .route("/v1/leases/fail", post(leases::fail))
-        .route(
-            "/v1/leases/release",
-            post(leases::release).layer(DefaultBodyLimit::max(MAX_LEASE_BYTES)),
-        )
+        .merge(lease_routes())
         .route("/healthz", get(health::healthz))
         .route("/readyz", get(health::readyz))
         .route("/metrics", get(health::metrics))

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use sqlx::{PgConnection, PgPool};
 use tokio::net::TcpListener;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use upres_common::job::{Class, ErrorType, JobError};
 use upres_common::objects::{ObjectStore, S3Args};
@@ -220,7 +221,8 @@ async fn a_coordinator_that_stops_leaves_its_reports_to_others_at_once(pool: PgP
         },
         CancellationToken::new(),
     );
-    let running = tokio::spawn(steward_of_it.run(stop.clone()));
+    let mut running = JoinSet::new();
+    running.spawn(steward_of_it.run(stop.clone()));
     let held =
         "select ending_until > now() from batches where batch_id = $1 and ending_by is not null";
     let is_held = async || {
@@ -237,7 +239,7 @@ async fn a_coordinator_that_stops_leaves_its_reports_to_others_at_once(pool: PgP
         .unwrap();
     assert!(steward(&pool).await.take_ended(9).await.unwrap().is_empty());
     stop.cancel();
-    running.await.unwrap();
+    running.join_all().await;
     let left = steward(&pool).await.take_ended(9).await.unwrap();
     assert_eq!(left.first().unwrap().id, id);
 }
