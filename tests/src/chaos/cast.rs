@@ -22,6 +22,9 @@ use crate::{DEADLINE, Fault, OwnBroker, OwnPostgres, Proxy, Store, until};
 const COORDINATORS: usize = 2;
 const WORKERS: usize = 3;
 
+/// Faults after which a worker is not heard of again, or only when its job has long gone on.
+const DEADLY: [&str; 2] = ["kill", "pause"];
+
 /// A program of ours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Role {
@@ -123,6 +126,8 @@ pub(super) struct Cast {
     pub(super) broker: Arc<OwnBroker>,
     pub(super) lease: Duration,
     pub(super) load: Load,
+    /// Whether innocent jobs lose their workers for good.
+    is_deadly: bool,
     /// The SHA-256 of the result of each input, made while nothing was broken.
     pub(super) expected: BTreeMap<String, String>,
     client: reqwest::Client,
@@ -150,6 +155,10 @@ impl Cast {
             broker: Arc::new(broker??),
             lease: options.lease,
             load: options.load,
+            is_deadly: options
+                .faults
+                .iter()
+                .any(|fault| DEADLY.contains(&&**fault)),
             expected: BTreeMap::new(),
             // A connection each: what one request suffers is not handed on to the next.
             client: reqwest::Client::builder()
@@ -251,10 +260,15 @@ impl Cast {
             // Longer than any attempt here, short enough to wait for.
             ("UPRES_ORPHAN_SECS", "30".to_owned()),
             ("UPRES_JANITOR_SECS", "5".to_owned()),
-            // Here innocent jobs are killed many times.
-            ("UPRES_QUARANTINE_AFTER", "1000".to_owned()),
         ];
-        pairs.map(|(name, value)| (name.to_owned(), value)).to_vec()
+        let mut pairs = pairs.map(|(name, value)| (name.to_owned(), value)).to_vec();
+        if self.is_deadly {
+            // Here innocent jobs are killed many times. Where none is, what production holds against a job may
+            // not be held against any.
+            let after = ("UPRES_QUARANTINE_AFTER".to_owned(), "1000".to_owned());
+            pairs.push(after);
+        }
+        pairs
     }
 
     /// A proxy for one link; returns the variable that leads a program to it.
