@@ -184,7 +184,8 @@ async fn sweep_uploads(
     Ok(())
 }
 
-/// Removes what drained workers left for jobs that have ended since, or gone on without it.
+/// Removes what drained workers left for jobs that have ended since, or gone on without it: at once, or, where the job is
+/// not known here, when it is old.
 async fn sweep_hand_overs(
     pool: &PgPool,
     objects: &ObjectStore,
@@ -209,8 +210,11 @@ async fn sweep_hand_overs(
     let (going_on, before) = looked.await?;
     for object in listed {
         let old = object.written_at.is_some_and(|written| written < before);
-        let wanted = hand_over_job(&object.uri).is_none_or(|job| going_on.contains(&job));
-        if !old || wanted {
+        let unwanted = match hand_over_job(&object.uri) {
+            None => false,
+            Some(job) => going_on.get(&job).map_or(old, |going_on| !going_on),
+        };
+        if !unwanted {
             continue;
         }
         tracing::info!(object.key = %object.uri, dry_run, "unfinished work that nobody goes on with");

@@ -313,7 +313,10 @@ async fn upscale(
             }
             // Not waited for: the engine notices at its next tile.
             () = held.stop.cancelled() => return Err(UpscaleError::Cancelled.into()),
-            () = &mut drain_is_over => return Err(UpscaleError::Cancelled.into()),
+            () = &mut drain_is_over => {
+                tracing::warn!("the engine did not stop in time: tiles that are in no part are lost");
+                return Err(UpscaleError::Cancelled.into());
+            }
         }
     }
 }

@@ -1,6 +1,6 @@
 //! What may go: uploads nobody will complete, jobs that ended long ago.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -79,26 +79,26 @@ pub async fn is_orphan(
     Ok(orphan.fetch_one(conn).await?)
 }
 
-/// Those of `jobs` that wait for a worker to go on with what a drained one left, or are about to say
-/// that they have left something.
+/// Those of `jobs` that there are, and whether they wait for a worker to go on with what a drained one left, or are
+/// about to say that they have left something.
 ///
 /// # Errors
 /// [`StoreError::Database`].
 pub async fn going_on(
     conn: &mut PgConnection,
     jobs: &[JobId],
-) -> Result<HashSet<JobId>, StoreError> {
+) -> Result<HashMap<JobId, bool>, StoreError> {
     let ids: Vec<_> = jobs.iter().map(|job| job.0).collect();
-    let going_on = sqlx::query_scalar!(
+    let going_on = sqlx::query!(
         r#"
-        select job_id
+        select job_id,
+            state = 'running' or (state in ('queued', 'scheduled') and resume -> 'hand_over' is not null) as "going_on!"
         from jobs
-        where job_id = any($1)
-            and (state = 'running' or (state = 'queued' and resume -> 'hand_over' is not null))"#,
+        where job_id = any($1)"#,
         &ids,
     );
-    let found = going_on.fetch_all(conn).await?;
-    Ok(found.into_iter().map(JobId).collect())
+    let found = going_on.fetch_all(conn).await?.into_iter();
+    Ok(found.map(|job| (JobId(job.job_id), job.going_on)).collect())
 }
 
 /// Removes up to `limit` batches that ended longer than `age` ago, once their jobs are gone, with what they
