@@ -10,6 +10,9 @@ reference, then UPRES with the reference's noise, and compares every tensor:
     max  the largest |ours - theirs| over the largest |theirs|
     rms  the same with root mean squares
 
+The text tower, of random weights too, runs once for a model, at import: `upres models import` of a folder
+that has it, and the prompts that it stored beside those of transformers' tower and tokenizer.
+
 Status 1 when one is not under the limit. Also says what either process took, from its start to its
 end, and how much of that was not spent in the networks: imports, reading weights, writing results.
 """
@@ -118,33 +121,86 @@ def errors(out):
     for path in sorted((out / "pytorch").glob("*.npy"), key=lambda path: path.stat().st_mtime_ns):
         if path.stem == "prompt_ids":   # of its tokenizer
             continue
-        theirs, ours = np.load(path).astype(np.float64), out / "upres" / path.name
-        ours = np.load(ours).astype(np.float64) if ours.exists() else None
+        theirs, ours = np.load(path), out / "upres" / path.name
+        ours = np.load(ours) if ours.exists() else None
         if ours is None or ours.shape != theirs.shape:
             yield path.stem, np.inf, np.inf
-            continue
-        apart = ours - theirs
-        yield path.stem, abs(apart).max() / abs(theirs).max(), np.sqrt((apart**2).mean() / (theirs**2).mean())
+        else:
+            yield path.stem, *apart(ours, theirs)
+
+
+def write_text_tower(base):
+    """Tokenizer and text tower in the shapes of the release, random; returns the tower and the tokenizer's reading of a prompt."""
+    import torch
+    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+    sys.path.insert(0, os.environ["UPRES_ORACLE"])
+    from make_model import randomise, sizes, write_tokenizer
+
+    shape = sizes("full")[2]
+    write_tokenizer(base / "tokenizer", None, shape["vocab_size"])
+    tower = CLIPTextModel(CLIPTextConfig(**shape)).eval()
+    randomise(tower, "text_encoder", seed=1)
+    tower.save_pretrained(base / "text_encoder")
+    tokenizer = CLIPTokenizer.from_pretrained(base / "tokenizer")
+
+    @torch.no_grad()
+    def encode(prompt):
+        ids = tokenizer(prompt, padding="max_length", max_length=77, truncation=True, return_tensors="pt").input_ids
+        return tower(ids)[0].numpy()
+    return encode
+
+
+def text_tower(upres, model, out):
+    """(name, max, rms) of the prompts that an import of SD-Turbo's files stores."""
+    base, imported = out / "base", out / "imported"
+    for folder in (base, imported):
+        shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(model, base, copy_function=os.link, ignore=shutil.ignore_patterns("upres-model.json", "prompt_embeds*"))
+    encode = write_text_tower(base)
+    predictor = base / "noise_predictor" / WEIGHTS
+    command = [upres, "models", "import", "--base", base, "--noise-predictor", predictor, "-o", imported, "--licence", "none"]
+    with open(out / "import.log", "w", encoding="utf-8") as log:
+        if subprocess.run(command, stdout=log, stderr=log).returncode:
+            sys.exit(f"error: the import failed, see {log.name}")
+    prompts = json.loads((imported / "upres-model.json").read_text())["prompts"]
+    stored = load_file(imported / "prompt_embeds.safetensors")
+    rows = [(f"{name} prompt", *apart(stored[name], encode(prompts[name]))) for name in ("positive", "negative")]
+    for folder in (base, imported):
+        shutil.rmtree(folder)
+    return rows
+
+
+def apart(ours, theirs):
+    ours, theirs = ours.astype(np.float64), theirs.astype(np.float64)
+    return abs(ours - theirs).max() / abs(theirs).max(), np.sqrt(((ours - theirs) ** 2).mean() / (theirs**2).mean())
+
+
+def judge(name, rows, failed):
+    """Prints a table of errors; what is too far goes to `failed`."""
+    print(f"\n{name}\n{'':16}{'max':>10}{'rms':>10}")
+    for stage, largest, rms in rows:
+        good = largest < LIMIT and rms < LIMIT   # false for what is not a number
+        print(f"{stage:16}{largest:10.1e}{rms:10.1e}{'' if good else '  TOO FAR'}", flush=True)
+        if not good:
+            failed.append(f"{stage} of {name}")
+    return {"errors": {s: {"max": m, "rms": r} for s, m, r in rows}}
 
 
 def main():
     upres, model, out = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
     results, failed = {}, []
+    out.mkdir(parents=True, exist_ok=True)
+    tower = "Text tower"
+    results[tower] = judge(tower, text_tower(upres, model, out), failed)
     for number, (name, case) in enumerate(CASES.items(), 1):
         folder = out / str(number)
         ours, theirs = both(upres, as_sd2_base(model, out / "sd2-base") if case[-1] else model, case, folder)
-        print(f"\n{name}\n{'':16}{'max':>10}{'rms':>10}")
-        rows = list(errors(folder))
-        for stage, largest, rms in rows:
-            good = largest < LIMIT and rms < LIMIT   # false for what is not a number
-            print(f"{stage:16}{largest:10.1e}{rms:10.1e}{'' if good else '  TOO FAR'}")
-            if not good:
-                failed.append(f"{stage} of {name}")
+        measured = judge(name, list(errors(folder)), failed)
         print(f"{'':16}{'upres':>10}{'PyTorch':>10}{'ratio':>8}")
         for key, label in (("wall_s", "whole, s"), ("start_s", "but networks, s"), ("cpu_s", "processor, s"),
                            ("peak_gib", "memory, GiB")):
             print(f"{label:16}{ours[key]:10.2f}{theirs[key]:10.2f}{ours[key] / theirs[key]:8.2f}", flush=True)
-        results[name] = {"upres": ours, "pytorch": theirs, "errors": {s: {"max": m, "rms": r} for s, m, r in rows}}
+        results[name] = {"upres": ours, "pytorch": theirs, **measured}
     shutil.rmtree(out / "sd2-base", ignore_errors=True)
     (out / "parity.json").write_text(json.dumps(results, indent=2) + "\n")
     if failed or not all(result["errors"] for result in results.values()):

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Is this card right, and how fast is it? Lies beside the programs that build.sh made; needs nothing else of the
 # repository. Makes random weights in the shapes of the release here, holds every stage on the card against the
-# CPU, then times the stages beside PyTorch.
+# CPU, sees whether the tile batch shows in a result, then times the stages beside PyTorch.
 set -euo pipefail
 
 HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P)
@@ -57,7 +57,41 @@ compare() {
     local dtype
     for dtype in f32 bf16; do
         worker --dtype "$dtype" --against cpu --timesteps "$(schedule 3)" | tee "$OUT/against-cpu-$dtype.txt" ||
-            FAILED+=("$dtype against the CPU")
+            FAILED+=("$dtype is too far from the CPU")
+    done
+}
+
+# picture FILE: a PNG of eight tiles with waves and grain.
+picture() {
+    "$PYTHON" - "$1" <<'END'
+import math, random, struct, sys, zlib
+width, height, grain = 416, 224, random.Random(1)
+rows = b"".join(b"\0" + bytes(int(128 + 60 * math.sin(x / 9 + c) + 50 * math.cos(y / 13 - c) + grain.uniform(-8, 8))
+                              for x in range(width) for c in range(3)) for y in range(height))
+def chunk(kind, data):
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+with open(sys.argv[1], "wb") as out:
+    out.write(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
+              + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b""))
+END
+}
+
+# same_bytes: one picture with 1, 4 and 8 tiles at once. The project promises equal bytes on
+# a processor; whether a card keeps that, too, is what this finds out.
+same_bytes() {
+    local dtype batch digest first
+    picture "$OUT/picture.png"
+    : >"$OUT/same-bytes.txt"
+    for dtype in $DTYPES; do
+        first=
+        for batch in 1 4 8; do
+            "$HERE/upres" upscale "$OUT/picture.png" -o "$OUT/batch-$batch.png" --overwrite --model "$MODEL" --device "$DEVICE" \
+                --dtype "$dtype" --tile-batch "$batch" 2>>"$OUT/upres.log" ||
+                { FAILED+=("$dtype with $batch tiles at once: see $OUT/upres.log"); continue; }
+            digest=$(sha256sum <"$OUT/batch-$batch.png")
+            echo "$dtype, $batch tiles at once: ${digest%% *}" | tee -a "$OUT/same-bytes.txt"
+            [[ ${first:=$digest} == "$digest" ]] || FAILED+=("$dtype with $batch tiles at once differs from fewer")
+        done
     done
 }
 
@@ -120,7 +154,8 @@ find_libraries
 nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader | tee "$OUT/card.txt" || true
 [[ -f $MODEL/upres-model.json ]] || "$HERE/upres" models random --size full -o "$MODEL"
 compare
+same_bytes
 ours
 pytorch
 table | tee "$OUT/table.txt"
-((${#FAILED[@]} == 0)) || { say "error: too far: ${FAILED[*]}"; exit 1; }
+((${#FAILED[@]} == 0)) || { say "error: $(IFS=';'; echo "${FAILED[*]}")"; exit 1; }
