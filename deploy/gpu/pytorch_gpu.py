@@ -4,7 +4,7 @@
     UPRES_ORACLE=DIR pytorch_gpu.py --model DIR --mode eager|compiled --dtype f16 [--batches 1,4] [--steps 1,3]
 
 DIR of UPRES_ORACLE holds `oracle.py`: the diffusers networks and the noise predictor. `eager` in `f16` is how
-the official program runs, `compiled` is torch.compile of each network. One JSON object a line, as
+the official program runs (but that its predictor keeps weights of f32), `compiled` is torch.compile of each network. One JSON object a line, as
 `upres-worker bench --json` names its stages; the middle of so many rounds after one that is not measured.
 """
 import argparse

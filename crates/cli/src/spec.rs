@@ -4,7 +4,9 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use imaging::{EncodeOptions, TiffCompression};
 use upres_common::job::file_options::{FileOptions, TiffPacking, check_tiff_tile};
 use upres_common::job::pages::{Pages, PagesError};
-use upres_common::job::spec::{ColorFix, OutputFormat, Timesteps, TimestepsError, check_tile};
+use upres_common::job::spec::{
+    ColorFix, OutputFormat, Timesteps, TimestepsError, check_overlap, check_tile,
+};
 
 use crate::cli::Usage;
 
@@ -25,7 +27,12 @@ pub struct SpecArgs {
     pub tile: u32,
     /// What neighbouring tiles share, in pixels of the input: more hides their borders better, less
     /// is faster; an even number, up to half a tile [default: 32, or half a tile]
-    #[arg(long, value_name = "PX", conflicts_with = "exact")]
+    #[arg(
+        long,
+        value_name = "PX",
+        conflicts_with = "exact",
+        allow_negative_numbers = true
+    )]
     pub overlap: Option<u32>,
     /// Lay the tiles as the official program does: each overlaps the next by half; tiles up to 256 px, as it
     /// takes larger ones through its VAE in pieces
@@ -119,7 +126,7 @@ impl SpecArgs {
     /// What neighbouring tiles are to share, in pixels of the input, if anything was said.
     ///
     /// # Errors
-    /// [`Usage`], when what the official program does is not known here.
+    /// [`Usage`], when it is no overlap for the tile, or what the official program does is not known here.
     pub fn overlap(&self) -> Result<Option<u32>, Usage> {
         if self.exact && self.tile > EXACT_TILE_PX {
             let problem = format!(
@@ -127,10 +134,13 @@ impl SpecArgs {
             );
             return Err(Usage(problem));
         }
-        Ok(match self.exact {
-            true => Some(self.tile / 2),
-            false => self.overlap,
-        })
+        if self.exact {
+            return Ok(Some(self.tile / 2));
+        }
+        if let Some(overlap) = self.overlap {
+            check_overlap(overlap, self.tile).map_err(|why| Usage(format!("--overlap: {why}")))?;
+        }
+        Ok(self.overlap)
     }
 
     /// The schedule asked for, or one step.
@@ -221,6 +231,12 @@ mod tests {
         let refused = overlap(&["--exact", "--tile", "272"]).unwrap_err();
         assert!(refused.0.contains("tiles up to 256 px"), "{refused}");
         assert_eq!(overlap(&["--tile", "272"]).unwrap(), None);
+        assert_eq!(overlap(&["--overlap", "64"]).unwrap(), Some(64));
+        for wrong in ["66", "0", "31"] {
+            let refused = overlap(&["--overlap", wrong]).unwrap_err();
+            let sentence = format!("--overlap: an overlap of {wrong} px is refused");
+            assert!(refused.to_string().starts_with(&sentence), "{refused}");
+        }
     }
 
     #[test]

@@ -246,10 +246,7 @@ struct Place<'a> {
 impl<'a> Place<'a> {
     /// The first row of tiles that shows in a row of the result.
     fn at(first_row: u32, tiling: &'a Tiling, options: &Options) -> Result<Self, UpscaleError> {
-        let size = Size {
-            stride: 3 * SCALE * tiling.columns.length,
-            height: SCALE * tiling.rows.length,
-        };
+        let size = result_size(tiling);
         let wanted = first_row as usize;
         if wanted >= size.height {
             let rows = u32::try_from(size.height).unwrap_or(u32::MAX);
@@ -271,7 +268,8 @@ impl<'a> Place<'a> {
     /// Where another run was suspended.
     fn of(left: HandOver, tiling: &'a Tiling, options: &Options) -> Result<Self, UpscaleError> {
         let belongs = left.belongs_to == BelongsTo::new(tiling, options);
-        if !belongs || left.next_tile >= tiling.len() {
+        let fits = left.fixer.fits(result_size(tiling));
+        if !belongs || !fits || left.next_tile >= tiling.len() {
             return Err(UpscaleError::HandOver);
         }
         let tile_row = tiling.row_of(left.next_tile);
@@ -283,6 +281,13 @@ impl<'a> Place<'a> {
             next_fixed: left.next_fixed,
             next_row: left.next_row,
         })
+    }
+}
+
+fn result_size(tiling: &Tiling) -> Size {
+    Size {
+        stride: 3 * SCALE * tiling.columns.length,
+        height: SCALE * tiling.rows.length,
     }
 }
 

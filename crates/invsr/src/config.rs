@@ -7,12 +7,19 @@ use std::path::Path;
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
 
 use crate::error::LoadError;
 use crate::scheduler::MAX_TIMESTEP;
 
 /// The fixed scale: output pixels per input pixel, each way.
 pub(crate) const SCALE: usize = 4;
+
+/// Larger than any published network has, small enough to be multiplied.
+const MAX_CHANNELS: usize = 1 << 16;
+/// Of a level.
+const MAX_LAYERS: usize = 64;
+const MAX_LEVELS: usize = 12;
 
 /// `vae/config.json`.
 #[derive(Debug, Clone, Deserialize)]
@@ -34,22 +41,22 @@ pub(crate) struct VaeConfig {
     act_fn: String,
     down_block_types: Vec<String>,
     up_block_types: Vec<String>,
-    #[serde(default)]
-    shift_factor: Option<f64>,
-    #[serde(default = "yes")]
-    use_quant_conv: bool,
-    #[serde(default = "yes")]
-    use_post_quant_conv: bool,
 }
 
 impl VaeConfig {
     pub(crate) fn read(dir: &Path) -> Result<Self, LoadError> {
-        let config: Self = read_json(&dir.join("vae/config.json"))?;
-        let levels = config.block_out_channels.len();
         let check = Check("vae");
+        let config: Self = check.read(&dir.join("vae/config.json"), &Self::only())?;
+        let levels = config.block_out_channels.len();
         check.that(
             levels >= 2,
             "block_out_channels must name at least two levels",
+        )?;
+        check.channels(&config.block_out_channels, &[config.latent_channels])?;
+        check.layers(&[config.layers_per_block])?;
+        check.that(
+            config.scaling_factor.is_finite() && config.scaling_factor > 0.0,
+            "scaling_factor must be above 0",
         )?;
         check.activation(&config.act_fn)?;
         check.kinds(&config.down_block_types, levels, &["DownEncoderBlock2D"])?;
@@ -59,16 +66,21 @@ impl VaeConfig {
             config.in_channels == 3 && config.out_channels == 3,
             "in_channels and out_channels must be 3",
         )?;
-        check.that(config.shift_factor.is_none(), "shift_factor must be null")?;
-        check.that(
-            config.use_quant_conv && config.use_post_quant_conv,
-            "use_quant_conv and use_post_quant_conv must be true",
-        )?;
         check.that(
             config.factor() >= SCALE,
             "the latent must be at most a quarter of the image",
         )?;
         Ok(config)
+    }
+
+    fn only() -> Vec<(&'static str, Value)> {
+        vec![
+            ("shift_factor", Value::Null),
+            ("latents_mean", Value::Null),
+            ("latents_std", Value::Null),
+            ("use_quant_conv", json!(true)),
+            ("use_post_quant_conv", json!(true)),
+        ]
     }
 
     /// Image pixels per latent pixel, each way.
@@ -106,10 +118,18 @@ pub(crate) struct UnetConfig {
 
 impl UnetConfig {
     pub(crate) fn read(dir: &Path) -> Result<Self, LoadError> {
-        let config: Self = read_json(&dir.join("unet/config.json"))?;
-        let levels = config.block_out_channels.len();
         let check = Check("unet");
-        check.that(levels >= 1, "block_out_channels must not be empty")?;
+        let config: Self = check.read(&dir.join("unet/config.json"), &Self::only())?;
+        let levels = config.block_out_channels.len();
+        check.channels(
+            &config.block_out_channels,
+            &[
+                config.in_channels,
+                config.out_channels,
+                config.cross_attention_dim,
+            ],
+        )?;
+        check.layers(&[config.layers_per_block])?;
         check.activation(&config.act_fn)?;
         check.kinds(
             &config.down_block_types,
@@ -144,6 +164,47 @@ impl UnetConfig {
         Ok(config)
     }
 
+    /// What published UNets may be told and this engine does not do. `upcast_attention` is about half
+    /// precision alone, where scores are `f32` here in any case.
+    fn only() -> Vec<(&'static str, Value)> {
+        let off = [
+            "center_input_sample",
+            "only_cross_attention",
+            "mid_block_only_cross_attention",
+            "dual_cross_attention",
+            "resnet_skip_time_act",
+            "class_embeddings_concat",
+        ];
+        let none = [
+            "class_embed_type",
+            "num_class_embeds",
+            "projection_class_embeddings_input_dim",
+            "addition_embed_type",
+            "encoder_hid_dim",
+            "encoder_hid_dim_type",
+            "num_attention_heads",
+            "reverse_transformer_layers_per_block",
+            "time_embedding_dim",
+            "time_embedding_act_fn",
+            "timestep_post_act",
+            "time_cond_proj_dim",
+            "cross_attention_norm",
+        ];
+        let off = off.map(|key| (key, json!(false)));
+        let none = none.map(|key| (key, Value::Null));
+        let rest = [
+            ("resnet_time_scale_shift", json!("default")),
+            ("time_embedding_type", json!("positional")),
+            ("attention_type", json!("default")),
+            ("mid_block_scale_factor", json!(1.0)),
+            ("resnet_out_scale_factor", json!(1.0)),
+            ("downsample_padding", json!(1.0)),
+            ("conv_in_kernel", json!(3.0)),
+            ("conv_out_kernel", json!(3.0)),
+        ];
+        off.into_iter().chain(none).chain(rest).collect()
+    }
+
     /// Attention heads of a level. The key `attention_head_dim` holds this number, by an old slip.
     pub(crate) fn heads(&self, level: usize) -> usize {
         self.attention_head_dim.at(level)
@@ -174,12 +235,8 @@ pub(crate) struct PredictorConfig {
     pub flip_sin_to_cos: bool,
     #[serde(default = "yes")]
     pub mid_block_add_attention: bool,
-    #[serde(default = "yes")]
-    double_z: bool,
     #[serde(default = "silu")]
     act_fn: String,
-    #[serde(default = "added")]
-    resnet_time_scale_shift: String,
 }
 
 impl PredictorConfig {
@@ -188,10 +245,14 @@ impl PredictorConfig {
     }
 
     pub(crate) fn read_file(path: &Path) -> Result<Self, LoadError> {
-        let config: Self = read_json(path)?;
-        let levels = config.block_out_channels.len();
         let check = Check("noise_predictor");
-        check.that(levels >= 1, "block_out_channels must not be empty")?;
+        let config: Self = check.read(path, &Self::only())?;
+        let levels = config.block_out_channels.len();
+        check.channels(
+            &config.block_out_channels,
+            &[config.latent_channels, config.temb_channels],
+        )?;
+        check.layers(&config.layers_per_block)?;
         check.that(
             config.layers_per_block.len() == levels,
             "layers_per_block: one number a level",
@@ -204,11 +265,6 @@ impl PredictorConfig {
         )?;
         check.groups(&config.block_out_channels, config.norm_num_groups)?;
         check.that(config.in_channels == 3, "in_channels must be 3")?;
-        check.that(config.double_z, "double_z must be true")?;
-        check.that(
-            config.resnet_time_scale_shift == "default",
-            "resnet_time_scale_shift must be \"default\"",
-        )?;
         let attends = config.mid_block_add_attention
             || config
                 .down_block_types
@@ -219,6 +275,13 @@ impl PredictorConfig {
             "attention_head_dim must divide every level's channels",
         )?;
         Ok(config)
+    }
+
+    fn only() -> Vec<(&'static str, Value)> {
+        vec![
+            ("double_z", json!(true)),
+            ("resnet_time_scale_shift", json!("default")),
+        ]
     }
 
     /// Low-resolution pixels per latent pixel, each way.
@@ -301,6 +364,43 @@ impl Check {
         })
     }
 
+    /// Reads a configuration in which each of `only`'s keys has that value, if it is there and not null.
+    fn read<T: DeserializeOwned>(
+        &self,
+        path: &Path,
+        only: &[(&str, Value)],
+    ) -> Result<T, LoadError> {
+        let written: Value = read_json(path)?;
+        for (key, value) in only {
+            let found = &written[*key];
+            // Some writers give whole numbers as 1, some as 1.0.
+            let same = found == value || (found.is_number() && found.as_f64() == value.as_f64());
+            let rule = format!("{key} must be {value}, not {found}: nothing else is supported");
+            self.that(found.is_null() || same, &rule)?;
+        }
+        read_json(path)
+    }
+
+    /// Sizes that can be computed with: a level's widths, and the others.
+    fn channels(&self, widths: &[usize], others: &[usize]) -> Result<(), LoadError> {
+        self.that(
+            (1..=MAX_LEVELS).contains(&widths.len()),
+            &format!("block_out_channels must name 1 to {MAX_LEVELS} levels"),
+        )?;
+        let mut all = widths.iter().chain(others);
+        self.that(
+            all.all(|width| (1..=MAX_CHANNELS).contains(width)),
+            &format!("every number of channels must be 1 to {MAX_CHANNELS}"),
+        )
+    }
+
+    fn layers(&self, each: &[usize]) -> Result<(), LoadError> {
+        self.that(
+            each.iter().all(|layers| (1..=MAX_LAYERS).contains(layers)),
+            &format!("layers_per_block must be 1 to {MAX_LAYERS}"),
+        )
+    }
+
     fn activation(&self, name: &str) -> Result<(), LoadError> {
         self.that(name == "silu", "act_fn must be silu")
     }
@@ -349,10 +449,6 @@ fn yes() -> bool {
 
 fn silu() -> String {
     "silu".to_owned()
-}
-
-fn added() -> String {
-    "default".to_owned()
 }
 
 /// The scale of every Stable Diffusion up to 2.1, whose older configurations do not state it.

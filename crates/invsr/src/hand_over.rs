@@ -88,7 +88,8 @@ impl HandOver {
         out.0
     }
 
-    /// From [`to_bytes`](Self::to_bytes). `None` for bytes of another version, or of something else.
+    /// From [`to_bytes`](Self::to_bytes). `None` for bytes of another version, or of something else. That
+    /// a bit of them has changed is for a digest to find.
     #[must_use]
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let mut bytes = In(bytes);

@@ -148,7 +148,7 @@ impl InjectedNoise {
 #[derive(Debug, thiserror::Error)]
 pub enum NoiseError {
     /// The file is missing, damaged, or of an unknown number format.
-    #[error("read noise")]
+    #[error("it is no safetensors file, or cannot be read")]
     Read(#[source] candle_core::Error),
     /// The file lacks one of the two tensors.
     #[error("the noise file has no tensor {name}")]

@@ -15,6 +15,7 @@ use invsr::{
     write_random_model,
 };
 use proptest::prelude::*;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 fn folder(size: Size) -> &'static Path {
@@ -275,6 +276,57 @@ fn a_folder_without_a_manifest_goes_by_its_name() {
     fs::write(copy.path().join("vae/config.json"), "{}").unwrap();
     let mismatches = manifest.mismatches(copy.path()).unwrap();
     assert_eq!(mismatches, ["model_index.json", "vae/config.json"]);
+}
+
+/// What would change a network's result, and this engine does not compute, or not in this world.
+#[test]
+fn configurations_of_other_networks_are_refused_by_key() {
+    let cases = [
+        ("unet", "center_input_sample", json!(true)),
+        ("unet", "resnet_time_scale_shift", json!("scale_shift")),
+        ("unet", "class_embed_type", json!("timestep")),
+        ("unet", "mid_block_scale_factor", json!(2)),
+        ("unet", "num_attention_heads", json!(7)),
+        ("unet", "layers_per_block", json!(100_000_000)),
+        ("unet", "cross_attention_dim", json!(1u64 << 40)),
+        ("unet", "block_out_channels", json!([])),
+        ("vae", "latents_mean", json!([1, 2, 3, 4])),
+        ("vae", "shift_factor", json!(0.1)),
+        ("vae", "use_quant_conv", json!(false)),
+        ("vae", "layers_per_block", json!(0)),
+        ("vae", "scaling_factor", json!(0)),
+        ("noise_predictor", "double_z", json!(false)),
+        ("noise_predictor", "layers_per_block", json!([0, 3])),
+        ("noise_predictor", "temb_channels", json!(0)),
+    ];
+    let copy = copy_of_tiny();
+    for (network, key, value) in cases {
+        let path = copy.path().join(network).join("config.json");
+        let before = fs::read(&path).unwrap();
+        let mut config: Value = serde_json::from_slice(&before).unwrap();
+        config[key] = value.clone();
+        fs::write(&path, config.to_string()).unwrap();
+        let error = InvSr::load(copy.path(), &DeviceSpec::Cpu, Dtype::F32).unwrap_err();
+        let (said, key) = (error.to_string(), key);
+        assert!(
+            matches!(error, LoadError::Unsupported { network: found, .. } if found == network),
+            "{said}"
+        );
+        let named = said.contains(key) || said.contains("number of channels");
+        assert!(named, "{key} = {value}: {said}");
+        fs::write(&path, before).unwrap();
+    }
+    // What older and newer writers leave out, or write as they please, changes nothing.
+    let path = copy.path().join("unet/config.json");
+    let mut config: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    config["mid_block_scale_factor"] = json!(1);
+    config["class_embed_type"] = Value::Null;
+    config
+        .as_object_mut()
+        .unwrap()
+        .remove("center_input_sample");
+    fs::write(&path, config.to_string()).unwrap();
+    InvSr::load(copy.path(), &DeviceSpec::Cpu, Dtype::F32).unwrap();
 }
 
 #[test]

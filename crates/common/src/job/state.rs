@@ -114,7 +114,7 @@ pub enum JobEvent {
 
 /// An event that the state does not allow.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("a {from} job cannot be {event}")]
+#[error("a job that is {from} cannot be {event}")]
 pub struct InvalidTransition {
     /// The state's name.
     pub from: &'static str,

@@ -177,6 +177,15 @@ impl Fixer {
         };
         Some(Self { stride, held })
     }
+
+    /// Whether it is for results of this size.
+    pub(crate) fn fits(&self, size: Size) -> bool {
+        let held = match &self.held {
+            Held::Frequencies(wavelet) => wavelet.fits(size),
+            Held::Nothing | Held::Chroma | Held::Everything(_) => true,
+        };
+        held && self.stride == size.stride
+    }
 }
 
 #[cfg(test)]

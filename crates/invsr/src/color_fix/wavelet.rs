@@ -87,6 +87,10 @@ impl Wavelet {
         give(&low)
     }
 
+    pub(super) fn fits(&self, size: Size) -> bool {
+        self.levels.iter().all(|level| level.size == size)
+    }
+
     pub(super) fn save(&self, out: &mut Out) {
         let size = self.levels[0].size;
         for count in [size.stride, size.height, self.unfixed] {
@@ -100,6 +104,7 @@ impl Wavelet {
         }
     }
 
+    /// Reads what [`save`](Self::save) wrote; `None` for what no [`Wavelet`] could have written.
     pub(super) fn load(bytes: &mut In<'_>) -> Option<Self> {
         let size = Size {
             stride: bytes.count()?,
@@ -115,11 +120,19 @@ impl Wavelet {
                 next: bytes.count()?,
             })
         };
-        Some(Self {
+        let levels: Vec<Level> = (0..LEVELS).map(level).collect::<Option<_>>()?;
+        let whole = |values: &[f32]| size.stride > 0 && values.len().is_multiple_of(size.stride);
+        let sound = whole(&rows)
+            && unfixed <= CONTEXT
+            && levels.iter().all(|level| {
+                let lowest = size.height.saturating_add(CONTEXT);
+                whole(&level.held) && level.first <= level.next && level.next <= lowest
+            });
+        sound.then_some(Self {
             stride: size.stride,
             rows,
             unfixed,
-            levels: (0..LEVELS).map(level).collect::<Option<_>>()?,
+            levels,
         })
     }
 }

@@ -50,7 +50,7 @@ pub(super) fn attend(
         .collect();
     rectangles(out, shape.all(), PANELS * LANES, shape.width)
         .into_par_iter()
-        .for_each(|out| heads[out.columns.start / shape.width].answer(cpu, shape, q, out));
+        .for_each(|out| heads[out.columns().start / shape.width].answer(cpu, shape, q, out));
 }
 
 /// A head's keys and values as the kernel's left factors.
@@ -92,8 +92,8 @@ impl Keys {
 
     /// Some queries, through all keys.
     fn answer(&self, cpu: Instructions, shape: Shape, q: Operand<'_>, mut out: Rectangle<'_>) {
-        let head = out.columns.clone();
-        let tokens = out.rows.clone();
+        let head = out.columns();
+        let tokens = out.rows();
         let first = tokens.clone().step_by(LANES);
         let mut panels: Vec<Panel> = first
             .map(|first| Panel::of(shape, q, head.start, first..tokens.end.min(first + LANES)))

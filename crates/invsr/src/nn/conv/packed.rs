@@ -153,11 +153,11 @@ impl Packed {
         room: &mut Room,
     ) {
         let (places, grid) = (self.window.places(), image.grid());
-        let first = out.columns.start / places;
-        let pixels = out.columns.len() / places;
+        let first = out.columns().start / places;
+        let pixels = out.columns().len() / places;
         let runs = runs(first, pixels, grid.1);
         let panels = pixels.div_ceil(LANES);
-        let groups = out.rows.start / ROWS..out.rows.end.div_ceil(ROWS);
+        let groups = out.rows().start / ROWS..out.rows().end.div_ceil(ROWS);
         let sums = &mut room.sums;
         sums.resize(
             (places * panels * groups.len() * BLOCK).max(sums.len()),
@@ -220,10 +220,10 @@ impl Sums<'_> {
     }
 
     fn write(&self, mut out: Rectangle<'_>, runs: &[Run], grid: (usize, usize), added: Added<'_>) {
-        let first = out.columns.start;
-        let doubled = out.columns.len() > runs.iter().map(|run| run.count).sum();
+        let first = out.columns().start;
+        let doubled = out.columns().len() > runs.iter().map(|run| run.count).sum();
         let plane = if doubled { 4 } else { 1 } * grid.0 * grid.1;
-        for channel in out.rows.clone() {
+        for channel in out.rows() {
             let row = out.row(channel);
             if doubled {
                 for run in runs {

@@ -119,8 +119,8 @@ impl Packed {
     ) {
         let each = tokens_each(tokens.count);
         let fill = |mut out: Rectangle<'_>| {
-            let first = out.columns.start;
-            let part = Part::of(tokens, first, out.columns.len(), self.inputs);
+            let first = out.columns().start;
+            let part = Part::of(tokens, first, out.columns().len(), self.inputs);
             let mut sums = part.room();
             for panel in 0..self.panels() {
                 self.sums(cpu, panel, &part, &mut sums);

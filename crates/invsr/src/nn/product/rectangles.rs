@@ -14,8 +14,9 @@ pub(crate) struct Rectangle<'a> {
     start: *mut f32,
     /// Values from a row of the matrix to the next.
     width: usize,
-    pub rows: Range<usize>,
-    pub columns: Range<usize>,
+    /// Neither is to be changed: what [`row`](Self::row) lends rests on them.
+    rows: Range<usize>,
+    columns: Range<usize>,
     matrix: PhantomData<&'a mut [f32]>,
 }
 
@@ -55,6 +56,14 @@ pub(crate) fn rectangles(
 }
 
 impl Rectangle<'_> {
+    pub(crate) fn rows(&self) -> Range<usize> {
+        self.rows.clone()
+    }
+
+    pub(crate) fn columns(&self) -> Range<usize> {
+        self.columns.clone()
+    }
+
     /// The rectangle's part of a row of the matrix.
     ///
     /// # Panics
