@@ -29,7 +29,7 @@ check: ## Format, lints, docs, licences, unused dependencies
 bench: ## Run the benchmarks; the numbers land in target/bench/
 	@deploy/bench/run.sh
 
-bench-parity: ## Compare every stage of the full-size networks with PyTorch's (5 GB, minutes)
+bench-parity: ## Compare every stage of the full-size networks with PyTorch's (9 GB, minutes)
 	@deploy/bench/run.sh parity
 
 bench-large: ## A TIFF of 30,000 x 20,000 px from file to file in less than 1 GiB (minutes)
