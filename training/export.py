@@ -1,6 +1,6 @@
 """Writes the trained networks as a model folder: diffusers layout, f16 weights, digests.
 
-    python export.py --stage polish --out ../models/upres-tiny
+    python export.py --stage finish --out ../models/upres-tiny
 """
 import argparse
 import hashlib
@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from data import ROOT
 from model import PREDICTOR, SCHEDULER, UNET, VAE, Upres
 
-NAME, VERSION = "upres-tiny", "1"
+NAME, VERSION = "upres-tiny", "2"
 WEIGHTS = "diffusion_pytorch_model.fp16.safetensors"
 SCHEDULES = [[200], [200, 100, 50], [250, 200, 150, 100, 50]]  # the default first
 
@@ -56,7 +56,7 @@ def export(model, out, recommended):
 
 def main():
     ap = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    ap.add_argument("--stage", default="polish")
+    ap.add_argument("--stage", default="finish")
     ap.add_argument("--run", default="run")
     ap.add_argument("--out", type=Path, default=ROOT.parent / "models" / NAME)
     args = ap.parse_args()

@@ -39,7 +39,7 @@ def chroma_l1(a, b):
     return ((1 + grey) * (a - b).abs().mean((1, 2, 3))).mean()
 
 
-def blemishes(a, b):
+def blemishes(a, b, count=64):
     """The worst pixels of each crop where nothing may go wrong: a border or corner in a flat field, and
     colour in a grey picture. A mean hardly sees them; an eye sees nothing else."""
     level = 2 / 255
@@ -47,10 +47,10 @@ def blemishes(a, b):
     flat = ((a - b).abs() - level).clamp_min(0) * (spread < 3 * level)
     tint_a, tint_b = (x - x.mean(1, keepdim=True) for x in (a, b))
     grey = (tint_b.abs().amax((1, 2, 3), keepdim=True) < 1e-3).float()
-    return worst(flat) + 2 * worst((tint_a - tint_b).abs() * grey)
+    return worst(flat, count) + 2 * worst((tint_a - tint_b).abs() * grey, count)
 
 
-def worst(x, count=64):
+def worst(x, count):
     return x.flatten(1).topk(count).values.mean()
 
 

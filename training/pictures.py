@@ -18,7 +18,7 @@ class Pictures:
     """Draws crops; the same seed draws the same crops."""
 
     def __init__(self, seed):
-        self.rng = np.random.default_rng(seed)
+        self.rng, self.grey = np.random.default_rng(seed), GREY
         self.kinds = {"photo": [load(p) for p in sorted((DATA / "train").glob("*.png"))]}
         for path in sorted((DATA / "made").glob("*.png")):
             self.kinds.setdefault(path.name.split("_")[0], []).append(load(path))
@@ -41,7 +41,7 @@ class Pictures:
         best = np.rot90(best, self.rng.integers(4))
         if self.rng.random() < 0.5:
             best = best[:, ::-1]
-        if self.rng.random() < GREY:
+        if self.rng.random() < self.grey:
             best = np.repeat(best.mean(2, keepdims=True), 3, 2).round()
         return torch.from_numpy(np.ascontiguousarray(best)).permute(2, 0, 1).float() / 255
 

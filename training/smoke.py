@@ -8,7 +8,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
-STEPS = {"vae": 40, "unet": 16, "joint": 40, "polish": 60, "detail": 24}
+STEPS = {"vae": 40, "unet": 16, "joint": 40, "polish": 60, "detail": 24, "finish": 40}
 CROPS = 2
 
 
@@ -21,7 +21,7 @@ def run(folder):
     import train
     from evaluate import load_model
     from export import SCHEDULES, export
-    from losses import charbonnier, log_mse, texture
+    from losses import charbonnier, texture
     from model import Upres
     from pictures import Pictures
 
@@ -38,7 +38,9 @@ def run(folder):
         if stage == "joint":
             return charbonnier(model.upscale(lr), hr * 2 - 1)
         if stage == "polish":
-            return log_mse(model.upscale(lr), hr * 2 - 1)
+            return train.polish_loss(model.upscale(lr), hr * 2 - 1)
+        if stage == "finish":
+            return train.finish_loss(model.upscale(lr), hr * 2 - 1)
         return (texture(model.upscale(lr, (200, 100, 50))) - texture(hr * 2 - 1)).abs().mean()
 
     torch.manual_seed(0)

@@ -1,4 +1,4 @@
-"""The stages: `python train.py vae|unet|joint|polish|detail [--minutes M | --steps N]`.
+"""The stages: `python train.py vae|unet|joint|polish|detail|finish [--minutes M | --steps N]`.
 
 Each begins from the averaged weights the one before it left in work/run/, and leaves its own there.
 """
@@ -25,8 +25,10 @@ MORE_STEPS = [(200, 100), (250, 150, 50), (200, 100, 50), (200, 100, 50), (200, 
 
 
 def half():
-    """bf16, faster by half; torch 1 has no group norm in it and stays with f32."""
-    return torch.autocast("cpu", dtype=torch.bfloat16, enabled=int(torch.__version__.split(".")[0]) > 1)
+    """bf16 where the processor has it, faster by half; elsewhere it is emulated, thirteen times slower than f32.
+    Torch 1 has no group norm in it and stays with f32."""
+    able = int(torch.__version__.split(".")[0]) > 1 and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    return torch.autocast("cpu", dtype=torch.bfloat16, enabled=able)
 
 
 @contextmanager
@@ -142,32 +144,51 @@ def joint(model, pictures, loop_for):
     together(model, pictures, loop_for, loss, rate=1.0)
 
 
+def polish_loss(out, target, flaws=2, worst=64):
+    """Every second crop is a clean one; of the others less must come back: what they hold is noise too."""
+    clean = out[::2], target[::2]
+    return (log_mse(out, target) + reduced_l1(*clean) + 2 * chroma_l1(out, target)
+            + flaws * blemishes(*clean, count=worst))
+
+
+def finish_loss(out, target):
+    return polish_loss(out, target, flaws=4, worst=16)
+
+
 def polish(model, pictures, loop_for):
-    """The same for PSNR. On degraded input the mean of what might have been is better than its median,
-    and less must come back of what the small picture holds, which is noise too."""
-    def loss(out, target):
-        clean = out[::2], target[::2]
-        return log_mse(out, target) + reduced_l1(*clean) + 2 * chroma_l1(out, target) + 2 * blemishes(*clean)
-    together(model, pictures, loop_for, loss, rate=0.5)
+    """The same for PSNR: on degraded input the mean of what might have been is better than its median."""
+    together(model, pictures, loop_for, polish_loss, rate=0.5)
 
 
-def together(model, pictures, loop_for, picture_loss, rate):
-    loop = loop_for([
+def finish(model, pictures, loop_for):
+    """The last stage: predictor and decoder through the frozen denoiser, in one step, and what a mean hardly
+    sees, single pixels of flat and of grey places, above all."""
+    model.unet.requires_grad_(False)
+    model.prompt.requires_grad_(False)
+    pictures.grey = 0.35
+    together(model, pictures, loop_for, finish_loss, rate=0.4, several=0.0)
+
+
+def together(model, pictures, loop_for, picture_loss, rate, several=0.1):
+    """`several`: the share of walks of more than one step."""
+    denoiser = any(p.requires_grad for p in model.unet.parameters())
+    groups = [
         {"params": model.predictor.parameters(), "lr": rate * 8e-4},
-        {"params": [*model.vae.decoder.parameters(), *model.vae.post_quant_conv.parameters()], "lr": rate * 4e-4},
-        {"params": [*model.unet.parameters(), model.prompt], "lr": rate * 3e-4}])
+        {"params": [*model.vae.decoder.parameters(), *model.vae.post_quant_conv.parameters()], "lr": rate * 4e-4}]
+    if denoiser:
+        groups.append({"params": [*model.unet.parameters(), model.prompt], "lr": rate * 3e-4})
+    loop = loop_for(groups)
 
     def step(loop):
         hr, lr = pictures.pairs(loop.batch)
-        several = pictures.rng.random() < 0.1
-        choices = MORE_STEPS if several else ONE_STEP
+        choices = MORE_STEPS if pictures.rng.random() < several else ONE_STEP
         schedule = choices[pictures.rng.integers(len(choices))]
         with half():
             start, std = model.start(lr, schedule[0])
             out = model.decode(model.walk(start, schedule))
         target = hr * 2 - 1
         loss, noise = picture_loss(out, target), None
-        if loop.step % 8 == 0:
+        if denoiser and loop.step % 8 == 0:
             noise = noise_loss(model, latents(model, hr), pictures.rng)
             loss = loss + 0.1 * noise
         loop.update(loss)
@@ -177,7 +198,7 @@ def together(model, pictures, loop_for, picture_loss, rate):
         return {"pixels": pixels, "reduced": reduced, "chroma": chroma, "worst": worst, "std": std.mean(),
                 "noise": 0.0 if noise is None else 8 * noise}
 
-    loop.after = measure_upscaling(model, [(200,)])
+    loop.after = measure_upscaling(model, [(200,)] if denoiser else [(200,), (200, 100, 50)])
     loop.run(step)
 
 
@@ -243,7 +264,7 @@ def detail(model, pictures, loop_for, adversarial=0.03, texture=1.0):
 
 # name: (function, stage it starts from, default minutes)
 STAGES = {"vae": (vae, None, 20), "unet": (unet, "vae", 15), "joint": (joint, "unet", 75), "polish": (polish, "joint", 30),
-          "detail": (detail, "polish", 25)}
+          "detail": (detail, "polish", 25), "finish": (finish, "detail", 25)}
 
 
 def main():
