@@ -236,27 +236,28 @@ mod x86 {
     ) {
         let mut first = 0;
         while first < rows {
+            let here = match rows - first {
+                4 => 2, // two and two: a row alone would wait for its own sums
+                left => left.min(3),
+            };
             let a = Factor {
                 values: a.values.wrapping_add(first * a.apart),
                 ..a
             };
-            let here = (rows - first).min(4);
-            for half in [0, 16] {
-                unsafe {
-                    let (b, sums) = (b.add(half), sums.add(first * LANES + half));
-                    match here {
-                        1 => rows_256::<1>(depth, a, b, sums, add),
-                        2 => rows_256::<2>(depth, a, b, sums, add),
-                        3 => rows_256::<3>(depth, a, b, sums, add),
-                        _ => rows_256::<4>(depth, a, b, sums, add),
-                    }
+            unsafe {
+                let sums = sums.add(first * LANES);
+                match here {
+                    1 => rows_256::<1>(depth, a, b, sums, add),
+                    2 => rows_256::<2>(depth, a, b, sums, add),
+                    _ => rows_256::<3>(depth, a, b, sums, add),
                 }
             }
             first += here;
         }
     }
 
-    /// Eight registers of sums, half a row of lanes for each of four rows: there are only sixteen.
+    /// Twelve registers of sums, all lanes of three rows, three of the left factor and one of the right: all
+    /// sixteen. With eight of sums a core waits for the last product of each.
     #[target_feature(enable = "avx2,fma")]
     unsafe fn rows_256<const R: usize>(
         depth: usize,
@@ -265,22 +266,26 @@ mod x86 {
         sums: *mut f32,
         add: bool,
     ) {
-        let mut left = [_mm256_setzero_ps(); R];
-        let mut right = [_mm256_setzero_ps(); R];
+        const QUARTERS: usize = LANES / 8;
+        let mut all = [[_mm256_setzero_ps(); QUARTERS]; R];
         unsafe {
             for _ in 0..depth {
-                let (b_left, b_right) = (_mm256_loadu_ps(b), _mm256_loadu_ps(b.add(8)));
-                for row in 0..R {
-                    let x = _mm256_set1_ps(a.at(row, 0));
-                    left[row] = _mm256_fmadd_ps(x, b_left, left[row]);
-                    right[row] = _mm256_fmadd_ps(x, b_right, right[row]);
+                let mut x = [_mm256_setzero_ps(); R];
+                for (row, x) in x.iter_mut().enumerate() {
+                    *x = _mm256_set1_ps(a.at(row, 0));
+                }
+                for quarter in 0..QUARTERS {
+                    let b = _mm256_loadu_ps(b.add(8 * quarter));
+                    for row in 0..R {
+                        all[row][quarter] = _mm256_fmadd_ps(x[row], b, all[row][quarter]);
+                    }
                 }
                 a.values = a.values.wrapping_add(a.step);
                 b = b.wrapping_add(LANES);
             }
-            for row in 0..R {
-                for (half, sum) in [left[row], right[row]].into_iter().enumerate() {
-                    let out = sums.add(row * LANES + half * 8);
+            for (row, quarters) in all.into_iter().enumerate() {
+                for (quarter, sum) in quarters.into_iter().enumerate() {
+                    let out = sums.add(row * LANES + quarter * 8);
                     let sum = if add {
                         _mm256_add_ps(_mm256_loadu_ps(out), sum)
                     } else {
