@@ -153,9 +153,13 @@ fn an_overlap_that_cannot_be_is_wrong_usage() {
     for (flags, sentence) in [
         (
             &["--overlap", "33"][..],
-            "an overlap of 33 px does not fit tiles of 32 px",
+            "an overlap of 33 px is refused: give an even number from 2 to 16",
         ),
-        (&["--overlap", "7"], "use a multiple of 2 px"),
+        (&["--overlap", "7"], "an overlap of 7 px is refused"),
+        (
+            &["--overlap", "-2"],
+            "invalid value '-2' for '--overlap <PX>'",
+        ),
         (&["--overlap", "8", "--exact"], "cannot be used with"),
     ] {
         let refused = upscale(
