@@ -267,24 +267,24 @@ mod x86 {
         add: bool,
     ) {
         const QUARTERS: usize = LANES / 8;
-        let mut all = [[_mm256_setzero_ps(); QUARTERS]; R];
+        let mut all = [[_mm256_setzero_ps(); R]; QUARTERS];
         unsafe {
             for _ in 0..depth {
                 let mut x = [_mm256_setzero_ps(); R];
                 for (row, x) in x.iter_mut().enumerate() {
                     *x = _mm256_set1_ps(a.at(row, 0));
                 }
-                for quarter in 0..QUARTERS {
+                for (quarter, rows) in all.iter_mut().enumerate() {
                     let b = _mm256_loadu_ps(b.add(8 * quarter));
-                    for row in 0..R {
-                        all[row][quarter] = _mm256_fmadd_ps(x[row], b, all[row][quarter]);
+                    for (sum, x) in rows.iter_mut().zip(x) {
+                        *sum = _mm256_fmadd_ps(x, b, *sum);
                     }
                 }
                 a.values = a.values.wrapping_add(a.step);
                 b = b.wrapping_add(LANES);
             }
-            for (row, quarters) in all.into_iter().enumerate() {
-                for (quarter, sum) in quarters.into_iter().enumerate() {
+            for (quarter, rows) in all.into_iter().enumerate() {
+                for (row, sum) in rows.into_iter().enumerate() {
                     let out = sums.add(row * LANES + quarter * 8);
                     let sum = if add {
                         _mm256_add_ps(_mm256_loadu_ps(out), sum)
