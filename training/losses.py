@@ -43,11 +43,15 @@ def blemishes(a, b, count=64):
     """The worst pixels of each crop where nothing may go wrong: a border or corner in a flat field, and
     colour in a grey picture. A mean hardly sees them; an eye sees nothing else."""
     level = 2 / 255
-    spread = F.max_pool2d(b, 9, 1, 4) + F.max_pool2d(-b, 9, 1, 4)
-    flat = ((a - b).abs() - level).clamp_min(0) * (spread < 3 * level)
+    flat = ((a - b).abs() - level).clamp_min(0) * (highest(b) + highest(-b) < 3 * level)
     tint_a, tint_b = (x - x.mean(1, keepdim=True) for x in (a, b))
     grey = (tint_b.abs().amax((1, 2, 3), keepdim=True) < 1e-3).float()
     return worst(flat, count) + 2 * worst((tint_a - tint_b).abs() * grey, count)
+
+
+def highest(x):
+    """The maximum of 9 x 9 pixels around each; by rows and then by columns it costs less than half."""
+    return F.max_pool2d(F.max_pool2d(x, (1, 9), 1, (0, 4)), (9, 1), 1, (4, 0))
 
 
 def worst(x, count):

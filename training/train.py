@@ -166,12 +166,11 @@ def finish(model, pictures, loop_for):
     model.unet.requires_grad_(False)
     model.prompt.requires_grad_(False)
     pictures.grey = 0.35
-    together(model, pictures, loop_for, finish_loss, rate=0.4, several=0.0)
+    together(model, pictures, loop_for, finish_loss, rate=0.4, several=0.0, denoiser=False)
 
 
-def together(model, pictures, loop_for, picture_loss, rate, several=0.1):
-    """`several`: the share of walks of more than one step."""
-    denoiser = any(p.requires_grad for p in model.unet.parameters())
+def together(model, pictures, loop_for, picture_loss, rate, several=0.1, denoiser=True):
+    """`several`: the share of walks of more than one step. `denoiser`: trains UNet and prompt too."""
     groups = [
         {"params": model.predictor.parameters(), "lr": rate * 8e-4},
         {"params": [*model.vae.decoder.parameters(), *model.vae.post_quant_conv.parameters()], "lr": rate * 4e-4}]
