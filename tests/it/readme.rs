@@ -95,7 +95,7 @@ async fn the_tours_of_the_readme_work_as_written() -> anyhow::Result<()> {
     assert_eq!(report.matches(",succeeded,").count(), 6, "{report}");
     assert!(said.contains("unchanged  6 since"), "{said}");
     assert!(
-        said.contains("succeeded: "),
+        said.contains("succeeded: it ended at ") && said.contains("its result is s3://"),
         "explain says how it ended: {said}"
     );
     Ok(())

@@ -1,4 +1,4 @@
-//! Explain: why a job is not running yet, in one sentence.
+//! Explain: why a job is not running yet, or how it ended, in one sentence.
 
 use sqlx::PgConnection;
 use upres_common::job::view::{Explanation, JobView};
@@ -28,7 +28,7 @@ pub async fn explain(
         return Ok(explanation("running", sentence));
     }
     if job.is_terminal() {
-        return Ok(explanation("ended", format!("it has ended: {}", job.state)));
+        return Ok(explanation("ended", ending(job)));
     }
     let Some(wait) = wait(conn, job.id, of_a_tenant).await? else {
         let sentence = "its state is changing right now: ask again".to_owned();
@@ -37,6 +37,22 @@ pub async fn explain(
     let pace = listing::pace(conn).await?;
     let (reason, sentence) = sentence(&wait, of_a_tenant, pace);
     Ok(explanation(reason, sentence))
+}
+
+/// When a job ended, and what there is to say of it; its state stands beside the sentence.
+fn ending(job: &JobView) -> String {
+    let when = job
+        .finished_at
+        .map_or_else(String::new, |at| format!(" at {}", at.to_rfc3339()));
+    let what = match (&job.error, &job.result) {
+        (Some(error), _) if job.attempt > 0 => {
+            format!(", in attempt {}: {}", job.attempt, error.detail)
+        }
+        (Some(error), _) => format!(": {}", error.detail),
+        (None, Some(result)) => format!(": its result is {}", result.uri),
+        (None, None) => String::new(),
+    };
+    format!("it ended{when}{what}")
 }
 
 fn sentence(wait: &Wait, of_a_tenant: Option<i64>, pace: Option<f64>) -> (&'static str, String) {

@@ -202,6 +202,27 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::color_fix::{ColorFix, Size};
+
+    const SIZE: Size = Size {
+        stride: 30,
+        height: 160,
+    };
+
+    /// A fix that has seen some rows of a result of [`SIZE`].
+    fn begun(fix: ColorFix) -> Fixer {
+        let mut fixer = Fixer::new(fix, SIZE, 0);
+        let mut rows = vec![0.5; 40 * SIZE.stride];
+        let reference = vec![0.25; rows.len()];
+        fixer.push(&mut rows, &reference, &mut |_| Ok(())).unwrap();
+        fixer
+    }
+
+    fn written(fixer: &Fixer) -> Vec<u8> {
+        let mut out = Out(Vec::new());
+        fixer.save(&mut out);
+        out.0
+    }
 
     proptest! {
         #[test]
@@ -223,6 +244,42 @@ mod tests {
             let with_version: Vec<u8> = VERSION.to_le_bytes().into_iter().chain(bytes).collect();
             prop_assert_eq!(HandOver::from_bytes(&with_version), None);
         }
+    }
+
+    #[test]
+    fn a_fixer_comes_back_and_fits_its_own_size_alone() {
+        for fix in [ColorFix::None, ColorFix::YCbCr, ColorFix::Wavelet] {
+            let fixer = begun(fix);
+            let back = Fixer::load(&mut In(&written(&fixer))).unwrap();
+            assert_eq!(back, fixer, "{fix}");
+            assert!(back.fits(SIZE), "{fix}");
+            let narrower = Size { stride: 27, ..SIZE };
+            assert!(!back.fits(narrower), "{fix}");
+            // Only the blurs know where a result ends.
+            let lower = Size {
+                height: 156,
+                ..SIZE
+            };
+            assert_eq!(back.fits(lower), fix != ColorFix::Wavelet, "{fix}");
+        }
+    }
+
+    /// Rows that are no whole rows, or more of them than a blur holds back, would be read out of bounds.
+    #[test]
+    fn a_fixer_that_none_could_have_written_is_refused() {
+        const STRIDE_OF_THE_BLURS: usize = 2;
+        const UNFIXED: usize = 4;
+        let bytes = written(&begun(ColorFix::Wavelet));
+        let with = |place: usize, number: u64| {
+            let mut bytes = bytes.clone();
+            bytes[8 * place..][..8].copy_from_slice(&number.to_le_bytes());
+            Fixer::load(&mut In(&bytes))
+        };
+        assert!(with(STRIDE_OF_THE_BLURS, SIZE.stride as u64).is_some());
+        assert_eq!(with(STRIDE_OF_THE_BLURS, 31), None);
+        assert_eq!(with(STRIDE_OF_THE_BLURS, 0), None);
+        assert!(with(UNFIXED, 31).is_some());
+        assert_eq!(with(UNFIXED, 32), None);
     }
 
     #[test]
