@@ -11,6 +11,7 @@ mod command_line;
 mod console;
 mod contract;
 mod drain;
+mod fetch;
 mod follow;
 mod idempotency;
 mod janitor;

@@ -1,5 +1,8 @@
 //! The coordinator's public API, as the command line uses it.
 
+use std::fs::File;
+use std::io::{self, Read as _, Seek as _, Write as _};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
@@ -7,6 +10,8 @@ use reqwest::{Client, Method, RequestBuilder, Response, StatusCode, header};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use sha2::{Digest as _, Sha256};
+use upres_common::job::JobId;
 use upres_common::job::request::FieldError;
 use upres_common::job::view::JobView;
 
@@ -19,6 +24,19 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(90);
 const WAIT_SECS: u32 = 30;
 /// A coordinator that restarts is asked again for this long while following a job.
 const PATIENCE: u32 = 60;
+
+/// A store that falls silent in the middle of a result is given up after this long.
+const SILENCE: Duration = Duration::from_secs(60);
+/// So often is a result fetched that breaks off.
+const TRIES: u32 = 3;
+
+/// What is uploaded.
+#[derive(Debug)]
+pub enum Content {
+    Bytes(Vec<u8>),
+    /// Read as it is sent.
+    File(PathBuf),
+}
 
 /// Where the coordinator is and who asks.
 #[derive(Debug, Clone, clap::Args)]
@@ -194,18 +212,25 @@ impl Api {
         }
     }
 
-    /// Uploads a file to a presigned address; the key is not sent there.
+    /// Uploads to a presigned address; the key is not sent there.
     ///
     /// # Errors
-    /// When the store does not take it.
-    pub async fn put(&self, url: &str, bytes: Vec<u8>) -> anyhow::Result<()> {
-        let answer = self
-            .client
-            .put(url)
-            .body(bytes)
-            .send()
-            .await
-            .map_err(reqwest::Error::without_url);
+    /// When the store does not take it, or the file cannot be read.
+    pub async fn put(&self, url: &str, content: Content) -> anyhow::Result<()> {
+        let put = self.client.put(url);
+        let put = match content {
+            Content::Bytes(bytes) => put.body(bytes),
+            Content::File(path) => {
+                let unreadable = || format!("cannot read {}", path.display());
+                let file = tokio::fs::File::open(&path)
+                    .await
+                    .with_context(unreadable)?;
+                let length = file.metadata().await.with_context(unreadable)?.len();
+                // Stores take no upload of unknown length.
+                put.header(header::CONTENT_LENGTH, length).body(file)
+            }
+        };
+        let answer = put.send().await.map_err(reqwest::Error::without_url);
         let status = answer.context("the object store does not answer")?.status();
         if !status.is_success() {
             bail!("the object store refused the upload with {status}");
@@ -213,37 +238,66 @@ impl Api {
         Ok(())
     }
 
-    /// Downloads a job's result.
+    /// Downloads a job's result into an empty file; returns its SHA-256 in lower-case hex. One that breaks off
+    /// is fetched again.
     ///
     /// # Errors
-    /// When there is none, or the store does not hand it out.
-    pub async fn result(&self, id: &str) -> anyhow::Result<Vec<u8>> {
-        let answer = self
-            .ask(self.request(Method::GET, &format!("jobs/{id}/result")))
-            .await?;
-        let link = answer
-            .headers()
-            .get(header::LOCATION)
-            .and_then(|link| link.to_str().ok());
-        let link = link.context("the coordinator gave no link to the result")?;
-        let answer = self
-            .client
-            .get(link)
-            .send()
-            .await
-            .map_err(reqwest::Error::without_url);
-        let answer = answer.context("the object store does not answer")?;
+    /// When there is none, the store does not hand it out, or the file cannot be written.
+    pub async fn download(&self, job: JobId, file: &mut File) -> anyhow::Result<String> {
+        let mut tries = 1;
+        loop {
+            let path = format!("jobs/{job}/result");
+            let answer = self.ask(self.request(Method::GET, &path)).await?;
+            let link = answer.headers().get(header::LOCATION);
+            let link = link.and_then(|link| link.to_str().ok());
+            let link = link.context("the coordinator gave no link to the result")?;
+            match self.copy(link, file).await {
+                Err(_) if tries < TRIES => tokio::time::sleep(Duration::from_secs(1)).await,
+                ended => return ended,
+            }
+            tries += 1;
+            file.set_len(0)?;
+            file.rewind()?;
+        }
+    }
+
+    async fn copy(&self, link: &str, file: &mut File) -> anyhow::Result<String> {
+        let silent = "the object store does not answer";
+        let sending = tokio::time::timeout(SILENCE, self.client.get(link).send());
+        let sent = sending.await.context(silent)?;
+        let mut answer = sent.map_err(reqwest::Error::without_url).context(silent)?;
         if !answer.status().is_success() {
             bail!(
                 "the object store refused the result with {}",
                 answer.status()
             );
         }
-        Ok(answer
-            .bytes()
-            .await
-            .map_err(reqwest::Error::without_url)?
-            .to_vec())
+        let mut digest = Sha256::new();
+        loop {
+            let piece = tokio::time::timeout(SILENCE, answer.chunk()).await;
+            let piece = piece.context("the object store fell silent")?;
+            let piece = piece.map_err(reqwest::Error::without_url);
+            let Some(piece) = piece.context("the result broke off")? else {
+                return Ok(hex::encode(digest.finalize()));
+            };
+            digest.update(&piece);
+            file.write_all(&piece).context("cannot write it")?;
+        }
+    }
+}
+
+/// SHA-256 of a file, in lower-case hex.
+///
+/// # Errors
+/// It cannot be read.
+pub fn digest(path: &Path) -> io::Result<String> {
+    let (mut file, mut digest) = (File::open(path)?, Sha256::new());
+    let mut piece = vec![0; 1 << 16];
+    loop {
+        match file.read(&mut piece)? {
+            0 => return Ok(hex::encode(digest.finalize())),
+            read => digest.update(&piece[..read]),
+        }
     }
 }
 

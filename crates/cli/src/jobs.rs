@@ -1,15 +1,22 @@
-//! `upres jobs`: list, get, cancel, retry.
+//! `upres jobs`: list, get, result, cancel, retry.
 
 use std::io::{IsTerminal, stdout};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
+use anyhow::anyhow;
 use clap::builder::PossibleValuesParser;
 use reqwest::Method;
+use serde_json::json;
+use upres_common::job::JobId;
 use upres_common::job::state::STATE_NAMES;
 use upres_common::job::view::{JobPage, JobView};
 
 use crate::api::{Api, ApiArgs, block_on};
+use crate::batch::fetch;
+use crate::interrupt::INTERRUPTED;
 use crate::submit::label;
+use crate::upscale::write;
 
 /// Look at jobs, cancel or retry them.
 #[derive(Debug, clap::Args)]
@@ -38,6 +45,19 @@ enum JobsCommand {
     Get {
         /// The job's id.
         id: String,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Fetch the result of a job that succeeded.
+    Result {
+        /// The job's id.
+        id: JobId,
+        /// Where it goes.
+        #[arg(short = 'o', long = "download", value_name = "FILE")]
+        file: PathBuf,
+        /// Replace what is there already.
+        #[arg(long)]
+        overwrite: bool,
         #[command(flatten)]
         common: Common,
     },
@@ -90,6 +110,25 @@ pub fn run(args: JobsArgs) -> anyhow::Result<ExitCode> {
                 Ok(ExitCode::SUCCESS)
             })?
         }
+        JobsCommand::Result {
+            id,
+            file,
+            overwrite,
+            common,
+        } => {
+            write::check(&file, overwrite).map_err(|failure| anyhow!(failure.detail))?;
+            let api = Api::new(common.api)?;
+            block_on(async {
+                let job = api.job(&id.to_string()).await?;
+                let sha256 = job.result.as_ref().map(|result| result.sha256.as_str());
+                fetch::result(&api, id, sha256, &file, overwrite).await?;
+                match common.json {
+                    true => println!("{}", json!({ "file": file, "job_id": id })),
+                    false => println!("{}", file.display()),
+                }
+                Ok(ExitCode::SUCCESS)
+            })?
+        }
         JobsCommand::Cancel { ids, common } => {
             let api = Api::new(common.api)?;
             block_on(change(&api, ids, "cancel", common.json))?
@@ -99,7 +138,7 @@ pub fn run(args: JobsArgs) -> anyhow::Result<ExitCode> {
             block_on(change(&api, ids, "retry", common.json))?
         }
     };
-    Ok(done.unwrap_or(ExitCode::from(130)))
+    Ok(done.unwrap_or(ExitCode::from(INTERRUPTED)))
 }
 
 async fn list(

@@ -1,6 +1,7 @@
 //! `upres batch create` and `upres batch rerun`.
 
-use std::path::PathBuf;
+use std::cell::OnceCell;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::bail;
@@ -14,6 +15,7 @@ use upres_common::job::request::UpscaleRequest;
 use upres_common::job::spec::Timesteps;
 use upres_common::job::{Class, IfExists};
 
+use super::fetch::{self, Done};
 use super::local::Local;
 use super::{show, watch};
 use crate::api::{Api, ApiArgs, block_on};
@@ -144,19 +146,49 @@ fn of_this_machine(args: &CreateArgs) -> anyhow::Result<Option<ExitCode>> {
     }
     let local = Local::new(args)?;
     let api = Api::new(args.how.api.clone())?;
-    block_on(async {
-        let mut request = request(args, None)?;
-        request.manifest = Some(local.send(&api).await?);
-        let post = api.request(Method::POST, "batches").json(&request);
-        let batch: BatchView = api.send(post).await?;
-        eprintln!("batch {}", batch.id);
-        watch::watch(&api, &batch.id.to_string(), args.how.json).await?;
-        let whole = local.fetch(&api, batch.id, args.how.json).await? && local.is_whole();
-        Ok(if whole {
-            ExitCode::SUCCESS
-        } else {
-            ExitCode::FAILURE
-        })
+    let taken = OnceCell::new();
+    let ended = block_on(send_and_fetch(&api, args, &local, &taken))?;
+    if ended.is_none() {
+        let folder = args.download.as_deref().unwrap_or(Path::new("."));
+        match taken.get() {
+            Some(id) => eprintln!(
+                "interrupted; the batch goes on: `upres batch fetch {id} -o {}` fetches its results, `upres batch cancel {id}` ends it",
+                folder.display()
+            ),
+            None => eprintln!("interrupted; `upres batch list` shows whether the batch was taken"),
+        }
+    }
+    Ok(ended)
+}
+
+async fn send_and_fetch(
+    api: &Api,
+    args: &CreateArgs,
+    local: &Local,
+    taken: &OnceCell<String>,
+) -> anyhow::Result<ExitCode> {
+    let mut request = request(args, None)?;
+    request.manifest = Some(local.send(api, &request).await?);
+    let post = api.request(Method::POST, "batches").json(&request);
+    let batch: BatchView = api.send(post).await?;
+    let id = taken.get_or_init(|| batch.id.to_string());
+    eprintln!("batch {id}");
+    watch::watch(api, id, args.how.json).await?;
+    let how = fetch::How {
+        overwrite: args.overwrite,
+        json: args.how.json,
+    };
+    let results = local.results();
+    let name = |done: &Done| results.get(usize::try_from(done.line - 1).ok()?).copied();
+    let fetched = fetch::fetch(api, id, how, |done| {
+        let names = done.iter().map(name);
+        names.map(|name| name.map(Path::to_owned)).collect()
+    });
+    let whole = fetched.await? && local.is_whole();
+    Ok(if whole {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
     })
 }
 
@@ -177,7 +209,8 @@ fn submit(how: How, request: &impl Serialize) -> anyhow::Result<Option<ExitCode>
         api,
     } = how;
     let api = Api::new(api)?;
-    block_on(async {
+    let taken = OnceCell::new();
+    let ended = block_on(async {
         let post = api.request(Method::POST, "batches").json(request);
         if dry_run {
             let price = api.ask_at_leisure(post.query(&[("validate_only", "true")]));
@@ -186,12 +219,19 @@ fn submit(how: How, request: &impl Serialize) -> anyhow::Result<Option<ExitCode>
         }
         let batch: BatchView = api.send(post).await?;
         if follow {
-            eprintln!("batch {}", batch.id);
-            return watch::watch(&api, &batch.id.to_string(), json).await;
+            let id = taken.get_or_init(|| batch.id.to_string());
+            eprintln!("batch {id}");
+            return watch::watch(&api, id, json).await;
         }
         show(&batch, json)?;
         Ok(ExitCode::SUCCESS)
-    })
+    })?;
+    if let (None, Some(id)) = (&ended, taken.get()) {
+        eprintln!(
+            "interrupted; the batch goes on: `upres batch watch {id}` follows it, `upres batch cancel {id}` ends it"
+        );
+    }
+    Ok(ended)
 }
 
 /// - `source`: in the object store.

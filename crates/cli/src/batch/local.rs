@@ -7,15 +7,13 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, anyhow, bail};
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 use reqwest::Method;
-use serde_json::json;
-use sha2::{Digest, Sha256};
-use upres_common::batch::view::ReportLine;
-use upres_common::batch::{BatchId, BatchItem};
+use upres_common::batch::{BatchItem, BatchRequest};
 use upres_common::job::request::UpscaleRequest;
 use upres_common::job::spec::Timesteps;
+use upres_common::objects::ObjectUri;
 
 use super::create::CreateArgs;
-use crate::api::Api;
+use crate::api::{Api, Content, digest};
 use crate::cli::Usage;
 use crate::submit::{Upload, upload};
 use crate::upscale::plan::{Request, Target, plan};
@@ -28,11 +26,12 @@ const AT_ONCE: usize = 4;
 struct File {
     input: PathBuf,
     results: Vec<PathBuf>,
-    extension: String,
 }
 
 /// Files of this machine, and where their results go.
 pub struct Local {
+    /// The folder of the results.
+    out: PathBuf,
     files: Vec<File>,
     schedules: Vec<Timesteps>,
     overwrite: bool,
@@ -70,6 +69,7 @@ impl Local {
         let mut schedules = vec![args.spec.schedule()];
         schedules.extend(args.also.iter().cloned());
         let mut local = Self {
+            out: out.clone(),
             files: Vec::new(),
             schedules,
             overwrite: args.overwrite,
@@ -103,11 +103,7 @@ impl Local {
         for result in &results {
             write::check(result, self.overwrite).map_err(|failure| anyhow!(failure.detail))?;
         }
-        self.files.push(File {
-            input,
-            results,
-            extension: target.format.extension().to_owned(),
-        });
+        self.files.push(File { input, results });
         Ok(())
     }
 
@@ -116,43 +112,52 @@ impl Local {
         self.refused == 0
     }
 
-    /// Uploads the files and the list of them; returns the list's address.
+    /// Uploads the files and the list of them; returns the list's address. What the coordinator would refuse
+    /// of `request` it refuses after the first file.
     ///
     /// # Errors
-    /// What cannot be read or uploaded.
-    pub async fn send(&self, api: &Api) -> anyhow::Result<String> {
+    /// What is refused, or cannot be read or uploaded.
+    pub async fn send(&self, api: &Api, request: &BatchRequest) -> anyhow::Result<String> {
         eprintln!("sending {} files", self.files.len());
-        let sending: Vec<_> = self
-            .files
+        let (first, rest) = self.files.split_first().context("no file")?;
+        let mut items = self.send_one(api, first).await?;
+        let sample = BatchRequest {
+            items: Some(items.clone()),
+            ..request.clone()
+        };
+        let post = api.request(Method::POST, "batches").json(&sample);
+        api.ask_at_leisure(post.query(&[("validate_only", "true")]))
+            .await?;
+        let sending: Vec<_> = rest
             .iter()
             .map(|file| Box::pin(self.send_one(api, file)))
             .collect();
-        let items: Vec<Vec<BatchItem>> = stream::iter(sending)
+        let sent: Vec<Vec<BatchItem>> = stream::iter(sending)
             .buffered(AT_ONCE)
             .try_collect()
             .await?;
+        items.extend(sent.into_iter().flatten());
         let mut list = Vec::new();
-        for item in items.iter().flatten() {
+        for item in &items {
             serde_json::to_writer(&mut list, item)?;
             list.push(b'\n');
         }
-        Ok(upload(api, "batch.jsonl", list).await?.input)
+        Ok(upload(api, "batch.jsonl", Content::Bytes(list))
+            .await?
+            .input)
     }
 
     async fn send_one(&self, api: &Api, file: &File) -> anyhow::Result<Vec<BatchItem>> {
         let path = &file.input;
-        let bytes = tokio::fs::read(path).await;
-        let bytes = bytes.with_context(|| format!("cannot read {}", path.display()))?;
-        let sha256 = hex::encode(Sha256::digest(&bytes));
+        let sha256 = digest(path).with_context(|| format!("cannot read {}", path.display()))?;
         let name = path.file_name().unwrap_or_default().to_string_lossy();
-        let Upload { input, output, .. } = upload(api, &name, bytes).await?;
+        let Upload { input, output, .. } = upload(api, &name, Content::File(path.clone())).await?;
         let folder = output.rsplit_once('/').map_or("", |(folder, _)| folder);
-        let items = self.schedules.iter().enumerate();
+        let items = self.schedules.iter().zip(&file.results).enumerate();
         Ok(items
-            .map(|(index, schedule)| BatchItem {
+            .map(|(index, (schedule, result))| BatchItem {
                 input: input.clone(),
-                // Names of this machine may be no names for objects; the place in the list is unique.
-                output: Some(format!("{folder}/{}.{}", index + 1, file.extension)),
+                output: Some(self.address(folder, index, result)),
                 upscale: Some(UpscaleRequest {
                     timesteps: Some(schedule.clone().into()),
                     input_sha256: Some(sha256.clone()),
@@ -163,40 +168,25 @@ impl Local {
             .collect())
     }
 
-    /// Fetches what succeeded of the batch, and tells what did not on standard error. Returns whether all did.
+    /// Where a result lies in the store: under the name it will have here, if objects can have it. By that
+    /// name [`fetch`](super::fetch) finds its way back.
     ///
-    /// # Errors
-    /// What cannot be fetched or written.
-    pub async fn fetch(&self, api: &Api, id: BatchId, json: bool) -> anyhow::Result<bool> {
-        let path = format!("batches/{id}/report");
-        let report = api.ask_at_leisure(api.request(Method::GET, &path)).await?;
-        let report = report.text().await.map_err(reqwest::Error::without_url)?;
-        let results: Vec<_> = self.files.iter().flat_map(|file| &file.results).collect();
-        let mut whole = true;
-        for line in report.lines() {
-            let line: ReportLine = serde_json::from_str(line).context("the report")?;
-            let place = usize::try_from(line.line - 1).ok();
-            let Some(result) = place.and_then(|place| results.get(place)) else {
-                continue;
-            };
-            match line.job_id {
-                Some(job) if line.status == "succeeded" => {
-                    let bytes = api.result(&job.to_string()).await?;
-                    write::write(result, &bytes, self.overwrite)
-                        .map_err(|failure| anyhow!(failure.detail))?;
-                    match json {
-                        true => println!("{}", json!({ "file": result, "job_id": job })),
-                        false => println!("{}", result.display()),
-                    }
-                }
-                _ => {
-                    whole = false;
-                    let reason = line.reason.unwrap_or_default();
-                    eprintln!("{}: {} {reason}", result.display(), line.status);
-                }
-            }
-        }
-        Ok(whole)
+    /// - `folder`: the upload's own.
+    fn address(&self, folder: &str, index: usize, result: &Path) -> String {
+        let name = result.strip_prefix(&self.out).ok().and_then(Path::to_str);
+        let address = name.map(|name| format!("{folder}/{name}"));
+        address
+            .filter(|address| address.parse::<ObjectUri>().is_ok())
+            .unwrap_or_else(|| {
+                let extension = result.extension().unwrap_or_default().to_string_lossy();
+                format!("{folder}/{}.{extension}", index + 1)
+            })
+    }
+
+    /// Where the results go, in the order of the list's lines.
+    pub fn results(&self) -> Vec<&Path> {
+        let results = self.files.iter().flat_map(|file| &file.results);
+        results.map(PathBuf::as_path).collect()
     }
 }
 

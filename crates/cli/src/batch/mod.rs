@@ -1,10 +1,12 @@
 //! `upres batch`: many images at once. [`create`] submits, [`watch`] follows, the rest is said here.
 
 mod create;
+pub mod fetch;
 mod local;
 mod watch;
 
 use std::io::Write as _;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
@@ -54,6 +56,18 @@ enum BatchCommand {
         format: String,
         #[command(flatten)]
         api: ApiArgs,
+    },
+    /// Fetch the results of a batch into a folder, under the names that their files had, or of what their
+    /// addresses do not share. Results that are there already stay: it may be repeated.
+    Fetch {
+        /// Where they go.
+        #[arg(short = 'o', long = "download", value_name = "FOLDER")]
+        folder: PathBuf,
+        /// Replace other files of these names.
+        #[arg(long)]
+        overwrite: bool,
+        #[command(flatten)]
+        one: One,
     },
     /// Start nothing more of a batch; what runs goes on.
     Pause(One),
@@ -138,6 +152,16 @@ pub fn run(args: BatchArgs) -> anyhow::Result<ExitCode> {
             let api = Api::new(api)?;
             block_on(report(&api, &id, &format))?
         }
+        BatchCommand::Fetch {
+            folder,
+            overwrite,
+            one,
+        } => with_api(one.common, async |api, json| {
+            let how = fetch::How { overwrite, json };
+            let name = |done: &[fetch::Done]| fetch::names(&folder, done);
+            let whole = fetch::fetch(api, &one.id, how, name).await?;
+            Ok(ExitCode::from(u8::from(!whole)))
+        })?,
         BatchCommand::Pause(one) => ask(one, Method::POST, "/pause", None)?,
         BatchCommand::Resume(one) => ask(one, Method::POST, "/resume", None)?,
         BatchCommand::Cancel(one) => ask(one, Method::POST, "/cancel", None)?,

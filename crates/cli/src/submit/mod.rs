@@ -7,20 +7,18 @@ use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::bail;
+use anyhow::{Context, bail};
 use indicatif::{ProgressBar, ProgressStyle};
 use reqwest::Method;
 use serde::Deserialize;
-use sha2::{Digest, Sha256};
 use upres_common::job::Class;
 use upres_common::job::view::JobView;
 
-use crate::api::{Api, ApiArgs, block_on};
-use crate::batch::{self, CreateArgs, How};
+use crate::api::{Api, ApiArgs, Content, block_on, digest};
+use crate::batch::{self, CreateArgs, How, fetch};
 use crate::cli::Usage;
 use crate::interrupt::INTERRUPTED;
 use crate::spec::SpecArgs;
-use crate::upscale::write;
 use prepare::{Input, NOT_UPLOADED, Prepared, named_like, prepare, request};
 
 /// Submit an image to the queue, or all images of a folder.
@@ -143,9 +141,10 @@ async fn submit(
     let mut sha256 = None;
     let (input, output) = match input {
         Input::Object(uri) => (uri, NOT_UPLOADED[1].to_owned()),
-        Input::File { name, bytes } => {
-            sha256 = Some(hex::encode(Sha256::digest(&bytes)));
-            let upload = upload(api, &name, bytes).await?;
+        Input::File { name, path, .. } => {
+            let found = digest(&path).with_context(|| format!("cannot read {}", path.display()))?;
+            sha256 = Some(found);
+            let upload = upload(api, &name, Content::File(path)).await?;
             (upload.input, named_like(upload.output, format))
         }
     };
@@ -187,10 +186,14 @@ async fn finish(api: &Api, args: &SubmitArgs, job: &JobView) -> anyhow::Result<E
         return Ok(ExitCode::FAILURE);
     }
     if let Some(file) = &args.download {
-        let bytes = api.result(&job.id.to_string()).await?;
-        if let Err(failure) = write::write(file, &bytes, args.overwrite) {
-            bail!("{}; the result is {}", failure.detail, job.output);
-        }
+        let sha256 = job.result.as_ref().map(|result| result.sha256.as_str());
+        let fetched = fetch::result(api, job.id, sha256, file, args.overwrite).await;
+        fetched.with_context(|| {
+            format!(
+                "the result is {}, but was not fetched (`upres jobs result {} -o FILE` does)",
+                job.output, job.id
+            )
+        })?;
         if !args.json {
             println!("{}", file.display());
         }
@@ -204,12 +207,12 @@ async fn finish(api: &Api, args: &SubmitArgs, job: &JobView) -> anyhow::Result<E
 ///
 /// # Errors
 /// When either does not take it.
-pub async fn upload(api: &Api, name: &str, bytes: Vec<u8>) -> anyhow::Result<Upload> {
+pub async fn upload(api: &Api, name: &str, content: Content) -> anyhow::Result<Upload> {
     let ask = api
         .request(Method::POST, "uploads")
         .json(&serde_json::json!({"file_name": name}));
     let upload: Upload = api.send(ask).await?;
-    api.put(&upload.url, bytes).await?;
+    api.put(&upload.url, content).await?;
     Ok(upload)
 }
 

@@ -1,8 +1,7 @@
 //! What a submission is, and all that can be found wrong with it before anything is sent.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, anyhow, bail};
 use imaging::{Format, InputFormat};
@@ -13,7 +12,7 @@ use upres_common::job::{IfExists, JobRequest};
 
 use super::SubmitArgs;
 use crate::cli::Usage;
-use crate::upscale::plan::{FormatChoice, PlanError, identity, named_format, promised};
+use crate::upscale::plan::{FormatChoice, PlanError, identity, named_format, promised, read_head};
 use crate::upscale::write;
 
 /// Stand in for the addresses of a file that is not uploaded yet while the request is checked.
@@ -30,7 +29,12 @@ pub enum Input {
     /// It is in the store already.
     Object(String),
     /// It is uploaded first.
-    File { name: String, bytes: Vec<u8> },
+    File {
+        name: String,
+        path: PathBuf,
+        /// Its first bytes.
+        head: Vec<u8>,
+    },
 }
 
 /// Refuses what can be refused before anything is sent.
@@ -79,11 +83,14 @@ pub fn prepare(args: &SubmitArgs) -> anyhow::Result<Prepared> {
     Ok(prepared)
 }
 
-fn read(file: &Path) -> anyhow::Result<Input> {
-    let bytes = fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
-    let name = file.file_name().unwrap_or_default();
-    let name = name.to_string_lossy().into_owned();
-    Ok(Input::File { name, bytes })
+fn read(path: &Path) -> anyhow::Result<Input> {
+    let head = read_head(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let name = path.file_name().unwrap_or_default();
+    Ok(Input::File {
+        name: name.to_string_lossy().into_owned(),
+        path: path.to_owned(),
+        head,
+    })
 }
 
 /// The format that the results' names ask for, unless a flag does; a name that would lie is refused.
@@ -91,7 +98,7 @@ fn format(args: &SubmitArgs, input: &Input) -> Result<Option<OutputFormat>, Plan
     let found = match input {
         Input::Object(uri) => promised(Path::new(uri)),
         // What is no picture is refused by the queue, in its own words.
-        Input::File { bytes, .. } => imaging::sniff(bytes).ok().map(InputFormat::kept),
+        Input::File { head, .. } => imaging::sniff(head).ok().map(InputFormat::kept),
     };
     let object = args.output.as_deref().map(Path::new);
     let object = object.filter(|uri| promised(uri).is_some());
@@ -188,7 +195,8 @@ mod tests {
             true => Input::Object(args.input.clone()),
             false => Input::File {
                 name: args.input.clone(),
-                bytes: head.to_vec(),
+                path: PathBuf::from(&args.input),
+                head: head.to_vec(),
             },
         };
         format(&args, &input).map_err(|error| error.to_string())

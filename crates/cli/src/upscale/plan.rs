@@ -201,12 +201,19 @@ pub fn promised(path: &Path) -> Option<Format> {
 /// # Errors
 /// The file cannot be read, or is no picture.
 pub fn read_format(path: &Path) -> Result<Format, Failure> {
-    let mut head = Vec::new();
-    File::open(path)
-        .and_then(|file| file.take(HEAD_BYTES).read_to_end(&mut head))
-        .map_err(|error| Failure::reading(&error))?;
+    let head = read_head(path).map_err(|error| Failure::reading(&error))?;
     let found = imaging::sniff(&head).map_err(|error| Failure::decoding(&error))?;
     Ok(found.kept())
+}
+
+/// The first bytes of a file, by which its format is known.
+///
+/// # Errors
+/// It cannot be read.
+pub fn read_head(path: &Path) -> io::Result<Vec<u8>> {
+    let mut head = Vec::new();
+    File::open(path)?.take(HEAD_BYTES).read_to_end(&mut head)?;
+    Ok(head)
 }
 
 fn needs_folder(request: &Request<'_>) -> Result<bool, PlanError> {

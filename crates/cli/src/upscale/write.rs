@@ -39,13 +39,31 @@ pub fn check(output: &Path, overwrite: bool) -> Result<(), Failure> {
 /// [`ErrorType::OutputExists`], [`ErrorType::OutputForbidden`], [`ErrorType::Storage`]; then no
 /// file is left.
 pub fn write(output: &Path, bytes: &[u8], overwrite: bool) -> Result<(), Failure> {
-    let folder = folder_of(output);
-    let fail = |error: &io::Error| failed(output, error);
-    fs::create_dir_all(folder).map_err(|error| fail(&error))?;
-    let mut file = temporary(folder).map_err(|error| fail(&error))?;
+    let mut file = begin(output)?;
     file.write_all(bytes)
-        .and_then(|()| file.as_file().sync_all())
-        .map_err(|error| fail(&error))?;
+        .map_err(|error| failed(output, &error))?;
+    finish(file, output, overwrite)
+}
+
+/// A file under a temporary name in the output's folder, which is made. Dropped, it is removed.
+///
+/// # Errors
+/// [`ErrorType::OutputForbidden`], [`ErrorType::Storage`].
+pub fn begin(output: &Path) -> Result<NamedTempFile, Failure> {
+    let folder = folder_of(output);
+    fs::create_dir_all(folder)
+        .and_then(|()| temporary(folder))
+        .map_err(|error| failed(output, &error))
+}
+
+/// Gives a file that [`begin`] made its name, once its bytes are on the disk.
+///
+/// # Errors
+/// As [`write`].
+pub fn finish(file: NamedTempFile, output: &Path, overwrite: bool) -> Result<(), Failure> {
+    file.as_file()
+        .sync_all()
+        .map_err(|error| failed(output, &error))?;
     keep(file, output, overwrite)
 }
 

@@ -64,11 +64,11 @@ pub async fn submit(
     let standing = admitted.map_err(ApiError::TooMany)?;
     check_items(&body)?;
     let request: BatchRequest = error::read(parent::inherit(&app.pool, &caller, body).await?)?;
+    webhooks::check(&app, &caller, request.webhook.as_deref()).await?;
     if validate_only {
         let price: BatchPrice = estimate(&app.pool, &app.objects, &caller, request).await?;
         return Ok(Json(price).into_response());
     }
-    webhooks::check(&app, &caller, request.webhook.as_deref()).await?;
     let created = batch::create(&app.pool, &app.objects, &caller, request, key).await?;
     let mut response = accepted(&app, &caller, created).await?;
     if let Some(standing) = standing {
