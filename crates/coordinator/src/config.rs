@@ -229,7 +229,7 @@ pub struct JanitorConfig {
     pub orphan_after: Duration,
     /// Days to keep ended jobs; for ever, unless given. The input of a job that was removed is no
     /// longer known as a master, which guards it against being named as an output.
-    #[arg(long, env = "UPRES_RETAIN_DAYS", value_name = "DAYS")]
+    #[arg(long, env = "UPRES_RETAIN_DAYS", value_name = "DAYS", value_parser = clap::value_parser!(u32).range(1..))]
     pub retain_days: Option<u32>,
 }
 

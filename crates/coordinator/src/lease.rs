@@ -86,13 +86,41 @@ pub async fn heartbeat(
     Ok(verdicts)
 }
 
+/// Why a failed job is not tried anew.
+#[derive(Debug, thiserror::Error)]
+pub enum ReviveError {
+    /// It could only end again at once, and for good.
+    #[error("{0}")]
+    Closed(&'static str),
+    /// Its state.
+    #[error(transparent)]
+    Transition(#[from] TransitionError),
+}
+
+impl From<StoreError> for ReviveError {
+    fn from(error: StoreError) -> Self {
+        Self::Transition(error.into())
+    }
+}
+
+impl From<sqlx::Error> for ReviveError {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Transition(error.into())
+    }
+}
+
 /// Tries a failed job anew under its id, with all its attempts before it.
 ///
 /// # Errors
-/// [`TransitionError::Refused`] when the job has not failed.
-pub async fn revive(pool: &PgPool, id: JobId) -> Result<(), TransitionError> {
+/// [`TransitionError::Refused`] when the job has not failed, [`ReviveError::Closed`] when its batch was
+/// cancelled or its time is over; nothing was changed then.
+pub async fn revive(pool: &PgPool, id: JobId) -> Result<(), ReviveError> {
     let mut tx = pool.begin().await?;
     promised::reopen(&mut tx, &[id]).await?;
+    // The batch is locked now, and will not be cancelled before this is done.
+    if let Some(why) = promised::closed(&mut tx, id).await? {
+        return Err(ReviveError::Closed(why));
+    }
     transition(&mut tx, id, &JobEvent::Revived).await?;
     jobs::forgive(&mut tx, &[id]).await?;
     outbox::insert(&mut tx, &[(id, 0.0)]).await?;

@@ -165,15 +165,14 @@ impl Door {
         error: JobError,
     ) -> Result<String, PublishError> {
         let (output, upload_id) = (&publication.output, &publication.outcome.upload_id);
-        let refused = |error: &ObjectError| matches!(error, ObjectError::Forbidden(_));
         match self.objects.abort_upload(output, upload_id).await {
-            Err(error) if refused(&error) => {
+            Err(error) if error.is_refusal() => {
                 tracing::warn!(object.key = %output, "the store refuses to abort an upload, which is left behind");
             }
             aborted => aborted?,
         }
         let there = match self.objects.head(output).await {
-            Err(error) if refused(&error) => None,
+            Err(error) if error.is_refusal() => None,
             there => there?,
         };
         if there.is_some_and(|there| is_ours(&there, &publication)) {
@@ -213,15 +212,10 @@ async fn make_visible(
     };
     match objects.head(&publication.output).await {
         // What may not be seen cannot be answered for.
-        Err(error @ ObjectError::Forbidden(_)) => {
-            return Ok(Err(JobError::new(
-                ErrorType::OutputForbidden,
-                error.to_string(),
-            )));
-        }
+        Err(error) => return at_the_end(error).map(Err),
         Ok(Some(there)) if is_ours(&there, publication) => return Ok(Ok(())),
         Ok(Some(_)) if !publication.overwrite => return Ok(Err(exists())),
-        there => drop(there?),
+        Ok(_) => {}
     }
     let outcome = &publication.outcome;
     let completion = objects
@@ -234,19 +228,7 @@ async fn make_visible(
         .await;
     let completion = match completion {
         Ok(completion) => completion,
-        Err(error @ ObjectError::Forbidden(_)) => {
-            return Ok(Err(JobError::new(
-                ErrorType::OutputForbidden,
-                error.to_string(),
-            )));
-        }
-        Err(error @ ObjectError::NoBucket(_)) => {
-            return Ok(Err(JobError::new(
-                ErrorType::OutputNotFound,
-                error.to_string(),
-            )));
-        }
-        Err(error) => return Err(error),
+        Err(error) => return at_the_end(error).map(Err),
     };
     // Believe the object, not the answer: a store may have lost the upload because an earlier try
     // had completed it, and an answer of success must stand for the very bytes that were uploaded.
@@ -270,6 +252,21 @@ async fn make_visible(
             "the uploaded result has vanished from the store",
         ),
     }))
+}
+
+/// What the attempt ends with, when the store will not do it however often it is asked; the outer error is one
+/// that passes.
+fn at_the_end(error: ObjectError) -> Result<JobError, ObjectError> {
+    let error_type = match error {
+        ObjectError::Forbidden(_) => ErrorType::OutputForbidden,
+        ObjectError::NoBucket(_) => ErrorType::OutputNotFound,
+        // Whoever sets up the store may be about to mend it.
+        ObjectError::Refused { .. } => ErrorType::Storage,
+        ObjectError::NotFound(_)
+        | ObjectError::TooLarge { .. }
+        | ObjectError::Unavailable { .. } => return Err(error),
+    };
+    Ok(JobError::new(error_type, error.to_string()))
 }
 
 /// Whether the visible object is the one this publication makes.

@@ -238,7 +238,7 @@ fn group_heartbeats(
 }
 
 async fn migrate(pool: &PgPool) -> anyhow::Result<()> {
-    let migrate = async {
+    let answers = async {
         while let Err(error) = sqlx::query("select 1").execute(pool).await {
             tracing::warn!(
                 error = &error as &dyn std::error::Error,
@@ -246,9 +246,10 @@ async fn migrate(pool: &PgPool) -> anyhow::Result<()> {
             );
             tokio::time::sleep(Duration::from_secs(1)).await;
         }
-        store::MIGRATOR.run(pool).await
     };
-    let done = tokio::time::timeout(DATABASE_WAIT, migrate).await;
-    done.context("the database did not answer for a minute")?
-        .context("cannot apply migrations")
+    let answered = tokio::time::timeout(DATABASE_WAIT, answers).await;
+    answered.context("the database did not answer for a minute")?;
+    // An index over millions of jobs takes as long as it takes; another coordinator that is at it is waited for.
+    let migrated = store::MIGRATOR.run(pool).await;
+    migrated.context("cannot apply migrations")
 }

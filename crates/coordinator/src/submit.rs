@@ -195,6 +195,9 @@ async fn check_objects(objects: &ObjectStore, job: &ValidJob) -> Result<u32, Sub
             pointer,
             "the object store refuses the coordinator access to this bucket",
         )]),
+        error @ ObjectError::Refused { .. } => {
+            SubmitError::Invalid(vec![FieldError::new(pointer, error.to_string())])
+        }
         error => SubmitError::Objects(error),
     };
     let cost = cost.map_err(|error| refused("/input", error))?;
@@ -203,7 +206,7 @@ async fn check_objects(objects: &ObjectStore, job: &ValidJob) -> Result<u32, Sub
         let missing = FieldError::new("/input", detail);
         return Err(SubmitError::Invalid(vec![missing]));
     };
-    if !has_bucket.map_err(SubmitError::Objects)? {
+    if !has_bucket.map_err(|error| refused("/output", error))? {
         return Err(SubmitError::Invalid(vec![no_bucket("/output")]));
     }
     match output {

@@ -73,7 +73,8 @@ fn fetch_type(error: &ObjectError) -> ErrorType {
         ObjectError::NotFound(_) | ObjectError::NoBucket(_) => ErrorType::InputNotFound,
         ObjectError::Forbidden(_) => ErrorType::InputForbidden,
         ObjectError::TooLarge { .. } => ErrorType::InputTooLarge,
-        ObjectError::Unavailable { .. } => ErrorType::Storage,
+        // Whoever sets up the store may be about to mend it.
+        ObjectError::Refused { .. } | ObjectError::Unavailable { .. } => ErrorType::Storage,
     }
 }
 

@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use futures_util::pin_mut;
 use futures_util::stream::{Stream, StreamExt};
 
-use super::client::{Completion, ObjectStore};
+use super::client::{Completion, ObjectStore, sha256_base64};
 use super::error::classify;
 use super::{ObjectError, ObjectUri, Ownership, UriPrefix};
 use crate::lease::UploadedPart;
@@ -98,6 +98,8 @@ impl ObjectStore {
     /// [`ObjectError::Forbidden`] or [`ObjectError::Unavailable`].
     pub async fn put(&self, uri: &ObjectUri, bytes: Vec<u8>) -> Result<(), ObjectError> {
         let request = self.client.put_object().bucket(uri.bucket()).key(uri.key());
+        // Buckets that lock what is written take nothing without a checksum.
+        let request = request.checksum_sha256(sha256_base64(&bytes));
         let sent = request.body(ByteStream::from(bytes)).send().await;
         sent.map_err(|error| classify(uri, &error))?;
         Ok(())
@@ -179,6 +181,7 @@ impl ObjectStore {
         let request = request
             .content_type(media_type)
             .set_metadata(Some(ownership.to_metadata()));
+        let request = request.checksum_sha256(sha256_base64(&bytes));
         let sent = request.body(ByteStream::from(bytes)).send().await;
         sent.map_err(|error| classify(uri, &error))?;
         Ok(())

@@ -16,6 +16,15 @@ pub enum ObjectError {
     /// The store refuses these credentials.
     #[error("the object store refuses access to {0}")]
     Forbidden(String),
+    /// The store will not do it for anybody: the bucket lies in another region, demands or forbids something,
+    /// or the object's key is gone.
+    #[error("the object store refuses {uri}: {reason}")]
+    Refused {
+        /// Which object.
+        uri: String,
+        /// In the store's words.
+        reason: String,
+    },
     /// More bytes than the caller accepts.
     #[error("{uri} has {bytes} bytes, at most {limit} are accepted")]
     TooLarge {
@@ -46,7 +55,7 @@ impl ObjectError {
     /// Whether trying again changes nothing until somebody else did something.
     #[must_use]
     pub const fn is_refusal(&self) -> bool {
-        self.is_absence() || matches!(self, Self::Forbidden(_))
+        self.is_absence() || matches!(self, Self::Forbidden(_) | Self::Refused { .. })
     }
 }
 
@@ -67,10 +76,34 @@ where
             ObjectError::NotFound(uri.to_string())
         }
         (Some("AccessDenied"), _) | (_, Some(401 | 403)) => ObjectError::Forbidden(uri.to_string()),
+        (code, Some(status)) if stays(code, status) => ObjectError::Refused {
+            uri: uri.to_string(),
+            reason: reason(error),
+        },
         _ => ObjectError::Unavailable {
             uri: uri.to_string(),
             reason: reason(error),
         },
+    }
+}
+
+/// Whether an answer stays the same until somebody changes the bucket, its keys or our settings.
+fn stays(code: Option<&str>, status: u16) -> bool {
+    const PASSING: [&str; 8] = [
+        "BadDigest",
+        "ExpiredToken",
+        "IncompleteBody",
+        "OperationAborted",
+        "RequestTimeout",
+        "TemporaryRedirect",
+        "TokenRefreshRequired",
+        "XAmzContentSHA256Mismatch",
+    ];
+    let passes = code.is_some_and(|code| PASSING.contains(&code));
+    match status {
+        307 | 408 | 409 | 412 | 425 | 429 => false,
+        300..=499 | 501 => !passes,
+        _ => false,
     }
 }
 
@@ -86,6 +119,9 @@ where
         return said.join(": ");
     }
     if let Some(status) = status_of(error) {
+        if status == 301 {
+            return "its bucket is in another region than --s3-region says".to_owned();
+        }
         return format!("it answered {status}");
     }
     let mut reasons = vec![error.to_string()];
@@ -148,6 +184,32 @@ mod tests {
             ObjectError::Forbidden(_)
         ));
         assert!(of(403, "AccessDenied").is_refusal());
-        assert!(!of(503, "SlowDown").is_refusal());
+        for (status, code) in [
+            (301, "PermanentRedirect"),
+            (400, "InvalidRequest"),
+            (400, "KMS.DisabledException"),
+            (405, "MethodNotAllowed"),
+            (501, "NotImplemented"),
+        ] {
+            let refused = of(status, code);
+            assert!(matches!(refused, ObjectError::Refused { .. }), "{code}");
+            assert!(refused.is_refusal() && !refused.is_absence(), "{code}");
+        }
+        for (status, code) in [
+            (503, "SlowDown"),
+            (500, "InternalError"),
+            (429, "TooManyRequests"),
+            (409, "OperationAborted"),
+            (400, "RequestTimeout"),
+            (400, "ExpiredToken"),
+            (400, "BadDigest"),
+            (307, "TemporaryRedirect"),
+        ] {
+            assert!(!of(status, code).is_refusal(), "{code}");
+        }
+        // A HEAD has no words.
+        let elsewhere = answer(301, ErrorMetadata::builder().build());
+        let told = classify("s3://masters/1.tif", &elsewhere).to_string();
+        assert!(told.contains("another region"), "{told}");
     }
 }

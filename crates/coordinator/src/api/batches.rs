@@ -295,7 +295,7 @@ pub struct RetryFailed {
 #[utoipa::path(post, path = "/v1/batches/{id}/retry-failed", tag = "batches", request_body = RetryFailed,
     params(("id" = String, Path, description = "The batch's id")),
     responses((status = 202, description = "They wait again within seconds", body = BatchView),
-        (status = 409, description = "It was cancelled, or none of its jobs failed of that", body = Problem)),
+        (status = 409, description = "It was cancelled, its time is over, another retry is under way, or none of its jobs failed of that", body = Problem)),
     security(("key" = ["submit"])))]
 pub async fn retry_failed(
     State(app): State<App>,
@@ -306,17 +306,16 @@ pub async fn retry_failed(
     require(&caller, Scope::Submit)?;
     let id = BatchId(find(&app, &caller, batch_id(&id)?).await?.batch_id);
     let error_type = asked.error_type.as_deref();
-    let noted = within_patience(async {
+    let refused = within_patience(async {
         let mut conn = app.pool.acquire().await?;
         let failures = promised::failures(&mut conn, id, error_type).await?;
         if !failures.iter().any(|failure| failure.is_meant) {
             return Ok(Some(none_to_retry(&failures, error_type)));
         }
-        let noted = batches::ask_retry(&mut conn, id, error_type).await?;
-        let detail = "the batch was cancelled, or was to be all or nothing: submit it again";
-        Ok::<_, StoreError>((!noted).then(|| detail.to_owned()))
+        let refused = batches::ask_retry(&mut conn, id, error_type).await?;
+        Ok::<_, StoreError>(refused.map(str::to_owned))
     });
-    if let Some(detail) = noted.await? {
+    if let Some(detail) = refused.await? {
         return Err(ApiError::Conflict(vec![], detail));
     }
     Ok((StatusCode::ACCEPTED, Json(show(&app, &caller, id).await?)))

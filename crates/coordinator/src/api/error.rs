@@ -15,6 +15,7 @@ use utoipa::ToSchema;
 
 use super::problems::{self, Kind};
 use crate::group::NotDone;
+use crate::lease::ReviveError;
 use crate::limits::TooMany;
 use crate::publish::PublishError;
 use crate::store::StoreError;
@@ -250,6 +251,15 @@ impl From<PublishError> for ApiError {
             }
             PublishError::Store(error) => error.into(),
             PublishError::NotDone(error) => error.into(),
+        }
+    }
+}
+
+impl From<ReviveError> for ApiError {
+    fn from(error: ReviveError) -> Self {
+        match error {
+            ReviveError::Closed(why) => Self::Conflict(vec![], why.to_owned()),
+            ReviveError::Transition(error) => error.into(),
         }
     }
 }

@@ -252,7 +252,7 @@ pub async fn cancel(
 #[utoipa::path(post, path = "/v1/jobs/{id}/retry", tag = "jobs",
     params(("id" = String, Path, description = "The job's id")),
     responses((status = 202, description = "It waits again", body = JobView),
-        (status = 409, description = "It has not failed", body = Problem)),
+        (status = 409, description = "It has not failed, its batch was cancelled, or its time is over", body = Problem)),
     security(("key" = ["submit"])))]
 pub async fn retry(
     State(app): State<App>,

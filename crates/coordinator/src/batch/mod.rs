@@ -22,7 +22,7 @@ use sqlx::{PgConnection, PgPool};
 use upres_common::batch::{BatchId, BatchItem, BatchRequest};
 use upres_common::job::IfExists;
 use upres_common::job::request::{FieldError, PRIORITIES};
-use upres_common::objects::{ObjectStore, ObjectUri, UriPrefix};
+use upres_common::objects::{ObjectError, ObjectStore, ObjectUri, UriPrefix};
 
 use crate::auth::Caller;
 use crate::store::batches::{self, Insertion, NewBatch};
@@ -137,6 +137,9 @@ async fn check_buckets(objects: &ObjectStore, new: &NewBatch) -> Result<(), Subm
         match objects.has_bucket(&uri).await {
             Ok(true) => {}
             Ok(false) => errors.push(no_bucket(pointer)),
+            Err(error @ ObjectError::Refused { .. }) => {
+                errors.push(FieldError::new(pointer, error.to_string()));
+            }
             Err(error) => {
                 tracing::warn!(
                     error = &error as &dyn std::error::Error,

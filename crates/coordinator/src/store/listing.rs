@@ -167,22 +167,26 @@ pub async fn pace(conn: &mut PgConnection) -> Result<Option<f64>, StoreError> {
         select (
             sum(cost) / nullif(extract(epoch from sum(
                 least(greatest(started_at - before, interval '0'), interval '1 second')
-                + greatest(finished_at - greatest(started_at, before), interval '0')
+                + greatest(ended_at - greatest(started_at, before), interval '0')
             )), 0)
         )::float8
         from (
-            select cost, started_at, finished_at,
+            select cost, attempts.started_at, ended_at,
                 coalesce(
-                    max(finished_at) over (order by started_at rows between unbounded preceding and 1 preceding),
-                    started_at
+                    max(ended_at) over (
+                        order by attempts.started_at rows between unbounded preceding and 1 preceding
+                    ),
+                    attempts.started_at
                 ) as before
             from (
-                select cost, started_at, finished_at
+                select job_id, cost
                 from jobs
                 where finished_at > now() - interval '10 minutes' and state = 'succeeded'
                 order by finished_at desc
                 limit 1000
             ) as last
+            join attempts using (job_id)
+            where outcome = 'succeeded'
         ) as spans"#
     )
     // Planned each time: a plan from when the table was empty reads all of it for ever after.
@@ -247,7 +251,8 @@ pub async fn work(conn: &mut PgConnection) -> Result<Work, StoreError> {
 }
 
 /// Tile-steps a second of one worker, the mean of those that had jobs among the last thousand that
-/// succeeded; nothing when none did in the last ten minutes.
+/// succeeded, each in the time in which it was at work, as for [`pace`]; nothing when none did in the last ten
+/// minutes.
 ///
 /// # Errors
 /// [`StoreError::Database`].
@@ -257,17 +262,30 @@ pub async fn pace_of_a_worker(conn: &mut PgConnection) -> Result<Option<f64>, St
         select avg(pace)
         from (
             select (
-                sum(cost) / nullif(extract(epoch from max(ended_at) - min(attempts.started_at)), 0)
+                sum(cost) / nullif(extract(epoch from sum(
+                    least(greatest(started_at - before, interval '0'), interval '1 second')
+                    + greatest(ended_at - greatest(started_at, before), interval '0')
+                )), 0)
             )::float8 as pace
             from (
-                select job_id, cost
-                from jobs
-                where finished_at > now() - interval '10 minutes' and state = 'succeeded'
-                order by finished_at desc
-                limit 1000
-            ) as last
-            join attempts using (job_id)
-            where outcome = 'succeeded'
+                select worker_id, cost, attempts.started_at, ended_at,
+                    coalesce(
+                        max(ended_at) over (
+                            partition by worker_id
+                            order by attempts.started_at rows between unbounded preceding and 1 preceding
+                        ),
+                        attempts.started_at
+                    ) as before
+                from (
+                    select job_id, cost
+                    from jobs
+                    where finished_at > now() - interval '10 minutes' and state = 'succeeded'
+                    order by finished_at desc
+                    limit 1000
+                ) as last
+                join attempts using (job_id)
+                where outcome = 'succeeded'
+            ) as spans
             group by worker_id
         ) as workers
         where pace > 0"#

@@ -1,6 +1,7 @@
 //! Webhooks: who wants to be told of which job, and what was told, how often, with which answer. A
 //! delivery is enqueued where a state is saved, see `sql/save_states.sql`.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -96,8 +97,10 @@ pub struct Taken {
     pub at: DateTime<Utc>,
 }
 
-/// Takes up to `limit` deliveries that are due, the oldest first, at most `share` of each tenant and none
-/// of those in `busy`.
+/// Takes up to `limit` deliveries that are due. The tenants take turns, each with its oldest first, and those of
+/// which some are under way already come later, until `share` of them are.
+///
+/// - `under_way`: tenants, and how many of theirs are.
 ///
 /// # Errors
 /// [`StoreError::Database`].
@@ -105,32 +108,54 @@ pub async fn take(
     conn: &mut PgConnection,
     limit: i64,
     share: i64,
-    busy: &[String],
+    under_way: &HashMap<String, usize>,
 ) -> Result<Vec<Taken>, StoreError> {
+    let (busy, counts): (Vec<String>, Vec<i64>) = under_way
+        .iter()
+        .map(|(tenant, count)| (tenant.clone(), i64::try_from(*count).unwrap_or(i64::MAX)))
+        .unzip();
     let taken = sqlx::query_as!(
         Taken,
         r#"
-        with due as (
-            select delivery_id, due_at, row_number() over (partition by tenant order by due_at) as place
-            from webhook_deliveries
-            where state = 'pending' and due_at <= now() and tenant <> all ($3)
-            order by due_at
-            limit 1000
+        with recursive waiting as (
+            -- Every tenant that has any, one look into the index for each.
+            (select tenant from webhook_deliveries where state = 'pending' order by tenant limit 1)
+            union all
+            select (
+                select tenant
+                from webhook_deliveries
+                where state = 'pending' and tenant > waiting.tenant
+                order by tenant
+                limit 1
+            )
+            from waiting
+            where tenant is not null
+        ), due as (
+            select delivery_id, due_at, coalesce(under_way, 0) + place as place
+            from waiting
+            left join unnest($3::text[], $4::bigint[]) as busy (tenant, under_way) using (tenant)
+            cross join lateral (
+                select delivery_id, due_at, row_number() over (order by due_at) as place
+                from webhook_deliveries
+                where state = 'pending' and webhook_deliveries.tenant = waiting.tenant and due_at <= now()
+                order by due_at
+                limit greatest($2 - coalesce(under_way, 0), 0)
+            ) as oldest
         ), free as (
             select delivery_id
             from webhook_deliveries
-            where delivery_id = any (
-                array (select delivery_id from due where place <= $2 order by due_at limit $1)
-            ) and state = 'pending' and due_at <= now()
+            where delivery_id = any (array (select delivery_id from due order by place, due_at limit $1))
+                and state = 'pending' and due_at <= now()
             for update skip locked
         )
         update webhook_deliveries
-        set due_at = now() + make_interval(secs => $4), attempts = attempts + 1
+        set due_at = now() + make_interval(secs => $5), attempts = attempts + 1
         where delivery_id = any (array (select delivery_id from free))
         returning delivery_id, tenant, url, payload, attempts as attempt, failures, now() as "at!""#,
         limit,
         share,
-        busy,
+        &busy,
+        &counts,
         TAKEN_SECS,
     );
     Ok(taken.fetch_all(conn).await?)

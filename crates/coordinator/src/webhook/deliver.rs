@@ -222,15 +222,10 @@ async fn take(
     if room == 0 {
         return Ok(Vec::new());
     }
-    let busy: Vec<String> = tenants
-        .iter()
-        .filter(|(_, count)| **count >= OF_A_TENANT)
-        .map(|(tenant, _)| tenant.clone())
-        .collect();
     let limit = i64::try_from(room).unwrap_or(i64::MAX);
     within_patience(async {
         let mut conn = pool.acquire().await?;
-        webhooks::take(&mut conn, limit, OF_A_TENANT as i64, &busy).await
+        webhooks::take(&mut conn, limit, OF_A_TENANT as i64, tenants).await
     })
     .await
 }

@@ -11,7 +11,7 @@ use upres_common::job::{Class, ErrorType, JobError};
 use upres_common::objects::{ObjectStore, S3Args};
 use upres_coordinator::batch::carry_out::Steward;
 use upres_coordinator::fail::{Failed, fail};
-use upres_coordinator::lease;
+use upres_coordinator::lease::{self, ReviveError};
 use upres_coordinator::store::batches::{self, ending, report};
 
 use super::batches::{batch_of, released, steward};
@@ -61,10 +61,11 @@ async fn a_report_that_cannot_be_written_is_tried_again_later_and_not_over_a_lat
     // A retry begins anew, and whoever still writes the report from before it has lost it; until he noticed, or
     // his time is over, nobody else writes one.
     assert!(ending::keep(&mut conn, &first, 60.0).await.unwrap());
-    assert!(
+    assert_eq!(
         batches::ask_retry(&mut conn, id, Some("input/"))
             .await
-            .unwrap()
+            .unwrap(),
+        None
     );
     while steward(&pool).await.tick().await.unwrap() {}
     assert!(!ending::keep(&mut conn, &first, 60.0).await.unwrap());
@@ -116,7 +117,7 @@ async fn a_batch_ends_once_with_its_last_job_and_again_after_a_retry(pool: PgPoo
             .map(|line| line.status)
             .collect::<Vec<_>>()
     };
-    assert!(batches::ask_retry(&mut conn, id, None).await.unwrap());
+    assert_eq!(batches::ask_retry(&mut conn, id, None).await.unwrap(), None);
     tick_ends().await;
     while steward(&pool).await.tick().await.unwrap() {}
     assert_eq!(
@@ -128,10 +129,11 @@ async fn a_batch_ends_once_with_its_last_job_and_again_after_a_retry(pool: PgPoo
         .unwrap()
         .unwrap();
     assert!(row.finished_at.is_none());
-    assert!(
+    assert_eq!(
         batches::ask_retry(&mut conn, id, Some("input/"))
             .await
-            .unwrap()
+            .unwrap(),
+        None
     );
     while steward(&pool).await.tick().await.unwrap() {}
     assert_eq!(
@@ -143,10 +145,11 @@ async fn a_batch_ends_once_with_its_last_job_and_again_after_a_retry(pool: PgPoo
     let class = Some(Class::Interactive);
     batches::change(&mut conn, id, class, None).await.unwrap();
     while steward(&pool).await.tick().await.unwrap() {}
-    assert!(
+    assert_eq!(
         batches::ask_retry(&mut conn, id, Some("output/"))
             .await
-            .unwrap()
+            .unwrap(),
+        None
     );
     while steward(&pool).await.tick().await.unwrap() {}
     let retried = released(&mut conn, Class::Interactive).await;
@@ -160,7 +163,8 @@ async fn a_batch_ends_once_with_its_last_job_and_again_after_a_retry(pool: PgPoo
         states(&mut conn).await,
         ["cancelled", "cancelled", "cancelled", "cancelled"]
     );
-    assert!(!batches::ask_retry(&mut conn, id, None).await.unwrap());
+    let refused = batches::ask_retry(&mut conn, id, None).await.unwrap();
+    assert!(refused.unwrap().contains("cancelled"));
     let completions: i32 =
         sqlx::query_scalar("select completions from batches where batch_id = $1")
             .bind(id.0)
@@ -168,6 +172,51 @@ async fn a_batch_ends_once_with_its_last_job_and_again_after_a_retry(pool: PgPoo
             .await
             .unwrap();
     assert_eq!(completions, 2);
+}
+
+/// A job that would be cancelled or expire at once stays failed, with its error, and can be asked for elsewhere.
+#[sqlx::test(migrator = "upres_coordinator::store::MIGRATOR")]
+async fn a_retry_that_could_only_end_again_is_refused(pool: PgPool) {
+    let mut conn = pool.acquire().await.unwrap();
+    let (id, jobs) = batch_of(&pool, 2, serde_json::json!({})).await;
+    for job in &jobs {
+        let lease = begin(&pool, *job).await;
+        let failed = Failed::reported(JobError::new(ErrorType::Quarantined, "no"));
+        fail(&pool, lease, &failed, &at_once()).await.unwrap();
+    }
+    // A second wish does not take the place of the first.
+    let ask = async |conn: &mut PgConnection, of| batches::ask_retry(conn, id, of).await.unwrap();
+    assert_eq!(ask(&mut conn, None).await, None);
+    assert_eq!(ask(&mut conn, None).await, None);
+    let busy = ask(&mut conn, Some("output/")).await.unwrap();
+    assert!(busy.contains("still being carried out"), "{busy}");
+    sqlx::query("update batches set retry = null")
+        .execute(&mut *conn)
+        .await
+        .unwrap();
+
+    let revive = async |job| match lease::revive(&pool, job).await {
+        Err(ReviveError::Closed(why)) => why,
+        other => panic!("{other:?}"),
+    };
+    for late in [
+        "update jobs set finish_by = now() where job_id = $1",
+        "update batches set template = template || jsonb_build_object('finish_by', now()) \
+            where batch_id = (select batch_id from jobs where job_id = $1)",
+    ] {
+        let late = sqlx::query(late).bind(jobs[0].0).execute(&mut *conn);
+        assert_eq!(late.await.unwrap().rows_affected(), 1);
+    }
+    assert!(revive(jobs[0]).await.contains("finish_by"));
+    assert!(ask(&mut conn, None).await.unwrap().contains("finish_by"));
+    assert!(batches::cancel(&mut conn, id).await.unwrap());
+    assert!(revive(jobs[1]).await.contains("cancelled"));
+    let states = "select count(*) from jobs where state = 'failed' and error is not null";
+    let failed: i64 = sqlx::query_scalar(states)
+        .fetch_one(&mut *conn)
+        .await
+        .unwrap();
+    assert_eq!(failed, 2);
 }
 
 #[sqlx::test(migrator = "upres_coordinator::store::MIGRATOR")]

@@ -10,6 +10,7 @@ mod publication;
 mod release;
 mod shares;
 mod tables;
+mod webhooks;
 
 use sqlx::{PgConnection, PgPool};
 use upres_common::job::view::Progress;

@@ -306,7 +306,13 @@ pub async fn set_paused(
         )
         update outbox
         set sent_at = null
-        where batch_id in (select batch_id from changed) and sent_at is not null"#,
+        where outbox_id in (
+            select outbox_id
+            from outbox
+            where batch_id in (select batch_id from changed) and sent_at is not null
+            -- those being claimed, whose claim would wait for us as we for it
+            for update skip locked
+        )"#,
         id.0,
         paused,
     )
@@ -353,8 +359,12 @@ pub async fn cancel(conn: &mut PgConnection, id: BatchId) -> Result<bool, StoreE
     Ok(done.execute(conn).await?.rows_affected() > 0)
 }
 
+/// Of what is to be tried anew after its time.
+pub(crate) const TOO_LATE: &str =
+    "its time (`finish_by`) is over, and it would expire: submit it again";
+
 /// Notes that jobs which failed until now are to be tried anew, those with an error that begins with
-/// `error_type` or, without one, those for which another attempt could help.
+/// `error_type` or, without one, those for which another attempt could help. Why it is not noted, if it is not.
 ///
 /// # Errors
 /// [`StoreError::Database`].
@@ -362,16 +372,35 @@ pub async fn ask_retry(
     conn: &mut PgConnection,
     id: BatchId,
     error_type: Option<&str>,
-) -> Result<bool, StoreError> {
-    let done = sqlx::query!(
+) -> Result<Option<&'static str>, StoreError> {
+    let asked = sqlx::query!(
         r#"
-        update batches
-        set retry = jsonb_build_object('until', now(), 'error_type', $2::text), version = version + 1
-        where batch_id = $1 and cancelled_at is null and not (atomic and failure is not null)"#,
+        with asked as (
+            select batch_id, cancelled_at is not null or (atomic and failure is not null) as closed,
+                coalesce((template ->> 'finish_by')::timestamptz <= now(), false) as late,
+                retry is not null and retry ->> 'error_type' is distinct from $2 as busy
+            from batches
+            where batch_id = $1
+            for update
+        ), noted as (
+            update batches
+            set retry = jsonb_build_object('until', now(), 'error_type', $2::text), version = version + 1
+            where batch_id in (select batch_id from asked where not (closed or late or busy))
+        )
+        select closed as "closed!", late as "late!", busy as "busy!" from asked"#,
         id.0,
         error_type,
     );
-    Ok(done.execute(conn).await?.rows_affected() > 0)
+    let asked = asked.fetch_one(conn).await?;
+    Ok(if asked.closed {
+        Some("the batch was cancelled, or was to be all or nothing: submit it again")
+    } else if asked.late {
+        Some(TOO_LATE)
+    } else if asked.busy {
+        Some("another retry of this batch is still being carried out: ask again when it is")
+    } else {
+        None
+    })
 }
 
 /// Moves a batch to another class, or changes its priority.

@@ -153,6 +153,32 @@ pub async fn reopen(conn: &mut PgConnection, jobs: &[JobId]) -> Result<(), Store
     Ok(())
 }
 
+/// Why a job that failed can only end again if it is tried anew: its batch was cancelled, or its time is over.
+///
+/// # Errors
+/// [`StoreError::Database`].
+pub async fn closed(
+    conn: &mut PgConnection,
+    id: JobId,
+) -> Result<Option<&'static str>, StoreError> {
+    let job = sqlx::query!(
+        r#"
+        select cancelled_at is not null or coalesce(atomic and failure is not null, false) as "cancelled!",
+            coalesce(finish_by <= now(), false) as "late!"
+        from jobs
+        left join batches using (batch_id)
+        where job_id = $1 and jobs.state = 'failed'"#,
+        id.0,
+    );
+    let job = job.fetch_optional(conn).await?;
+    Ok(job.and_then(|job| {
+        if job.cancelled {
+            return Some("its batch was cancelled, or was to be all or nothing: submit it again");
+        }
+        job.late.then_some(super::TOO_LATE)
+    }))
+}
+
 /// Moves up to `limit` waiting jobs of batches that changed their class, first those that go first: however
 /// many there are, the next to be worked on are where they belong at once. Returns how many were moved; none,
 /// and the batches have arrived.
