@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use futures_util::future::try_join_all;
-use journey_tests::{World, photo};
+use journey_tests::{DEADLINE, World, photo, until};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -147,6 +147,48 @@ async fn a_batch_run_again_makes_only_what_failed_or_changed() -> anyhow::Result
     assert_eq!(fourth["unchanged"], 0, "{fourth}");
     assert_eq!(fourth["counts"]["succeeded"], 6, "{fourth}");
     assert_ne!(world.store.sha256("bag/data/3.png").await?, untouched);
+    Ok(())
+}
+
+/// What a curator puts in the place of a result after the second run has listed it is his.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_put_there_after_listing_is_not_replaced() -> anyhow::Result<()> {
+    let mut world = World::plain("curator").await?;
+    for index in 0..2 {
+        let key = format!("box/{index}.png");
+        world.store.put(&key, photo(24 + index, 16)).await?;
+    }
+    let first = json!({
+        "prefix": world.store.uri("box/"), "output": world.store.uri("made/{stem}.{ext}"),
+    });
+    let parent = create(&world, &first).await?;
+    let worker = world.start_fake_worker_default().await?;
+    finished(&world, &parent).await?;
+    drop(worker);
+
+    // With other settings both are to be made anew.
+    let other = json!({ "parent": parent, "upscale": {"seed": 7} });
+    let child = create(&world, &other).await?;
+    until("the listing's end", DEADLINE, async || {
+        let path = format!("/v1/batches/{child}");
+        let batch: Value = world
+            .request(Method::GET, &path)
+            .send()
+            .await?
+            .json()
+            .await?;
+        Ok(batch["listed"] == 2 && batch["phase"] != "listing")
+    })
+    .await?;
+    let before = world.store.sha256("made/1.png").await?;
+    let by_hand = b"by hand".to_vec();
+    world.store.put("made/0.png", by_hand.clone()).await?;
+    let _worker = world.start_fake_worker_default().await?;
+    let end = finished(&world, &child).await?;
+    assert_eq!(end["counts"]["succeeded"], 1, "{end}");
+    assert_eq!(end["errors"], json!({"output/exists": 1}), "{end}");
+    assert_eq!(world.store.get("made/0.png").await?, Some(by_hand));
+    assert_ne!(world.store.sha256("made/1.png").await?, before);
     Ok(())
 }
 

@@ -37,13 +37,13 @@ pub enum Command {
     Submit(Box<submit::SubmitArgs>),
     /// Submit many images at once, follow and steer them
     Batch(batch::BatchArgs),
-    /// Ask why a job is not running yet
+    /// Ask why a job is not running yet, or how it ended
     Explain(batch::ExplainArgs),
-    /// Look at jobs, or cancel them
+    /// Look at jobs, fetch their results, cancel or retry them
     Jobs(jobs::JobsArgs),
     /// List the workers of the queue
     Workers(workers::WorkersArgs),
-    /// Make, list and revoke API keys
+    /// Make, list, rotate and revoke API keys
     Keys(keys::KeysArgs),
     /// Fetch, make, check and list model folders
     #[command(subcommand)]

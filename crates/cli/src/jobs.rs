@@ -18,7 +18,7 @@ use crate::interrupt::INTERRUPTED;
 use crate::submit::label;
 use crate::upscale::write;
 
-/// Look at jobs, cancel or retry them.
+/// Look at jobs, fetch their results, cancel or retry them.
 #[derive(Debug, clap::Args)]
 pub struct JobsArgs {
     #[command(subcommand)]

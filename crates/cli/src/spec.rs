@@ -20,7 +20,7 @@ pub struct SpecArgs {
     #[arg(long, value_name = "T,T,...", value_parser = parse_timesteps, allow_hyphen_values = true)]
     pub timesteps: Option<Timesteps>,
     /// Seed of the noise: same picture, same settings, same seed, same bytes
-    #[arg(long, default_value_t = 12345, allow_negative_numbers = true)]
+    #[arg(long, value_name = "N", default_value = "12345", value_parser = parse_seed, allow_negative_numbers = true)]
     pub seed: u64,
     /// Side of a tile, in pixels of the input: a multiple of 16 from 32 to 512
     #[arg(long, value_name = "PX", default_value = "128", value_parser = parse_tile, allow_negative_numbers = true)]
@@ -171,6 +171,16 @@ pub fn parse_timesteps(text: &str) -> Result<Timesteps, String> {
     }
     text.parse()
         .map_err(|error: TimestepsError| error.to_string())
+}
+
+fn parse_seed(text: &str) -> Result<u64, String> {
+    let seed = text.parse();
+    seed.map_err(|_| {
+        format!(
+            "`{text}` is no seed: write a whole number from 0 to {}",
+            u64::MAX
+        )
+    })
 }
 
 /// A side that the engine can cut, in pixels of the input.

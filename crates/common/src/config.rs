@@ -87,8 +87,9 @@ fn apply(
     program: &str,
     path: &Path,
 ) -> (Command, Vec<String>) {
-    let mut problems = Vec::new();
-    let mut set = |command, key: &str, value: &toml::Value, required| {
+    let (mut problems, mut tables) = (Vec::new(), Vec::new());
+    let flags = flags(&command);
+    let mut set = |command, key: &str, value: &toml::Value, own| {
         let Some(text) = text(value) else {
             problems.push(format!(
                 "{}: `{key}` must be a text, a number or a boolean",
@@ -98,8 +99,17 @@ fn apply(
         };
         let mut known = false;
         let command = set_default(command, key, &text, &mut known);
-        if required && !known {
-            problems.push(format!("{}: there is no setting `{key}`", path.display()));
+        // What stands in no table may be another program's, but hardly if it is a slip from one of ours.
+        let meant = flags.iter().find(|flag| is_slip(key, flag));
+        match meant {
+            Some(meant) if !known => problems.push(format!(
+                "{}: there is no setting `{key}`: is `{meant}` meant?",
+                path.display()
+            )),
+            None if own && !known => {
+                problems.push(format!("{}: there is no setting `{key}`", path.display()));
+            }
+            _ => {}
         }
         command
     };
@@ -110,10 +120,28 @@ fn apply(
                     command = set(command, key, value, true);
                 }
             }
+            toml::Value::Table(_) => tables.push(format!(
+                "{}: there is no table `[{key}]`: write [cli], [coordinator] or [worker]",
+                path.display()
+            )),
             value => command = set(command, key, value, false),
         }
     }
+    problems.extend(tables);
     (command, problems)
+}
+
+/// The flags' names as the file has them.
+fn flags(command: &Command) -> Vec<String> {
+    let own = command.get_arguments().filter_map(Arg::get_long);
+    let own = own.map(|flag| flag.replace('-', "_"));
+    own.chain(command.get_subcommands().flat_map(flags))
+        .collect()
+}
+
+/// Whether `key` is `flag` but for a letter or two.
+fn is_slip(key: &str, flag: &str) -> bool {
+    key != flag && flag.len() >= 6 && strsim::damerau_levenshtein(key, flag) <= 2
 }
 
 fn text(value: &toml::Value) -> Option<String> {
@@ -206,6 +234,16 @@ mod tests {
         assert_eq!(problems.len(), 2);
         assert!(problems.iter().any(|problem| problem.contains("`lissen`")));
         assert!(problems.iter().any(|problem| problem.contains("`listen`")));
+    }
+
+    #[test]
+    fn a_slip_and_an_unknown_table_are_named_wherever_they_stand() {
+        let problems = with("lisetn = 2\n[wroker]\nlisten = 2").1;
+        assert_eq!(problems.len(), 2, "{problems:?}");
+        assert!(problems[0].contains("is `listen` meant?"), "{problems:?}");
+        assert!(problems[1].contains("write [cli], [coordinator] or [worker]"));
+        // Another program's own.
+        assert!(with("model_dir = 'models'").1.is_empty());
     }
 
     #[test]

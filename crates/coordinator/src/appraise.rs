@@ -128,8 +128,8 @@ impl Appraiser {
         };
         if !job.overwrite {
             match self.objects.head(&output).await {
-                Ok(Some(_)) => return Seen::OutputExists,
-                Ok(None) => {}
+                Ok(Some(there)) if !there.is_of(job.replaces) => return Seen::OutputExists,
+                Ok(_) => {}
                 Err(error) if error.is_refusal() => {}
                 Err(error) => return unanswered(job.job_id, &error),
             }

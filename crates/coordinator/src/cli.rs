@@ -80,11 +80,16 @@ struct CreateKeyArgs {
     #[arg(long, default_value = "made by the operator")]
     label: String,
     /// What its jobs may read: `*` or s3://bucket/prefix; may be repeated.
-    #[arg(long = "read", value_name = "PREFIX")]
+    #[arg(long = "read", value_parser = prefix, value_name = "PREFIX")]
     read_prefixes: Vec<UriPrefix>,
     /// Where its jobs may write: `*` or s3://bucket/prefix; may be repeated.
-    #[arg(long = "write", value_name = "PREFIX")]
+    #[arg(long = "write", value_parser = prefix, value_name = "PREFIX")]
     write_prefixes: Vec<UriPrefix>,
+}
+
+fn prefix(text: &str) -> Result<UriPrefix, String> {
+    let prefix = text.parse();
+    prefix.map_err(|_| "write `*` or s3://bucket/prefix".to_owned())
 }
 
 fn tenant(text: &str) -> Result<String, String> {

@@ -13,11 +13,12 @@ const MIN_CONNECTIONS: u32 = 8;
 /// Everything `serve` needs.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Config {
-    /// Where the API listens.
+    /// Where the API listens: ADDRESS:PORT, such as 0.0.0.0:8080 for every network.
     #[arg(
         long,
         env = "UPRES_LISTEN",
         default_value = "127.0.0.1:8080",
+        value_parser = address,
         value_name = "ADDR"
     )]
     pub listen: SocketAddr,
@@ -294,6 +295,11 @@ impl PlaceConfig {
     pub fn prefix(&self) -> Option<UriPrefix> {
         self.uploads.as_ref()?.parse().ok()
     }
+}
+
+fn address(text: &str) -> Result<SocketAddr, String> {
+    let address = text.parse();
+    address.map_err(|_| "write ADDRESS:PORT, such as 127.0.0.1:8080 or 0.0.0.0:8080".to_owned())
 }
 
 fn above_zero(text: &str) -> Result<f64, String> {

@@ -9,7 +9,15 @@ use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 pub(crate) fn install() -> anyhow::Result<PrometheusHandle> {
     let handle = PrometheusBuilder::new().install_recorder()?;
     metrics::describe_counter!("upres_jobs_total", "Jobs that reached an end, by outcome");
-    metrics::describe_counter!("upres_jobs_submitted_total", "Jobs accepted");
+    metrics::describe_counter!(
+        "upres_jobs_submitted_total",
+        "Jobs accepted, those of batches too"
+    );
+    metrics::describe_counter!("upres_batches_submitted_total", "Batches accepted");
+    metrics::describe_counter!(
+        "upres_batches_finished_total",
+        "Batches that reached an end"
+    );
     metrics::describe_counter!(
         "upres_wakeups_sent_total",
         "Wake-ups published to the broker"
@@ -27,9 +35,18 @@ pub(crate) fn install() -> anyhow::Result<PrometheusHandle> {
         "upres_listening_begun_total",
         "Connections to the database over which changes were listened for"
     );
-    metrics::describe_gauge!("upres_jobs_waiting", "Jobs that wait for a worker");
-    metrics::describe_gauge!("upres_jobs_running", "Jobs under a lease");
-    metrics::describe_gauge!("upres_oldest_wait_seconds", "Age of the oldest due job");
+    metrics::describe_gauge!(
+        "upres_jobs_waiting",
+        "Jobs that wait for a worker; every coordinator tells the same number"
+    );
+    metrics::describe_gauge!(
+        "upres_jobs_running",
+        "Jobs under a lease; every coordinator tells the same number"
+    );
+    metrics::describe_gauge!(
+        "upres_oldest_wait_seconds",
+        "Age of the oldest due job; every coordinator tells the same number"
+    );
     metrics::describe_gauge!("upres_database_connections", "Open database connections");
     Ok(handle)
 }

@@ -210,20 +210,21 @@ async fn make_visible(
             ),
         )
     };
-    match objects.head(&publication.output).await {
+    let overwrite = match objects.head(&publication.output).await {
         // What may not be seen cannot be answered for.
         Err(error) => return at_the_end(error).map(Err),
         Ok(Some(there)) if is_ours(&there, publication) => return Ok(Ok(())),
-        Ok(Some(_)) if !publication.overwrite => return Ok(Err(exists())),
-        Ok(_) => {}
-    }
+        Ok(Some(there)) if publication.overwrite || there.is_of(publication.replaces) => true,
+        Ok(Some(_)) => return Ok(Err(exists())),
+        Ok(None) => publication.overwrite,
+    };
     let outcome = &publication.outcome;
     let completion = objects
         .complete_upload(
             &publication.output,
             &outcome.upload_id,
             &outcome.parts,
-            !publication.overwrite,
+            !overwrite,
         )
         .await;
     let completion = match completion {

@@ -18,17 +18,28 @@ pub enum DeviceSpec {
 }
 
 impl DeviceSpec {
-    pub(crate) fn open(self, dtype: Dtype) -> Result<Device, LoadError> {
+    /// Whether this build computes there, in that number format; the device itself is not looked for.
+    ///
+    /// # Errors
+    /// [`LoadError::CpuDtype`], [`LoadError::NoCuda`].
+    pub fn check(self, dtype: Dtype) -> Result<(), LoadError> {
         match self {
             Self::Cpu if dtype != Dtype::F32 => Err(LoadError::CpuDtype(dtype)),
+            Self::Cuda(_) if cfg!(not(feature = "cuda")) => Err(LoadError::NoCuda(self)),
+            Self::Cpu | Self::Cuda(_) => Ok(()),
+        }
+    }
+
+    pub(crate) fn open(self, dtype: Dtype) -> Result<Device, LoadError> {
+        self.check(dtype)?;
+        match self {
             Self::Cpu => Ok(Device::Cpu),
-            Self::Cuda(ordinal) if cfg!(feature = "cuda") => {
+            Self::Cuda(ordinal) => {
                 Device::new_cuda(ordinal).map_err(|source| LoadError::OpenDevice {
                     device: self,
                     source,
                 })
             }
-            Self::Cuda(_) => Err(LoadError::NoCuda(self)),
         }
     }
 }

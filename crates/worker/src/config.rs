@@ -130,6 +130,9 @@ impl ServiceConfig {
         if self.jobs_in_flight == 0 {
             problems.push("--jobs-in-flight must be at least 1".to_owned());
         }
+        if self.max_input_bytes == 0 || self.max_pixels == 0 {
+            problems.push("--max-input-bytes and --max-pixels must be above zero".to_owned());
+        }
         if self.stall.is_zero() {
             problems.push("--stall-secs must be above zero".to_owned());
         }
@@ -162,18 +165,21 @@ impl EngineConfig {
     #[must_use]
     pub fn problems(&self) -> Vec<String> {
         let mut problems = Vec::new();
-        if !self.model_dir.is_dir() {
+        if !self.model_dir.join("unet/config.json").is_file() {
             problems.push(format!(
-                "--model-dir {} is not a folder",
+                "--model-dir {} is not a model folder: it has no unet/config.json",
                 self.model_dir.display()
             ));
         }
-        if let Err(error) = self.device.parse::<invsr::DeviceSpec>() {
-            problems.push(format!("--device: {error}"));
+        let device = self.device.parse::<invsr::DeviceSpec>();
+        let dtype = self.dtype.parse::<invsr::Dtype>();
+        if let (Ok(device), Ok(dtype)) = (&device, &dtype)
+            && let Err(error) = device.check(*dtype)
+        {
+            problems.push(format!("--device {device}: {error}"));
         }
-        if let Err(error) = self.dtype.parse::<invsr::Dtype>() {
-            problems.push(format!("--dtype: {error}"));
-        }
+        problems.extend(device.err().map(|error| format!("--device: {error}")));
+        problems.extend(dtype.err().map(|error| format!("--dtype: {error}")));
         problems.extend(self.room().err());
         if self.tile_batch == 0 {
             problems.push("--tile-batch must be at least 1".to_owned());

@@ -54,6 +54,9 @@ enum BatchCommand {
         /// JSON lines or a table.
         #[arg(long, default_value = "jsonl", value_parser = ["jsonl", "csv"])]
         format: String,
+        /// JSON lines, as without it.
+        #[arg(long, conflicts_with = "format")]
+        json: bool,
         #[command(flatten)]
         api: ApiArgs,
     },
@@ -107,14 +110,14 @@ struct One {
 
 #[derive(Debug, clap::Args)]
 struct Common {
-    /// Print JSON, one batch a line.
+    /// Print JSON, one value a line.
     #[arg(long)]
     json: bool,
     #[command(flatten)]
     api: ApiArgs,
 }
 
-/// Ask why a job is not running yet.
+/// Ask why a job is not running yet, or how it ended.
 #[derive(Debug, clap::Args)]
 pub struct ExplainArgs {
     /// The job's id.
@@ -148,7 +151,9 @@ pub fn run(args: BatchArgs) -> anyhow::Result<ExitCode> {
                 watch::watch(api, &id, json).await
             })?
         }
-        BatchCommand::Report { id, format, api } => {
+        BatchCommand::Report {
+            id, format, api, ..
+        } => {
             let api = Api::new(api)?;
             block_on(report(&api, &id, &format))?
         }

@@ -6,12 +6,12 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use indicatif::{ProgressBar, ProgressStyle};
 use invsr::{Dtype, Import, ImportError, ImportProgress, Manifest, Prompts, import_model};
 use sha2::{Digest as _, Sha256};
 
-use crate::cli::USAGE;
+use crate::cli::{USAGE, Usage};
 use crate::interrupt::{INTERRUPTED, Interrupt};
 use crate::model_dir::folder_name;
 
@@ -71,6 +71,16 @@ pub struct Parts<'a> {
 /// What is wrong with the input, or with the place of the model.
 pub fn run(args: &ImportArgs) -> anyhow::Result<ExitCode> {
     let predictor = &args.noise_predictor;
+    if !args.base.is_dir() {
+        bail!(Usage(format!(
+            "--base {} is not a folder",
+            args.base.display()
+        )));
+    }
+    if !predictor.is_file() {
+        let problem = format!("--noise-predictor {} is not a file", predictor.display());
+        bail!(Usage(problem));
+    }
     let digest = sha256_of(predictor).with_context(|| format!("read {}", predictor.display()))?;
     let unstated = "not stated at its import: see licences/, and where its parts come from";
     let parts = Parts {

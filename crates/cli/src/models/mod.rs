@@ -15,7 +15,7 @@ use invsr::{MANIFEST_FILE, Manifest};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
-use crate::cli::{ModelRootArgs, USAGE};
+use crate::cli::{ModelRootArgs, USAGE, Usage};
 use crate::model_dir::{Roots, folder_name};
 
 /// What to do with models.
@@ -90,7 +90,9 @@ fn folder(model: &str, roots: &Roots) -> anyhow::Result<PathBuf> {
     if path.is_dir() {
         return Ok(path);
     }
-    Ok(roots.find(Some(model))?)
+    Ok(roots
+        .find(Some(model))
+        .map_err(|error| Usage(error.to_string()))?)
 }
 
 fn random(size: Size, seed: u64, out: &Path) -> anyhow::Result<ExitCode> {

@@ -116,6 +116,15 @@ pub struct ObjectInfo {
     pub ownership: Option<Ownership>,
 }
 
+impl ObjectInfo {
+    /// Whether it is a result of this job.
+    #[must_use]
+    pub fn is_of(&self, job: Option<JobId>) -> bool {
+        let owner = self.ownership.as_ref().map(|owner| owner.job_id);
+        job.is_some() && owner == job
+    }
+}
+
 /// A multipart upload that is neither completed nor aborted.
 #[derive(Debug, Clone)]
 pub struct OpenUpload {

@@ -281,6 +281,7 @@ impl Expander {
             return Err(Stopped::Overtaken);
         }
         tx.commit().await?;
+        metrics::counter!("upres_jobs_submitted_total").increment(inserted.len() as u64);
         Ok(to)
     }
 }

@@ -72,8 +72,8 @@ pub enum State {
     /// The parent has done it: its input has the bytes that were read then, it is to be upscaled as it was,
     /// and the result is there, by this very job.
     Unchanged(JobId),
-    /// The result there is the parent's, of other bytes or other settings: it may be replaced.
-    Stale,
+    /// The result there is that of the parent's job, of other bytes or other settings: it may be replaced.
+    Stale(JobId),
     /// Nothing that we know of is there.
     New,
 }
@@ -123,7 +123,7 @@ async fn state(
             return Ok(State::Unchanged(done.job_id));
         }
     }
-    Ok(State::Stale)
+    Ok(State::Stale(done.job_id))
 }
 
 /// What a job will be refused for is for the job to say.

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use sqlx::PgConnection;
 use upres_common::batch::BatchId;
-use upres_common::job::{IfExists, JobId};
+use upres_common::job::JobId;
 
 use super::items::Mould;
 use super::made;
@@ -41,6 +41,7 @@ impl Sorted {
                         .bytes
                         .map(|bytes| i64::from(estimated_cost(bytes, &job.upscale))),
                     job,
+                    replaces: None,
                 }),
                 Err(detail) => refused.push(refusal(line, read.input.clone(), detail)),
             }
@@ -59,8 +60,8 @@ impl Sorted {
         for (mut item, state) in std::mem::take(&mut self.items).into_iter().zip(states) {
             match *state {
                 State::New => self.items.push(item),
-                State::Stale => {
-                    item.job.if_exists = IfExists::Overwrite;
+                State::Stale(job_id) => {
+                    item.replaces = Some(job_id);
                     self.items.push(item);
                 }
                 State::Unchanged(job_id) => self.unchanged.push(parents::Unchanged {

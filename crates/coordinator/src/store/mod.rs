@@ -98,8 +98,11 @@ impl StoreError {
 /// # Errors
 /// A sentence when the address cannot be read.
 pub fn pool(url: &SecretString, max_connections: u32) -> Result<PgPool, String> {
-    let options: PgConnectOptions = url
-        .expose_secret()
+    let text = url.expose_secret();
+    if !text.starts_with("postgres://") && !text.starts_with("postgresql://") {
+        return Err("--database-url must begin with postgres:// or postgresql://".to_owned());
+    }
+    let options: PgConnectOptions = text
         .parse()
         .map_err(|error| format!("--database-url cannot be read: {error}"))?;
     Ok(PgPoolOptions::new()

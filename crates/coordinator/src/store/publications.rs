@@ -55,6 +55,8 @@ pub struct Publication {
     pub output: ObjectUri,
     /// Whether an object that is there already may be replaced.
     pub overwrite: bool,
+    /// The job whose result may be replaced.
+    pub replaces: Option<JobId>,
     /// Whether the output has become some job's input, of whatever tenant and state. No job that names
     /// it is accepted while this is under way.
     pub output_is_input: bool,
@@ -73,7 +75,7 @@ pub async fn under_way(
     let ids: Vec<Uuid> = ids.iter().map(|id| id.0).collect();
     let rows = sqlx::query!(
         r#"
-        select job_id, attempt, lease_token as "lease_token!", output, if_exists,
+        select job_id, attempt, lease_token as "lease_token!", output, if_exists, replaces,
             publication as "publication!",
             exists (select 1 from jobs as other where other.input = jobs.output)
                 as "output_is_input!"
@@ -90,6 +92,7 @@ pub async fn under_way(
             token: LeaseToken(row.lease_token),
             output: row.output.parse().expect("only valid addresses are stored"),
             overwrite: row.if_exists == "overwrite",
+            replaces: row.replaces.map(JobId),
             output_is_input: row.output_is_input,
             outcome: from_json(row.job_id, "publication", row.publication)?,
         })

@@ -24,6 +24,8 @@ pub struct Unpriced {
     pub output: String,
     /// Whether an object that is there already may be replaced.
     pub overwrite: bool,
+    /// The job whose result may be replaced.
+    pub replaces: Option<JobId>,
     /// What is to be done.
     pub upscale: UpscaleSpec,
 }
@@ -43,6 +45,7 @@ pub async fn take(conn: &mut PgConnection, limit: i64) -> Result<Vec<Unpriced>, 
                 input: row.input,
                 output: row.output,
                 overwrite: row.if_exists == "overwrite",
+                replaces: row.replaces.map(JobId),
                 upscale: from_json(row.job_id, "upscale", row.upscale)?,
             })
         })

@@ -41,6 +41,8 @@ pub struct NewItem {
     pub job: ValidJob,
     /// Tile-steps, by the length of the file, where that is known.
     pub estimate: Option<i64>,
+    /// The job whose result it may replace.
+    pub replaces: Option<JobId>,
 }
 
 /// An item that does not.
@@ -204,14 +206,14 @@ pub async fn insert_items(
         with new as (
             select *
             from unnest($4::uuid[], $5::bigint[], $6::text[], $7::text[], $8::text[], $9::jsonb[],
-                $10::integer[], $11::jsonb[], $12::jsonb[], $13::bigint[])
+                $10::integer[], $11::jsonb[], $12::jsonb[], $13::bigint[], $17::uuid[])
                 as new (job_id, line, input, output, if_exists, upscale, priority, labels, warnings,
-                    estimate)
+                    estimate, replaces)
         ), inserted as (
             insert into jobs (job_id, tenant, batch_id, line, input, output, if_exists, upscale, class,
-                priority, max_attempts, not_before, finish_by, labels, warnings, cost, state)
+                priority, max_attempts, not_before, finish_by, labels, warnings, cost, replaces, state)
             select job_id, $1, $2, line, input, output, if_exists, upscale, $3, priority, $14, $15, $16,
-                labels, warnings, estimate,
+                labels, warnings, estimate, replaces,
                 case when $15 > now() then 'scheduled' else 'queued' end
             from new
             on conflict (batch_id, output) where batch_id is not null do nothing
@@ -243,6 +245,7 @@ pub async fn insert_items(
         i32::try_from(max_attempts).unwrap_or(i32::MAX),
         request.not_before,
         request.finish_by,
+        &columns.replaces as &[Option<Uuid>],
     );
     let inserted = inserted.fetch_all(conn).await?;
     Ok(inserted.into_iter().map(JobId).collect())
@@ -299,6 +302,7 @@ struct Columns {
     labels: Vec<Value>,
     warnings: Vec<Value>,
     estimates: Vec<Option<i64>>,
+    replaces: Vec<Option<Uuid>>,
 }
 
 impl Columns {
@@ -322,6 +326,7 @@ impl Columns {
             columns.labels.push(to_json(&job.labels));
             columns.warnings.push(to_json(&job.warnings));
             columns.estimates.push(item.estimate);
+            columns.replaces.push(item.replaces.map(|id| id.0));
         }
         columns
     }

@@ -60,6 +60,6 @@ with recursive lines as (
     where outbox_id = any (array (select outbox_id from free))
     returning job_id
 )
-select job_id, input, output, if_exists, upscale
+select job_id, input, output, if_exists, upscale, replaces
 from taken
 join jobs using (job_id)
