@@ -22,7 +22,8 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Applies migrations, then serves the API and runs the relay and the reaper.
+    /// Applies migrations, then serves the API and runs the relay and the reaper. Prints a first admin key when
+    /// there is no key yet, as `migrate` does.
     Serve(Box<Config>),
     /// Applies migrations and ends. Prints a first admin key when there is no key yet.
     Migrate(DatabaseConfig),

@@ -45,7 +45,8 @@ const TOKEN_KEY: &str = "upres-lease-token";
 /// identity, container or instance role.
 #[derive(Debug, Clone, clap::Args)]
 pub struct S3Args {
-    /// Address of an S3-compatible store; leave empty for AWS.
+    /// Address of an S3-compatible store; leave empty for AWS. Credentials come from the AWS chain:
+    /// `AWS_ACCESS_KEY_ID` and `AWS_SECRET_ACCESS_KEY`, a profile, or the role of the container or instance.
     #[arg(long, env = "UPRES_S3_ENDPOINT", value_name = "URL")]
     pub s3_endpoint: Option<String>,
     /// Region of the store.
