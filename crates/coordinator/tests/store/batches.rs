@@ -5,6 +5,8 @@
 use std::sync::Arc;
 
 use sqlx::{PgConnection, PgPool};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use upres_common::batch::{BatchId, BatchRequest};
 use upres_common::job::{Class, ErrorType, JobError, JobId};
@@ -330,6 +332,58 @@ async fn unpriced_jobs_are_not_released_and_a_silent_store_is_asked_again(pool: 
         .await
         .unwrap();
     assert_eq!(unpriced::take(&mut conn, 9).await.unwrap().len(), 1);
+}
+
+/// A store that sends everybody elsewhere, as AWS does for buckets of another region.
+async fn elsewhere() -> ObjectStore {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let args = S3Args {
+        s3_endpoint: Some(format!("http://{}", listener.local_addr().unwrap())),
+        s3_region: "us-east-1".to_owned(),
+    };
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let answer =
+                b"HTTP/1.1 301 Moved Permanently\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+            let mut request = [0; 4096];
+            let _ = stream.read(&mut request).await;
+            let _ = stream.write_all(answer).await;
+        }
+    });
+    ObjectStore::new(&args).await
+}
+
+#[sqlx::test(migrator = "upres_coordinator::store::MIGRATOR")]
+async fn what_a_store_refuses_is_not_asked_for_again_and_again(pool: PgPool) {
+    let mut conn = pool.acquire().await.unwrap();
+    // The job goes to a worker, whose attempts are counted.
+    insert(
+        &mut conn,
+        serde_json::json!({"items": [{"input": "s3://masters/1.tif", "output": "s3://derivatives/1.tif"}]}),
+    )
+    .await;
+    expand(&pool).await;
+    let appraiser = Appraiser {
+        pool: pool.clone(),
+        objects: elsewhere().await,
+        bell: Arc::default(),
+    };
+    assert_eq!(appraiser.tick().await.unwrap(), 1);
+    assert_eq!(released(&mut conn, Class::Bulk).await.len(), 1);
+    // A listing ends, and says why.
+    let prefix =
+        serde_json::json!({"prefix": "s3://masters/", "output": "s3://derivatives/{name}"});
+    let id = insert(&mut conn, prefix).await;
+    let expander = Expander {
+        pool: pool.clone(),
+        objects: elsewhere().await,
+        bell: Arc::default(),
+    };
+    let stop = CancellationToken::new();
+    while expander.tick(&stop).await.unwrap() {}
+    let batch = batches::find(&mut conn, "tenant", id).await.unwrap();
+    let failure = batch.unwrap().failure.unwrap();
+    assert!(failure.contains("in another region"), "{failure}");
 }
 
 #[sqlx::test(migrator = "upres_coordinator::store::MIGRATOR")]
