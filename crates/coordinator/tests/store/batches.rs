@@ -7,6 +7,7 @@ use std::sync::Arc;
 use sqlx::{PgConnection, PgPool};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use upres_common::batch::{BatchId, BatchRequest};
 use upres_common::job::{Class, ErrorType, JobError, JobId};
@@ -335,13 +336,13 @@ async fn unpriced_jobs_are_not_released_and_a_silent_store_is_asked_again(pool: 
 }
 
 /// A store that sends everybody elsewhere, as AWS does for buckets of another region.
-async fn elsewhere() -> ObjectStore {
+async fn elsewhere(tasks: &mut JoinSet<()>) -> ObjectStore {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let args = S3Args {
         s3_endpoint: Some(format!("http://{}", listener.local_addr().unwrap())),
         s3_region: "us-east-1".to_owned(),
     };
-    tokio::spawn(async move {
+    tasks.spawn(async move {
         while let Ok((mut stream, _)) = listener.accept().await {
             let answer =
                 b"HTTP/1.1 301 Moved Permanently\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
@@ -355,7 +356,7 @@ async fn elsewhere() -> ObjectStore {
 
 #[sqlx::test(migrator = "upres_coordinator::store::MIGRATOR")]
 async fn what_a_store_refuses_is_not_asked_for_again_and_again(pool: PgPool) {
-    let mut conn = pool.acquire().await.unwrap();
+    let (mut conn, mut tasks) = (pool.acquire().await.unwrap(), JoinSet::new());
     // The job goes to a worker, whose attempts are counted.
     insert(
         &mut conn,
@@ -365,7 +366,7 @@ async fn what_a_store_refuses_is_not_asked_for_again_and_again(pool: PgPool) {
     expand(&pool).await;
     let appraiser = Appraiser {
         pool: pool.clone(),
-        objects: elsewhere().await,
+        objects: elsewhere(&mut tasks).await,
         bell: Arc::default(),
     };
     assert_eq!(appraiser.tick().await.unwrap(), 1);
@@ -376,7 +377,7 @@ async fn what_a_store_refuses_is_not_asked_for_again_and_again(pool: PgPool) {
     let id = insert(&mut conn, prefix).await;
     let expander = Expander {
         pool: pool.clone(),
-        objects: elsewhere().await,
+        objects: elsewhere(&mut tasks).await,
         bell: Arc::default(),
     };
     let stop = CancellationToken::new();
