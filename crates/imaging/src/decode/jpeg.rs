@@ -12,7 +12,8 @@ use super::{
     input::Input,
     jpeg_inks,
     jpeg_markers::{Frame, Markers, walk},
-    jpeg_scans::{self, Fault, Tables},
+    jpeg_scans::{self, Fault},
+    jpeg_tables::Tables,
     rows::{StoredRows, Whole},
     stored::Stored,
 };

@@ -9,16 +9,14 @@ use std::ops::RangeInclusive;
 use super::{
     jpeg_huffman::{Bits, Table},
     jpeg_markers::{after_scan, next_marker, segment},
+    jpeg_tables::{DHT, DRI, EOI, Tables},
 };
 
 /// Samples of a block's side, and coefficients of a block.
 const SIDE: usize = 8;
 const COEFFICIENTS: usize = 64;
 
-const DHT: u8 = 0xC4;
-const EOI: u8 = 0xD9;
 const SOS: u8 = 0xDA;
-const DRI: u8 = 0xDD;
 
 /// What is wrong with a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,14 +28,6 @@ pub(super) enum Fault {
     Unfinished,
     /// It holds a code that no table has, or a coefficient outside its block.
     Damaged,
-}
-
-/// Tables that hold until others come; of a TIFF they stand in a stream of their own.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Tables {
-    dc: [Option<Table>; 4],
-    ac: [Option<Table>; 4],
-    restart_interval: usize,
 }
 
 #[derive(Debug)]
@@ -73,8 +63,8 @@ struct Scan {
     low: u8,
 }
 
-/// Walks through a stream, which begins with its start-of-image marker. Returns at its end, whether that is a
-/// marker or not: a stream of tables alone is complete.
+/// Walks through a stream, which begins with its start-of-image marker, to its end, whether that is a marker or not.
+/// Its frame takes memory: its size must have been judged before.
 pub(super) fn check(bytes: &[u8], tables: &mut Tables) -> Result<(), Fault> {
     let mut frame = None;
     let mut at = 2;
@@ -89,12 +79,7 @@ pub(super) fn check(bytes: &[u8], tables: &mut Tables) -> Result<(), Fault> {
         let payload = segment(bytes, at).ok_or(Fault::Short)?;
         at += 2 + payload.len();
         match marker {
-            DHT => tables.define(payload),
-            DRI => {
-                if let [high, low, ..] = *payload {
-                    tables.restart_interval = usize::from(u16::from_be_bytes([high, low]));
-                }
-            }
+            DHT | DRI => tables.define(marker, payload),
             0xC0..=0xC2 => frame = Frame::read(payload, marker == 0xC2),
             SOS => {
                 let end = after_scan(bytes, at);
@@ -109,26 +94,6 @@ pub(super) fn check(bytes: &[u8], tables: &mut Tables) -> Result<(), Fault> {
         }
     }
     frame.map_or(Ok(()), |frame| frame.check_complete())
-}
-
-impl Tables {
-    fn define(&mut self, mut payload: &[u8]) {
-        while let [kind, rest @ ..] = payload {
-            let Some((table, rest)) = Table::read(rest) else {
-                return;
-            };
-            let place = usize::from(kind & 15);
-            let tables = if kind >> 4 == 0 {
-                &mut self.dc
-            } else {
-                &mut self.ac
-            };
-            if let Some(slot) = tables.get_mut(place) {
-                *slot = Some(table);
-            }
-            payload = rest;
-        }
-    }
 }
 
 impl Frame {

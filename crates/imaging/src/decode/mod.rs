@@ -18,6 +18,7 @@ mod jpeg_huffman;
 mod jpeg_inks;
 mod jpeg_markers;
 mod jpeg_scans;
+mod jpeg_tables;
 mod lab;
 mod native;
 mod pages;

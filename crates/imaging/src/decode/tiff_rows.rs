@@ -10,7 +10,8 @@ use super::{
     input::Input,
     jpeg,
     jpeg_markers::walk,
-    jpeg_scans::{self, Fault, Tables},
+    jpeg_scans::{self, Fault},
+    jpeg_tables::Tables,
     patched::Patched,
     rows::StoredRows,
     tiff::{BUFFER_BYTES, FORMAT, compression, places, refused},
@@ -18,6 +19,9 @@ use super::{
     tiff_lzw::LzwTiles,
 };
 use crate::DecodeError;
+
+/// Most bytes of the tables that JPEG strips share, which are read anew with each: all there can be take 3,000.
+const TABLES_BYTES: usize = 64 << 10;
 
 /// The rows of one page. A chunk is a strip or a tile.
 pub(super) struct Chunks<'a> {
@@ -53,8 +57,12 @@ impl Jpegs {
             .map(Value::into_u8_vec)
             .transpose()
             .map_err(refused)?;
-        let mut tables = Tables::default();
-        jpeg_scans::check(&shared.unwrap_or_default(), &mut tables).map_err(damaged)?;
+        let shared = shared.unwrap_or_default();
+        let Some((tables, _)) = Tables::read(&shared).filter(|_| shared.len() <= TABLES_BYTES)
+        else {
+            let what = "the tables of its JPEG strips or tiles are not what they should be";
+            return Err(DecodeError::corrupt(FORMAT, what));
+        };
         Ok(Self {
             offsets,
             sizes,
