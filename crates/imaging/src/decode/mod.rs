@@ -29,6 +29,7 @@ mod rows;
 mod stage;
 mod stored;
 mod tiff;
+mod tiff_jpeg;
 mod tiff_kind;
 mod tiff_lzw;
 mod tiff_pages;

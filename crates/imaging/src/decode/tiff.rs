@@ -14,13 +14,14 @@ use super::{
     input::Input,
     patched::Patched,
     rows::StoredRows,
+    tiff_jpeg,
     tiff_kind::Kind,
     tiff_pages::{Page, Photometric, wanted_page},
     tiff_plain::{PlainStrips, is_plain},
     tiff_rows::Chunks,
     tiff_ycbcr::SharedChroma,
 };
-use crate::{DecodeError, InputFormat, colour::Declared};
+use crate::{DecodeError, InputFormat, Limits, colour::Declared};
 
 pub(super) const FORMAT: InputFormat = InputFormat::Tiff;
 
@@ -43,6 +44,7 @@ pub(super) fn header(input: &mut Input<'_>, wanted: &Wanted) -> Result<Header, D
     // The decoder's own check of the combination.
     reader.colortype().map_err(refused)?;
     check_chunks(file_bytes, &mut reader)?;
+    check_tile(&mut reader, &wanted.limits)?;
 
     let orientation = reader
         .find_tag_unsigned::<u8>(Tag::Orientation)
@@ -68,21 +70,36 @@ pub(super) fn header(input: &mut Input<'_>, wanted: &Wanted) -> Result<Header, D
         warnings,
     };
     if !is_plain(&mut reader, &kind, &header)? {
-        header.held_bytes = held_bytes(&mut reader, &header)?;
+        header.held_bytes = held_bytes(&mut reader, &header, kind.samples())?;
     }
     Ok(header)
 }
 
-/// What the reader of a row of strips or tiles holds: the largest as it is stored, its samples as they come from
-/// the decoder and as they are given out, and the whole row of tiles.
-fn held_bytes(reader: &mut Reader<'_, '_>, header: &Header) -> Result<u64, DecodeError> {
+/// What the reader of a row of strips or tiles holds: the largest as it is stored, what unpacking it takes, its
+/// samples as they come from the decoder and as they are given out, and the whole row of tiles.
+///
+/// - `components`: samples of a stored pixel.
+fn held_bytes(
+    reader: &mut Reader<'_, '_>,
+    header: &Header,
+    components: usize,
+) -> Result<u64, DecodeError> {
     let (_, sizes) = places(reader)?;
     let stored = sizes.into_iter().max().unwrap_or(0);
     let (width, height) = reader.chunk_dimensions();
     let rows = u64::from(height.min(header.height));
     let samples = (header.layout.row_bytes(width) as u64).saturating_mul(rows);
     let row_of_tiles = (header.row_bytes() as u64).saturating_mul(rows);
+    let whole_rows = match reader.get_chunk_type() {
+        ChunkType::Strip => height.min(header.height),
+        ChunkType::Tile => height,
+    };
+    let unpacking = match compression(reader)? {
+        Some(CompressionMethod::ModernJPEG) => tiff_jpeg::held_bytes(width, whole_rows, components),
+        _ => 0,
+    };
     Ok(stored
+        .saturating_add(unpacking)
         .saturating_add(samples.saturating_mul(2))
         .saturating_add(row_of_tiles))
 }
@@ -180,6 +197,18 @@ fn check_chunks(file_bytes: u64, reader: &mut Reader<'_, '_>) -> Result<(), Deco
     } else {
         Err(DecodeError::Truncated { format: FORMAT })
     }
+}
+
+/// Holds a tile against the limits if it is unpacked whole, however small the page.
+fn check_tile(reader: &mut Reader<'_, '_>, limits: &Limits) -> Result<(), DecodeError> {
+    let is_whole = matches!(compression(reader)?, Some(CompressionMethod::ModernJPEG));
+    let (width, height) = reader.chunk_dimensions();
+    if reader.get_chunk_type() == ChunkType::Strip || !is_whole {
+        return Ok(());
+    }
+    limits
+        .check_size(width, height)
+        .map_err(|_| refused(TiffError::LimitsExceeded))
 }
 
 /// Offset and size of every strip or tile, in bytes.

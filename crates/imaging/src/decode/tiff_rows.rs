@@ -1,27 +1,12 @@
 //! Strips and tiles of a TIFF page, decoded and put together into rows.
 
-use ::tiff::{
-    decoder::{Decoder, ifd::Value},
-    tags::{CompressionMethod, Tag},
-};
+use ::tiff::{decoder::Decoder, tags::Tag};
 
 use super::{
-    Header,
-    input::Input,
-    jpeg,
-    jpeg_markers::walk,
-    jpeg_scans::{self, Fault},
-    jpeg_tables::Tables,
-    patched::Patched,
-    rows::StoredRows,
-    tiff::{BUFFER_BYTES, FORMAT, compression, places, refused},
-    tiff_kind::Kind,
-    tiff_lzw::LzwTiles,
+    Header, input::Input, patched::Patched, rows::StoredRows, tiff::refused, tiff_jpeg::JpegChunks,
+    tiff_kind::Kind, tiff_lzw::LzwTiles,
 };
 use crate::DecodeError;
-
-/// Most bytes of the tables that JPEG strips share, which are read anew with each: all there can be take 3,000.
-const TABLES_BYTES: usize = 64 << 10;
 
 /// The rows of one page. A chunk is a strip or a tile.
 pub(super) struct Chunks<'a> {
@@ -35,40 +20,10 @@ pub(super) struct Chunks<'a> {
     pixel_bytes: usize,
     chunk_width: u32,
     chunk_height: u32,
-    /// If the chunks are compressed as JPEG.
-    jpegs: Option<Jpegs>,
+    jpegs: Option<JpegChunks>,
     lzw: Option<LzwTiles>,
     /// First row of the next row of chunks.
     row: u32,
-}
-
-/// Where the chunks are that are streams of their own, and what tables they share.
-struct Jpegs {
-    offsets: Vec<u64>,
-    sizes: Vec<u64>,
-    tables: Tables,
-}
-
-impl Jpegs {
-    fn read(decoder: &mut Decoder<Patched<Input<'_>>>) -> Result<Self, DecodeError> {
-        let (offsets, sizes) = places(decoder)?;
-        let shared = decoder.find_tag(Tag::JPEGTables).map_err(refused)?;
-        let shared = shared
-            .map(Value::into_u8_vec)
-            .transpose()
-            .map_err(refused)?;
-        let shared = shared.unwrap_or_default();
-        let Some((tables, _)) = Tables::read(&shared).filter(|_| shared.len() <= TABLES_BYTES)
-        else {
-            let what = "the tables of its JPEG strips or tiles are not what they should be";
-            return Err(DecodeError::corrupt(FORMAT, what));
-        };
-        Ok(Self {
-            offsets,
-            sizes,
-            tables,
-        })
-    }
 }
 
 impl<'a> Chunks<'a> {
@@ -81,10 +36,7 @@ impl<'a> Chunks<'a> {
             .find_tag_unsigned::<u16>(Tag::PlanarConfiguration)
             .map_err(refused)?
             == Some(2);
-        let jpegs = match compression(&mut decoder)? {
-            Some(CompressionMethod::ModernJPEG) => Some(Jpegs::read(&mut decoder)?),
-            _ => None,
-        };
+        let jpegs = JpegChunks::read(&mut decoder, header.height)?;
         let lzw = LzwTiles::read(&mut decoder, kind.bits())?;
         let (chunk_width, chunk_height) = decoder.chunk_dimensions();
         Ok(Self {
@@ -143,8 +95,11 @@ impl<'a> Chunks<'a> {
 
     /// The stored samples of one chunk, `samples` a pixel.
     fn stored(&mut self, index: u32, samples: usize) -> Result<Vec<u8>, DecodeError> {
-        self.check_jpeg(index, samples)?;
         let (width, height) = self.decoder.chunk_data_dimensions(index);
+        if let Some(jpegs) = &self.jpegs {
+            let file = self.decoder.inner();
+            jpegs.check(file, index, height, samples)?;
+        }
         let row_bytes = self.kind.stored_bytes(bytes(width, 1), samples);
         if let Some(lzw) = &self.lzw {
             let whole = self.kind.stored_bytes(bytes(self.chunk_width, 1), samples);
@@ -156,40 +111,6 @@ impl<'a> Chunks<'a> {
             .read_chunk_bytes(index, &mut stored)
             .map_err(refused)?;
         Ok(stored)
-    }
-
-    /// Checks that a chunk compressed as JPEG is complete and has the size that the directory
-    /// promises: the decoder would trust it.
-    fn check_jpeg(&mut self, index: u32, components: usize) -> Result<(), DecodeError> {
-        let Some(jpegs) = &self.jpegs else {
-            return Ok(());
-        };
-        let at = usize::try_from(index).unwrap_or(usize::MAX);
-        let wrong =
-            || DecodeError::corrupt(FORMAT, "a JPEG strip or tile is not what it should be");
-        let place = jpegs.offsets.get(at).zip(jpegs.sizes.get(at));
-        let (offset, size) = place.ok_or_else(wrong)?;
-        let size = usize::try_from(*size).unwrap_or(usize::MAX);
-        if size > BUFFER_BYTES {
-            return Err(refused(::tiff::TiffError::LimitsExceeded));
-        }
-        let mut chunk = vec![0; size];
-        let read = self.decoder.inner().read_at(*offset, &mut chunk);
-        read.map_err(|error| refused(error.into()))?;
-        let markers = walk(&chunk);
-        let rows = self.decoder.chunk_data_dimensions(index).1;
-        let fits = markers.frame.is_some_and(|frame| {
-            frame.width == self.chunk_width
-                && (rows..=self.chunk_height).contains(&frame.height)
-                && usize::from(frame.components) == components
-        });
-        if markers.end.is_none() || markers.several_frames || !fits {
-            return Err(wrong());
-        }
-        if let Some(frame) = markers.frame {
-            jpeg::check_scans(&markers, frame)?;
-        }
-        jpeg_scans::check(&chunk, &mut jpegs.tables.clone()).map_err(damaged)
     }
 }
 
@@ -226,15 +147,6 @@ impl StoredRows for Chunks<'_> {
         self.row += skipped;
         Ok(skipped)
     }
-}
-
-fn damaged(fault: Fault) -> DecodeError {
-    let what = match fault {
-        Fault::Short => "a JPEG strip or tile ends before its picture does",
-        Fault::Unfinished => "scans of a JPEG strip or tile are missing",
-        Fault::Damaged => "the coded pixels of a JPEG strip or tile are damaged",
-    };
-    DecodeError::corrupt(FORMAT, what)
 }
 
 fn bytes(pixels: u32, each: usize) -> usize {

@@ -1,0 +1,122 @@
+//! Strips and tiles of a TIFF page that are JPEG streams.
+
+use ::tiff::{
+    decoder::{ChunkType, Decoder, ifd::Value},
+    tags::{CompressionMethod, Tag},
+};
+
+use super::{
+    input::Input,
+    jpeg,
+    jpeg_markers::walk,
+    jpeg_scans::{self, Fault},
+    jpeg_tables::Tables,
+    patched::Patched,
+    tiff::{BUFFER_BYTES, FORMAT, compression, places, refused},
+};
+use crate::DecodeError;
+
+/// Most bytes of the tables that the streams share, which are read anew with each: all there can be take 3,000.
+const TABLES_BYTES: usize = 64 << 10;
+
+/// Side of the largest minimum coded unit, in pixels: four blocks.
+const UNIT: u32 = 32;
+
+/// The streams of a page.
+pub(super) struct JpegChunks {
+    offsets: Vec<u64>,
+    sizes: Vec<u64>,
+    tables: Tables,
+    width: u32,
+    /// Most rows of a stream: the last strip may be whole although the page ends in it, and one that is higher than
+    /// the page end with a minimum coded unit.
+    most_rows: u32,
+}
+
+impl JpegChunks {
+    /// `None` for what is compressed otherwise.
+    ///
+    /// - `height`: of the page.
+    pub(super) fn read(
+        decoder: &mut Decoder<Patched<Input<'_>>>,
+        height: u32,
+    ) -> Result<Option<Self>, DecodeError> {
+        if compression(decoder)? != Some(CompressionMethod::ModernJPEG) {
+            return Ok(None);
+        }
+        let (offsets, sizes) = places(decoder)?;
+        let shared = decoder.find_tag(Tag::JPEGTables).map_err(refused)?;
+        let shared = shared.map(Value::into_u8_vec).transpose();
+        let head = shared.map_err(refused)?.unwrap_or_default();
+        let Some((tables, _)) = Tables::read(&head).filter(|_| head.len() <= TABLES_BYTES) else {
+            let what = "the tables of its JPEG strips or tiles are not what they should be";
+            return Err(DecodeError::corrupt(FORMAT, what));
+        };
+        let (width, rows) = decoder.chunk_dimensions();
+        Ok(Some(Self {
+            offsets,
+            sizes,
+            tables,
+            width,
+            most_rows: match decoder.get_chunk_type() {
+                ChunkType::Strip if rows >= height => height.saturating_add(UNIT),
+                ChunkType::Strip | ChunkType::Tile => rows,
+            },
+        }))
+    }
+
+    /// Checks that a stream is complete and of the size that the directory promises: the decoder would trust it.
+    ///
+    /// - `rows`: in the picture,
+    /// - `components`: samples of a pixel.
+    pub(super) fn check(
+        &self,
+        file: &mut Patched<Input<'_>>,
+        index: u32,
+        rows: u32,
+        components: usize,
+    ) -> Result<(), DecodeError> {
+        let at = usize::try_from(index).unwrap_or(usize::MAX);
+        let place = self.offsets.get(at).zip(self.sizes.get(at));
+        let (offset, size) = place.ok_or_else(wrong)?;
+        let size = usize::try_from(*size).unwrap_or(usize::MAX);
+        if size > BUFFER_BYTES {
+            return Err(refused(::tiff::TiffError::LimitsExceeded));
+        }
+        let mut stream = vec![0; size];
+        let read = file.read_at(*offset, &mut stream);
+        read.map_err(|error| refused(error.into()))?;
+        let markers = walk(&stream);
+        let frame = markers.frame.filter(|frame| {
+            frame.width == self.width
+                && (rows..=self.most_rows).contains(&frame.height)
+                && usize::from(frame.components) == components
+        });
+        let Some(frame) = frame.filter(|_| markers.end.is_some() && !markers.several_frames) else {
+            return Err(wrong());
+        };
+        jpeg::check_scans(&markers, frame)?;
+        jpeg_scans::check(&stream, &mut self.tables.clone()).map_err(damaged)
+    }
+}
+
+/// Bytes that decoding a strip or tile takes beside those stored and those given out: its samples, and if it is
+/// progressive (which only the stream says) its coefficients, two bytes each.
+pub(super) fn held_bytes(width: u32, height: u32, components: usize) -> u64 {
+    let whole = |pixels: u32| u64::from(pixels).next_multiple_of(UNIT.into()) + u64::from(UNIT);
+    let samples = whole(width).saturating_mul(whole(height));
+    samples.saturating_mul(3 * components as u64)
+}
+
+fn wrong() -> DecodeError {
+    DecodeError::corrupt(FORMAT, "a JPEG strip or tile is not what it should be")
+}
+
+fn damaged(fault: Fault) -> DecodeError {
+    let what = match fault {
+        Fault::Short => "a JPEG strip or tile ends before its picture does",
+        Fault::Unfinished => "scans of a JPEG strip or tile are missing",
+        Fault::Damaged => "the coded pixels of a JPEG strip or tile are damaged",
+    };
+    DecodeError::corrupt(FORMAT, what)
+}
