@@ -100,3 +100,52 @@ fn a_strip_is_no_higher_than_its_page_but_for_the_last_unit() {
         }
     }
 }
+
+#[test]
+fn a_strip_wider_than_16384_px_reads_like_the_jpeg() {
+    const WIDTH: u32 = 17_000;
+    let stream = stream(WIDTH, 16);
+    let limits = Limits::default();
+    let plain = decode(&stream, &limits).unwrap();
+    for rows in [16, u32::MAX] {
+        let file = page(&stream, (WIDTH, 16), Cut::Strip(rows), 1);
+        assert_eq!(decode(&file, &limits).unwrap().pixels, plain.pixels);
+    }
+}
+
+#[test]
+fn other_than_8_bits_are_refused() {
+    let mut file = page(&stream(16, 16), (16, 16), Cut::Strip(16), 1);
+    let entry = [2, 1, 3, 0, 1, 0, 0, 0, 8];
+    let at = file.windows(9).position(|bytes| bytes == entry).unwrap();
+    for bits in [1, 16] {
+        file[at + 8] = bits;
+        let error = imaging::probe(&file, &Limits::default()).unwrap_err();
+        assert_eq!(error.reason(), "unsupported", "{error}");
+        assert!(error.to_string().contains("bits per sample in JPEG"));
+    }
+}
+
+#[test]
+fn gray_with_transparency_is_read() {
+    let segment = |marker: u8, payload: &[u8]| {
+        let length = u16::try_from(payload.len() + 2).unwrap().to_be_bytes();
+        [&[0xFF, marker], &length[..], payload].concat()
+    };
+    // Of both kinds one code: a difference of zero, and no more coefficients.
+    let one_code = |kind: u8| [&[kind, 1][..], &[0; 16]].concat();
+    let stream = [
+        vec![0xFF, 0xD8],
+        segment(0xDB, &[&[0][..], &[1; 64]].concat()),
+        segment(0xC0, &[8, 0, 8, 0, 8, 2, 1, 0x11, 0, 2, 0x11, 0]),
+        segment(0xC4, &one_code(0x00)),
+        segment(0xC4, &one_code(0x10)),
+        segment(0xDA, &[2, 1, 0, 2, 0, 0, 63, 0]),
+        vec![0b0000_1111, 0xFF, 0xD9],
+    ]
+    .concat();
+    let file = page(&stream, (8, 8), Cut::Strip(8), 2);
+    let decoded = decode(&file, &Limits::default()).unwrap();
+    assert!(decoded.info.gray && decoded.info.alpha);
+    assert_eq!(decoded.pixels, Pixels::gray(8, 8, &[128; 64]));
+}

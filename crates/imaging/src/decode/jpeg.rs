@@ -138,13 +138,31 @@ fn color(markers: &Markers, components: u8) -> &'static str {
     }
 }
 
+/// The samples of a stream as they are stored, its components brought to full size but not made RGB.
+///
+/// - `components`: those of its frame.
+pub(super) fn stored_samples(bytes: &[u8], components: usize) -> Result<Vec<u8>, DecodeErrors> {
+    // Two, which are gray and its transparency, the decoder takes for three of which one was lost.
+    let options = |space| options(space).set_strict_mode(components != 2);
+    let mut decoder = JpegDecoder::new_with_options(ZCursor::new(bytes), options(ColorSpace::RGB));
+    decoder.decode_headers()?;
+    if let Some(stored) = decoder.input_colorspace() {
+        decoder.set_options(options(stored));
+    }
+    decoder.decode()
+}
+
 fn decoder(bytes: &[u8], space: ColorSpace) -> JpegDecoder<ZCursor<&[u8]>> {
-    let options = DecoderOptions::default()
+    JpegDecoder::new_with_options(ZCursor::new(bytes), options(space))
+}
+
+fn options(space: ColorSpace) -> DecoderOptions {
+    // How large it may be is for `Limits` to say.
+    DecoderOptions::default()
         .set_strict_mode(true)
         .set_max_width(usize::MAX)
         .set_max_height(usize::MAX)
-        .jpeg_set_out_colorspace(space);
-    JpegDecoder::new_with_options(ZCursor::new(bytes), options)
+        .jpeg_set_out_colorspace(space)
 }
 
 fn checked_frame(markers: &Markers, limits: &Limits) -> Result<Frame, DecodeError> {

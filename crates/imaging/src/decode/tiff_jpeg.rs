@@ -1,4 +1,5 @@
-//! Strips and tiles of a TIFF page that are JPEG streams.
+//! Strips and tiles of a TIFF page that are JPEG streams. The `tiff` crate would trust them, and refuses those
+//! wider or higher than 16,384 px.
 
 use ::tiff::{
     decoder::{ChunkType, Decoder, ifd::Value},
@@ -27,6 +28,8 @@ pub(super) struct JpegChunks {
     offsets: Vec<u64>,
     sizes: Vec<u64>,
     tables: Tables,
+    /// The stream of the tables, without its end; empty if there is none.
+    head: Vec<u8>,
     width: u32,
     /// Most rows of a stream: the last strip may be whole although the page ends in it, and one that is higher than
     /// the page end with a minimum coded unit.
@@ -47,16 +50,18 @@ impl JpegChunks {
         let (offsets, sizes) = places(decoder)?;
         let shared = decoder.find_tag(Tag::JPEGTables).map_err(refused)?;
         let shared = shared.map(Value::into_u8_vec).transpose();
-        let head = shared.map_err(refused)?.unwrap_or_default();
-        let Some((tables, _)) = Tables::read(&head).filter(|_| head.len() <= TABLES_BYTES) else {
+        let mut head = shared.map_err(refused)?.unwrap_or_default();
+        let Some((tables, end)) = Tables::read(&head).filter(|_| head.len() <= TABLES_BYTES) else {
             let what = "the tables of its JPEG strips or tiles are not what they should be";
             return Err(DecodeError::corrupt(FORMAT, what));
         };
+        head.truncate(end);
         let (width, rows) = decoder.chunk_dimensions();
         Ok(Some(Self {
             offsets,
             sizes,
             tables,
+            head,
             width,
             most_rows: match decoder.get_chunk_type() {
                 ChunkType::Strip if rows >= height => height.saturating_add(UNIT),
@@ -65,17 +70,40 @@ impl JpegChunks {
         }))
     }
 
-    /// Checks that a stream is complete and of the size that the directory promises: the decoder would trust it.
+    /// The stored samples of one stream, as many rows as lie in the picture.
     ///
-    /// - `rows`: in the picture,
+    /// - `width`, `rows`: of what lies in the picture,
     /// - `components`: samples of a pixel.
-    pub(super) fn check(
+    pub(super) fn samples(
+        &self,
+        file: &mut Patched<Input<'_>>,
+        index: u32,
+        (width, rows): (u32, u32),
+        components: usize,
+    ) -> Result<Vec<u8>, DecodeError> {
+        let stream = self.checked(file, index, rows, components)?;
+        let mut samples = jpeg::stored_samples(&stream, components)
+            .map_err(|error| DecodeError::corrupt(FORMAT, error))?;
+        let bytes = |pixels: u32| pixels as usize * components;
+        if samples.len() < bytes(self.width) * rows as usize {
+            return Err(wrong());
+        }
+        for row in 0..rows as usize {
+            let stored = row * bytes(self.width);
+            samples.copy_within(stored..stored + bytes(width), row * bytes(width));
+        }
+        samples.truncate(bytes(width) * rows as usize);
+        Ok(samples)
+    }
+
+    /// One stream with its tables, complete and of the size that the directory promises: the decoder would trust it.
+    fn checked(
         &self,
         file: &mut Patched<Input<'_>>,
         index: u32,
         rows: u32,
         components: usize,
-    ) -> Result<(), DecodeError> {
+    ) -> Result<Vec<u8>, DecodeError> {
         let at = usize::try_from(index).unwrap_or(usize::MAX);
         let place = self.offsets.get(at).zip(self.sizes.get(at));
         let (offset, size) = place.ok_or_else(wrong)?;
@@ -96,7 +124,12 @@ impl JpegChunks {
             return Err(wrong());
         };
         jpeg::check_scans(&markers, frame)?;
-        jpeg_scans::check(&stream, &mut self.tables.clone()).map_err(damaged)
+        jpeg_scans::check(&stream, &mut self.tables.clone()).map_err(damaged)?;
+        if !self.head.is_empty() {
+            // Both begin with a start-of-image marker.
+            stream.splice(..2, self.head.iter().copied());
+        }
+        Ok(stream)
     }
 }
 

@@ -101,6 +101,10 @@ impl Kind {
             9 | 10 => return refuse("ICC or ITU Lab colour".to_owned(), "convert it to RGB"),
             _ => return refuse("unusual channels".to_owned(), "convert it to gray or RGB"),
         };
+        if jpeg && bits != 8 {
+            let what = format!("{bits} bits per sample in JPEG strips");
+            return refuse(what, "save it with 8");
+        }
         let samples = usize::from(samples);
         if samples != colours + usize::from(alpha) {
             return refuse("unusual channels".to_owned(), "convert it to gray or RGB");

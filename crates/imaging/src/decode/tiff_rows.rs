@@ -98,7 +98,7 @@ impl<'a> Chunks<'a> {
         let (width, height) = self.decoder.chunk_data_dimensions(index);
         if let Some(jpegs) = &self.jpegs {
             let file = self.decoder.inner();
-            jpegs.check(file, index, height, samples)?;
+            return jpegs.samples(file, index, (width, height), samples);
         }
         let row_bytes = self.kind.stored_bytes(bytes(width, 1), samples);
         if let Some(lzw) = &self.lzw {
