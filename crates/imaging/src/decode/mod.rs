@@ -31,7 +31,7 @@ mod stored;
 mod tiff;
 mod tiff_jpeg;
 mod tiff_kind;
-mod tiff_lzw;
+mod tiff_packed;
 mod tiff_pages;
 mod tiff_plain;
 mod tiff_rows;

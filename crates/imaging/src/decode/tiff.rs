@@ -90,12 +90,12 @@ fn held_bytes(
     let rows = u64::from(height.min(header.height));
     let samples = (header.layout.row_bytes(width) as u64).saturating_mul(rows);
     let row_of_tiles = (header.row_bytes() as u64).saturating_mul(rows);
-    let whole_rows = match reader.get_chunk_type() {
-        ChunkType::Strip => height.min(header.height),
-        ChunkType::Tile => height,
-    };
+    let rows = whole_rows(reader, header.height);
     let unpacking = match compression(reader)? {
-        Some(CompressionMethod::ModernJPEG) => tiff_jpeg::held_bytes(width, whole_rows, components),
+        Some(CompressionMethod::ModernJPEG) => tiff_jpeg::held_bytes(width, rows, components),
+        Some(CompressionMethod::Deflate | CompressionMethod::OldDeflate) => {
+            (header.layout.row_bytes(width) as u64).saturating_mul(rows.into())
+        }
         _ => 0,
     };
     Ok(stored
@@ -199,9 +199,24 @@ fn check_chunks(file_bytes: u64, reader: &mut Reader<'_, '_>) -> Result<(), Deco
     }
 }
 
+/// Rows of a strip or tile. A tile is whole at the picture's lower end, a strip ends with it at the latest.
+///
+/// - `height`: of the page.
+pub(super) fn whole_rows<R: Read + Seek>(reader: &mut Decoder<R>, height: u32) -> u32 {
+    let (_, rows) = reader.chunk_dimensions();
+    match reader.get_chunk_type() {
+        ChunkType::Strip => rows.min(height),
+        ChunkType::Tile => rows,
+    }
+}
+
 /// Holds a tile against the limits if it is unpacked whole, however small the page.
 fn check_tile(reader: &mut Reader<'_, '_>, limits: &Limits) -> Result<(), DecodeError> {
-    let is_whole = matches!(compression(reader)?, Some(CompressionMethod::ModernJPEG));
+    use CompressionMethod as C;
+    let is_whole = matches!(
+        compression(reader)?,
+        Some(C::ModernJPEG | C::Deflate | C::OldDeflate)
+    );
     let (width, height) = reader.chunk_dimensions();
     if reader.get_chunk_type() == ChunkType::Strip || !is_whole {
         return Ok(());

@@ -3,8 +3,14 @@
 use ::tiff::{decoder::Decoder, tags::Tag};
 
 use super::{
-    Header, input::Input, patched::Patched, rows::StoredRows, tiff::refused, tiff_jpeg::JpegChunks,
-    tiff_kind::Kind, tiff_lzw::LzwTiles,
+    Header,
+    input::Input,
+    patched::Patched,
+    rows::StoredRows,
+    tiff::{refused, whole_rows},
+    tiff_jpeg::JpegChunks,
+    tiff_kind::Kind,
+    tiff_packed::{Extent, PackedChunks},
 };
 use crate::DecodeError;
 
@@ -21,7 +27,7 @@ pub(super) struct Chunks<'a> {
     chunk_width: u32,
     chunk_height: u32,
     jpegs: Option<JpegChunks>,
-    lzw: Option<LzwTiles>,
+    packed: Option<PackedChunks>,
     /// First row of the next row of chunks.
     row: u32,
 }
@@ -37,11 +43,11 @@ impl<'a> Chunks<'a> {
             .map_err(refused)?
             == Some(2);
         let jpegs = JpegChunks::read(&mut decoder, header.height)?;
-        let lzw = LzwTiles::read(&mut decoder, kind.bits())?;
+        let packed = PackedChunks::read(&mut decoder, kind.bits())?;
         let (chunk_width, chunk_height) = decoder.chunk_dimensions();
         Ok(Self {
             decoder,
-            lzw,
+            packed,
             kind,
             planar,
             width: header.width,
@@ -101,10 +107,14 @@ impl<'a> Chunks<'a> {
             return jpegs.samples(file, index, (width, height), samples);
         }
         let row_bytes = self.kind.stored_bytes(bytes(width, 1), samples);
-        if let Some(lzw) = &self.lzw {
-            let whole = self.kind.stored_bytes(bytes(self.chunk_width, 1), samples);
-            let (file, rows) = (self.decoder.inner(), bytes(height, 1));
-            return lzw.tile(file, index, (whole, row_bytes), rows, samples);
+        if let Some(packed) = &self.packed {
+            let extent = Extent {
+                whole_row_bytes: self.kind.stored_bytes(bytes(self.chunk_width, 1), samples),
+                row_bytes,
+                whole_rows: bytes(whole_rows(&mut self.decoder, self.height), 1),
+                rows: bytes(height, 1),
+            };
+            return packed.chunk(self.decoder.inner(), index, extent, samples);
         }
         let mut stored = vec![0; row_bytes * bytes(height, 1)];
         self.decoder

@@ -6,7 +6,7 @@
 use std::io::{Read, Seek};
 
 use ::tiff::{
-    decoder::{Decoder, ifd::Value},
+    decoder::{ChunkType, Decoder, ifd::Value},
     tags::{CompressionMethod, Tag},
 };
 
@@ -15,8 +15,8 @@ use super::{
     input::Input,
     patched::Patched,
     rows::StoredRows,
-    tiff::{BUFFER_BYTES, FORMAT, compression, places, refused},
-    tiff_lzw::unpack_lzw,
+    tiff::{BUFFER_BYTES, FORMAT, compression, places, refused, whole_rows},
+    tiff_packed::{unpack_deflate, unpack_lzw},
 };
 use crate::DecodeError;
 
@@ -186,11 +186,19 @@ impl<'a> SharedChroma<'a> {
         })
     }
 
-    /// The units of one strip or tile with `rows` rows.
-    fn units(&mut self, index: usize, rows: u32) -> Result<Vec<u8>, DecodeError> {
+    /// The units of one strip or tile.
+    ///
+    /// - `rows`: that are wanted,
+    /// - `most_rows`: that it may have.
+    fn units(&mut self, index: usize, rows: u32, most_rows: u32) -> Result<Vec<u8>, DecodeError> {
         let (across, down) = self.sharing;
-        let units = u64::from(self.chunk_width.div_ceil(across)) * u64::from(rows.div_ceil(down));
-        let wanted = usize::try_from(units * u64::from(across * down + 2)).unwrap_or(usize::MAX);
+        let unit_bytes = u64::from(across * down + 2);
+        let bytes = |rows: u32| {
+            let units =
+                u64::from(self.chunk_width.div_ceil(across)) * u64::from(rows.div_ceil(down));
+            usize::try_from(units * unit_bytes).unwrap_or(usize::MAX)
+        };
+        let (wanted, most) = (bytes(rows), bytes(most_rows));
         let place = self.offsets.get(index).zip(self.sizes.get(index));
         let cut_off = || DecodeError::Truncated { format: FORMAT };
         let (offset, size) = place.ok_or_else(cut_off)?;
@@ -201,7 +209,7 @@ impl<'a> SharedChroma<'a> {
         let mut packed = vec![0; size];
         let read = self.decoder.inner().read_at(*offset, &mut packed);
         read.map_err(|error| refused(error.into()))?;
-        let mut units = self.packing.unpack(packed, wanted)?;
+        let mut units = self.packing.unpack(packed, wanted, most)?;
         if units.len() < wanted {
             return Err(cut_off());
         }
@@ -211,21 +219,13 @@ impl<'a> SharedChroma<'a> {
 }
 
 impl Packing {
-    /// At most `most` bytes of what was packed; more behind them is left out.
-    fn unpack(self, packed: Vec<u8>, most: usize) -> Result<Vec<u8>, DecodeError> {
+    /// What was packed, as far as `wanted` bytes; of Deflate all, at most `most`, because its checksum comes last.
+    fn unpack(self, packed: Vec<u8>, wanted: usize, most: usize) -> Result<Vec<u8>, DecodeError> {
         match self {
             Self::None => Ok(packed),
-            Self::Lzw => unpack_lzw(&packed, most),
-            Self::Deflate => match fdeflate::decompress_to_vec_bounded(&packed, most) {
-                Ok(unpacked) => Ok(unpacked),
-                Err(fdeflate::BoundedDecompressionError::OutputTooLarge { partial_output }) => {
-                    Ok(partial_output)
-                }
-                Err(fdeflate::BoundedDecompressionError::DecompressionError { inner }) => {
-                    Err(DecodeError::corrupt(FORMAT, format!("deflate: {inner:?}")))
-                }
-            },
-            Self::PackBits => Ok(unpack_bits(&packed, most)),
+            Self::Lzw => unpack_lzw(&packed, wanted),
+            Self::Deflate => unpack_deflate(&packed, most),
+            Self::PackBits => Ok(unpack_bits(&packed, wanted)),
         }
     }
 }
@@ -264,10 +264,11 @@ impl StoredRows for SharedChroma<'_> {
     fn next(&mut self, samples: &mut Vec<u8>) -> Result<(), DecodeError> {
         let chunks_across = self.width.div_ceil(self.chunk_width);
         let rows = self.chunk_height.min(self.height - self.row);
+        let most_rows = whole_rows(&mut self.decoder, self.height);
         // A tile is whole at the picture's lower end, a strip ends with it.
         let stored_rows = match self.decoder.get_chunk_type() {
-            ::tiff::decoder::ChunkType::Tile => self.chunk_height,
-            ::tiff::decoder::ChunkType::Strip => rows,
+            ChunkType::Tile => most_rows,
+            ChunkType::Strip => rows,
         };
         let (across, down) = self.sharing;
         let unit_bytes = (across * down + 2) as usize;
@@ -276,7 +277,7 @@ impl StoredRows for SharedChroma<'_> {
         samples.resize(row_bytes * rows as usize, 0);
         for column in 0..chunks_across {
             let index = self.row / self.chunk_height * chunks_across + column;
-            let units = self.units(index as usize, stored_rows)?;
+            let units = self.units(index as usize, stored_rows, most_rows)?;
             let left = column * self.chunk_width;
             let width = self.chunk_width.min(self.width - left);
             let units_across = self.chunk_width.div_ceil(across);
