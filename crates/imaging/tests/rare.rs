@@ -4,7 +4,7 @@
 
 use std::io::Cursor;
 
-use imaging::{Change, DecodeError, Format, Limits, decode};
+use imaging::{Change, DecodeError, Format, Limits, Pixels, decode};
 use tiff::{encoder::TiffEncoder, tags::Tag};
 
 /// Made by `tiffcp -f lsb2msb` of `plain.tif`: the lowest bit of a byte is the first.
@@ -25,6 +25,49 @@ fn bits_in_reverse_order_are_read_in_theirs() {
         let found = decode(file, &limits).unwrap();
         assert_eq!(found.pixels.rgb, plain.pixels.rgb, "{name}");
     }
+}
+
+/// Four rows in CCITT group 4, eight white pixels and then black ones.
+fn group_4(width: u32, rows_per_strip: u32) -> Vec<u8> {
+    // No white and eight black of CCITT, the rest white, three times the row above, the end; black is one.
+    let strip = [0b0010_0110_u8, 0b1010_0010, 0xFF, 0b1110_0000, 2, 0, 32];
+    let mut file = Cursor::new(Vec::new());
+    let mut encoder = TiffEncoder::new(&mut file).unwrap();
+    let mut page = encoder.image_directory().unwrap();
+    let offset = u32::try_from(page.write_data(&strip[..]).unwrap()).unwrap();
+    page.write_tag(Tag::ImageWidth, width).unwrap();
+    page.write_tag(Tag::ImageLength, 4_u32).unwrap();
+    page.write_tag(Tag::BitsPerSample, 1_u16).unwrap();
+    page.write_tag(Tag::Compression, 4_u16).unwrap();
+    page.write_tag(Tag::PhotometricInterpretation, 1_u16)
+        .unwrap();
+    page.write_tag(Tag::StripOffsets, offset).unwrap();
+    page.write_tag(Tag::SamplesPerPixel, 1_u16).unwrap();
+    page.write_tag(Tag::RowsPerStrip, rows_per_strip).unwrap();
+    page.write_tag(Tag::StripByteCounts, 7_u32).unwrap();
+    page.finish().unwrap();
+    file.into_inner()
+}
+
+#[test]
+fn a_strip_of_group_4_may_say_that_it_has_all_rows_there_are() {
+    let row = [[255; 8], [0; 8]].concat();
+    for rows in [4, 5, 70_000, u32::MAX] {
+        let found = decode(&group_4(16, rows), &Limits::default()).unwrap();
+        assert_eq!(found.pixels, Pixels::gray(16, 4, &row.repeat(4)), "{rows}");
+    }
+}
+
+#[test]
+fn a_strip_of_group_4_too_wide_for_its_decoder_is_not_called_damaged() {
+    let limits = Limits {
+        max_aspect: 20_000,
+        ..Limits::default()
+    };
+    let found = decode(&group_4(70_000, 4), &limits).map(|decoded| decoded.info);
+    let error = found.unwrap_err();
+    assert_eq!(error.reason(), "unsupported", "{error}");
+    assert!(error.to_string().contains("too wide or too high"));
 }
 
 /// EXIF with nothing but an orientation, as a type 3 (SHORT) or 4 (LONG).

@@ -1,27 +1,34 @@
-//! A file of which two bytes read otherwise than they are stored.
+//! A file of which some bytes read otherwise than they are stored.
 //!
 //! The `tiff` crate refuses to read samples whose meaning it does not know (a palette, CIELab). Told
 //! that they are plain gray or unnamed bands, it unpacks them all the same, and what they mean is
-//! applied here.
+//! applied here. Numbers that its decoders refuse, and that mean no more than others, are told as those.
 
 use std::io::{self, Read, Seek, SeekFrom};
 
-/// Replaces two bytes.
+/// Bytes that stand in for those of the file.
+#[derive(Debug, Clone)]
+pub(super) struct Patch {
+    /// Where in the file.
+    pub at: u64,
+    pub bytes: Vec<u8>,
+}
+
+/// Replaces some bytes.
 pub(super) struct Patched<R> {
     file: R,
     position: u64,
-    patch: Option<(u64, [u8; 2])>,
+    patches: Vec<Patch>,
     /// Offset and end of stretches whose bytes have their lowest bit first, in order.
     reversed: Vec<(u64, u64)>,
 }
 
 impl<R: Read + Seek> Patched<R> {
-    /// - `patch`: where, and by what.
-    pub(super) fn new(file: R, patch: Option<(u64, [u8; 2])>) -> Self {
+    pub(super) fn new(file: R, patches: Vec<Patch>) -> Self {
         Self {
             file,
             position: 0,
-            patch,
+            patches,
             reversed: Vec::new(),
         }
     }
@@ -73,12 +80,12 @@ impl<R> Patched<R> {
 impl<R: Read> Read for Patched<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let read = self.file.read(buffer)?;
-        if let Some((at, bytes)) = self.patch {
-            for (place, byte) in (at..).zip(bytes) {
+        for Patch { at, bytes } in &self.patches {
+            for (place, byte) in (*at..).zip(bytes) {
                 let index = place.checked_sub(self.position);
                 let index = index.and_then(|index| usize::try_from(index).ok());
                 if let Some(found) = index.and_then(|index| buffer[..read].get_mut(index)) {
-                    *found = byte;
+                    *found = *byte;
                 }
             }
         }
@@ -104,7 +111,7 @@ mod tests {
     #[test]
     fn bits_of_stretches_are_turned_round_once_however_the_file_is_read() {
         for piece in 1..7 {
-            let mut file = Patched::new(Cursor::new([1, 1, 1, 1, 1, 1]), None);
+            let mut file = Patched::new(Cursor::new([1, 1, 1, 1, 1, 1]), Vec::new());
             file.reverse_bits([(4, 1), (1, 2), (2, 1)].into_iter());
             let mut all = Vec::new();
             let mut buffer = vec![0; piece];
@@ -119,9 +126,14 @@ mod tests {
     }
 
     #[test]
-    fn two_bytes_are_replaced_however_the_file_is_read() {
+    fn bytes_are_replaced_however_the_file_is_read() {
         for piece in 1..7 {
-            let mut file = Patched::new(Cursor::new([0, 1, 2, 3, 4, 5]), Some((2, [8, 9])));
+            let patch = |at, bytes: &[u8]| Patch {
+                at,
+                bytes: bytes.to_vec(),
+            };
+            let patches = vec![patch(2, &[8, 9]), patch(5, &[7])];
+            let mut file = Patched::new(Cursor::new([0, 1, 2, 3, 4, 5]), patches);
             let mut all = Vec::new();
             let mut buffer = vec![0; piece];
             loop {
@@ -130,10 +142,10 @@ mod tests {
                     read => all.extend_from_slice(&buffer[..read]),
                 }
             }
-            assert_eq!(all, [0, 1, 8, 9, 4, 5], "{piece}");
+            assert_eq!(all, [0, 1, 8, 9, 4, 7], "{piece}");
             let mut end = [0; 3];
             file.read_at(3, &mut end).unwrap();
-            assert_eq!(end, [9, 4, 5]);
+            assert_eq!(end, [9, 4, 7]);
         }
     }
 }

@@ -12,11 +12,11 @@ use image::metadata::Orientation;
 use super::{
     Header, Wanted,
     input::Input,
-    patched::Patched,
+    patched::{Patch, Patched},
     rows::StoredRows,
     tiff_jpeg,
     tiff_kind::Kind,
-    tiff_pages::{Page, Photometric, wanted_page},
+    tiff_pages::{Page, wanted_page},
     tiff_plain::{PlainStrips, is_plain},
     tiff_rows::Chunks,
     tiff_ycbcr::SharedChroma,
@@ -40,7 +40,7 @@ pub(super) fn header(input: &mut Input<'_>, wanted: &Wanted) -> Result<Header, D
     let (width, height) = reader.dimensions().map_err(refused)?;
     wanted.limits.check_size(width, height)?;
     let icc = icc(&mut reader)?;
-    let kind = Kind::read(&mut reader, page.photometric, icc.as_deref())?;
+    let kind = Kind::read(&mut reader, page.photometric.value, icc.as_deref())?;
     // The decoder's own check of the combination.
     reader.colortype().map_err(refused)?;
     check_chunks(file_bytes, &mut reader)?;
@@ -120,7 +120,7 @@ pub(super) fn rows<'a>(
     let page = wanted_page(&mut input, wanted)?;
     let mut decoder = open(input, page)?;
     let icc = icc(&mut decoder)?;
-    let kind = Kind::read(&mut decoder, page.photometric, icc.as_deref())?;
+    let kind = Kind::read(&mut decoder, page.photometric.value, icc.as_deref())?;
     if let Some((colours, sharing)) = kind.shared_chroma() {
         return Ok(Box::new(SharedChroma::new(
             decoder, colours, sharing, header,
@@ -134,7 +134,7 @@ pub(super) fn rows<'a>(
 
 fn open<R: Read + Seek>(mut input: R, page: Page) -> Result<Decoder<Patched<R>>, DecodeError> {
     input.rewind().map_err(DecodeError::Read)?;
-    let input = Patched::new(input, patch(page));
+    let input = Patched::new(input, patches(page));
     let mut buffers = DecoderLimits::default();
     // What is decoded goes into buffers of ours, which `Limits` has judged.
     buffers.intermediate_buffer_size = BUFFER_BYTES;
@@ -154,13 +154,19 @@ fn open<R: Read + Seek>(mut input: R, page: Page) -> Result<Decoder<Patched<R>>,
     Ok(reader)
 }
 
-/// White-is-zero, palette and CIELab are read as if they were gray; `Kind` knows better.
-fn patch(page: Page) -> Option<(u64, [u8; 2])> {
-    let Photometric { value, at, little } = page.photometric;
-    let gray = if little { [1, 0] } else { [0, 1] };
-    matches!(value, 0 | 3 | 8)
-        .then_some((at, gray))
-        .filter(|_| at > 0)
+/// White-is-zero, palette and CIELab are read as if they were gray; `Kind` knows better. A strip is no higher than
+/// the page: many say 2³²-1 rows, which is the standard's own default, and the decoder of CCITT takes 16 bits.
+fn patches(page: Page) -> Vec<Patch> {
+    let Page {
+        photometric,
+        strip_rows,
+        height,
+        ..
+    } = page;
+    let gray = matches!(photometric.value, 0 | 3 | 8).then(|| photometric.patch(1));
+    let low = (strip_rows.value > height).then(|| strip_rows.patch(height));
+    let found = gray.into_iter().chain(low);
+    found.filter(|patch| patch.at > 0).collect()
 }
 
 pub(super) fn compression<R: Read + Seek>(
@@ -252,6 +258,11 @@ pub(super) fn refused(error: TiffError) -> DecodeError {
             FORMAT,
             format!("a rare feature ({error})"),
             "convert it to RGB",
+        ),
+        TiffError::IntSizeError => DecodeError::unsupported(
+            FORMAT,
+            "strips or tiles too wide or too high for its compression",
+            "save it in small strips or tiles, or with Deflate or LZW",
         ),
         TiffError::LimitsExceeded => DecodeError::unsupported(
             FORMAT,

@@ -11,7 +11,6 @@ use super::{
     lab,
     stored::Stored,
     tiff::{FORMAT, compression, refused},
-    tiff_pages::Photometric,
     tiff_ycbcr::{Colours, Sharing, sharing},
 };
 use crate::{
@@ -56,13 +55,14 @@ pub(super) struct Kind {
 impl Kind {
     /// Reads what the directory says.
     ///
+    /// - `photometric`: what the samples mean (tag 262),
     /// - `icc`: the page's profile, needed for ink colours.
     ///
     /// # Errors
     /// [`DecodeError::Unsupported`] for what would come out wrong.
     pub(super) fn read<R: Read + Seek>(
         reader: &mut Decoder<R>,
-        photometric: Photometric,
+        photometric: u64,
         icc: Option<&[u8]>,
     ) -> Result<Self, DecodeError> {
         let refuse = |what: String, remedy| Err(DecodeError::unsupported(FORMAT, what, remedy));
@@ -80,7 +80,7 @@ impl Kind {
             }
         };
         let jpeg = compression(reader)? == Some(CompressionMethod::ModernJPEG);
-        let (meaning, colours) = match photometric.value {
+        let (meaning, colours) = match photometric {
             0 => (Meaning::Gray { inverted: true }, 1),
             1 => (Meaning::Gray { inverted: false }, 1),
             2 => (Meaning::Rgb, 3),

@@ -2,12 +2,12 @@
 //!
 //! A file may hold several directories: pages, reduced copies of a page (a pyramid, a thumbnail)
 //! and masks. One page is read at a time; of several, page one is never taken silently.
-//! The walk reads four tags of each directory itself, so that a declared size is judged before
+//! The walk reads a few tags of each directory itself, so that a declared size is judged before
 //! a decoder looks at the rest.
 
 use std::collections::HashSet;
 
-use super::{Wanted, input::Input, tiff::FORMAT};
+use super::{Wanted, input::Input, patched::Patch, tiff::FORMAT};
 use crate::{DecodeError, Limits};
 
 /// More directories than any pyramid or thumbnail needs.
@@ -18,6 +18,7 @@ const OLD_SUBFILE_TYPE: u16 = 255;
 const IMAGE_WIDTH: u16 = 256;
 const IMAGE_LENGTH: u16 = 257;
 const PHOTOMETRIC: u16 = 262;
+const ROWS_PER_STRIP: u16 = 278;
 const SUB_DIRECTORIES: u16 = 330;
 
 /// Bit 0 of `NewSubfileType`: a reduced copy of another image in this file.
@@ -35,19 +36,33 @@ struct Directory {
     kind: u64,
     width: u64,
     height: u64,
-    photometric: Photometric,
+    photometric: Number,
+    strip_rows: Number,
     /// It refers to others that are not in the chain.
     has_others: bool,
 }
 
-/// What the samples mean (tag 262), and where in the file that is said.
+/// An unsigned number, and where in the file it stands.
 #[derive(Debug, Default, Clone, Copy)]
-pub(super) struct Photometric {
+pub(super) struct Number {
     pub value: u64,
-    /// Of the number's first byte; 0 where the tag is missing.
-    pub at: u64,
+    /// Of its first byte; 0 where there is none.
+    at: u64,
+    size: usize,
     /// The file's byte order.
-    pub little: bool,
+    little: bool,
+}
+
+impl Number {
+    /// Where the bytes are that would have to be others for it to be `value`, and those.
+    pub(super) fn patch(self, value: u64) -> Patch {
+        let bytes = if self.little {
+            value.to_le_bytes()[..self.size].to_vec()
+        } else {
+            value.to_be_bytes()[8 - self.size..].to_vec()
+        };
+        Patch { at: self.at, bytes }
+    }
 }
 
 /// The page of a file.
@@ -57,7 +72,12 @@ pub(super) struct Page {
     pub index: usize,
     /// Where its directory is, in bytes.
     pub at: u64,
-    pub photometric: Photometric,
+    /// In pixels.
+    pub height: u64,
+    /// What the samples mean (tag 262).
+    pub photometric: Number,
+    /// Rows per strip (tag 278).
+    pub strip_rows: Number,
 }
 
 /// Returns the page that is wanted.
@@ -121,7 +141,9 @@ pub(super) fn pages(input: &mut Input<'_>, limits: &Limits) -> Result<Vec<Page>,
         .map(|(index, directory)| Page {
             index,
             at: directory.at,
+            height: directory.height,
             photometric: directory.photometric,
+            strip_rows: directory.strip_rows,
         })
         .collect();
     if pages.is_empty() {
@@ -228,31 +250,27 @@ impl Words<'_, '_> {
                 .ok()?;
             let tag = u16::try_from(self.joined(&entry[..2])).ok()?;
             directory.has_others |= tag == SUB_DIRECTORIES;
-            let Some(value) = self.value(entry) else {
+            let at = entries + index * entry_size;
+            let Some(number) = self.value(entry, at) else {
                 continue;
             };
+            let value = number.value;
             match tag {
                 NEW_SUBFILE_TYPE => directory.kind |= value,
                 // 2 is a reduced copy, 1 full resolution, 3 one page of several.
                 OLD_SUBFILE_TYPE if value == 2 => directory.kind |= REDUCED,
                 IMAGE_WIDTH => directory.width = value,
                 IMAGE_LENGTH => directory.height = value,
-                PHOTOMETRIC => {
-                    let within = if self.big { 12 } else { 8 };
-                    directory.photometric = Photometric {
-                        value,
-                        at: entries + index * entry_size + within,
-                        little: self.little,
-                    };
-                }
+                PHOTOMETRIC => directory.photometric = number,
+                ROWS_PER_STRIP => directory.strip_rows = number,
                 _ => {}
             }
         }
         Some((directory, next))
     }
 
-    /// The first number of an entry whose type is an unsigned integer stored in place.
-    fn value(&self, entry: &[u8]) -> Option<u64> {
+    /// The first number of the entry at byte `at` if its type is an unsigned integer stored in place.
+    fn value(&self, entry: &[u8], at: u64) -> Option<Number> {
         let size = match self.joined(&entry[2..4]) {
             1 => 1,
             3 => 2,
@@ -260,7 +278,12 @@ impl Words<'_, '_> {
             16 if self.big => 8,
             _ => return None,
         };
-        let at = if self.big { 12 } else { 8 };
-        Some(self.joined(&entry[at..at + size]))
+        let within = if self.big { 12 } else { 8 };
+        Some(Number {
+            value: self.joined(&entry[within..within + size]),
+            at: at + within as u64,
+            size,
+            little: self.little,
+        })
     }
 }
