@@ -54,7 +54,7 @@ pub(super) fn header(input: &mut Input<'_>, limits: &Limits) -> Result<Header, D
         },
         orientation: Orientation::NoTransforms,
         colour: icc.map_or(Declared::Srgb, Declared::Icc),
-        directory: None,
+        page: None,
         held_bytes: 0,
         stored: Stored::new(8, "palette", "lzw"),
         warnings: xmp

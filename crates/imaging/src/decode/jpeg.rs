@@ -82,7 +82,7 @@ pub(super) fn header(input: &mut Input<'_>, limits: &Limits) -> Result<Header, D
         colour: icc
             .filter(|_| !has_inks)
             .map_or(Declared::Srgb, Declared::Icc),
-        directory: None,
+        page: None,
         held_bytes: pixels * (coefficients + inks),
         stored: Stored::new(8, color(&markers, frame.components), compression),
         warnings,

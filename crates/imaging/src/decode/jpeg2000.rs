@@ -44,7 +44,7 @@ pub(super) fn header(input: &mut Input<'_>, limits: &Limits) -> Result<Header, D
         // The decoder knows of none; what EXIF says is for the stored pixels of another format.
         orientation: Orientation::NoTransforms,
         colour,
-        directory: None,
+        page: None,
         held_bytes: 0,
         stored: Stored::new(depth.bits(), if gray { "gray" } else { "rgb" }, "wavelet"),
         warnings: Vec::new(),

@@ -45,6 +45,7 @@ pub use pages::page_count;
 pub use reader::Reader;
 pub(crate) use reader::{alphas, colours};
 pub use stored::Stored;
+use tiff_pages::Page;
 
 use crate::{
     DecodeError, Depth, EncodeOptions, Format, InputFormat, Limits, Metadata, Pixels,
@@ -118,8 +119,8 @@ struct Header {
     layout: Layout,
     orientation: Orientation,
     colour: Declared,
-    /// Where the directory of a page of TIFF is, in bytes.
-    directory: Option<u64>,
+    /// Of TIFF.
+    page: Option<Page>,
     /// Bytes that lie in memory at once beside the rows that are given: compressed strips and tiles, and what
     /// they hold. Of formats that know rows.
     held_bytes: u64,

@@ -17,7 +17,6 @@ pub(crate) struct Native<'a> {
     info: Info,
     header: Header,
     metadata: Metadata,
-    wanted: Wanted,
     file_bytes: u64,
     failure: Failure,
     stage: Stage<'a>,
@@ -44,7 +43,8 @@ impl<'a> Native<'a> {
         let failure = input.failure();
         let (format, mut header) = header(&mut input, &wanted)
             .map_err(|error| failure.take().map_or(error, DecodeError::Read))?;
-        let metadata = Metadata::read(format, header.directory, &mut input);
+        let directory = header.page.map(|page| page.at);
+        let metadata = Metadata::read(format, directory, &mut input);
         // Decoders overlook EXIF that is behind the pixels, or written in an unusual way.
         let told = metadata.orientation().and_then(Orientation::from_exif);
         if let (Orientation::NoTransforms, Some(told)) = (header.orientation, told) {
@@ -58,7 +58,6 @@ impl<'a> Native<'a> {
             metadata,
             info: info_of(format, &header),
             header,
-            wanted,
             file_bytes: input.len(),
             failure,
             stage: Stage::Opened(input),
@@ -203,9 +202,7 @@ impl<'a> Native<'a> {
         &mut self,
         work: impl FnOnce(&mut dyn StoredRows) -> Result<T, DecodeError>,
     ) -> Result<T, DecodeError> {
-        let done = self
-            .stage
-            .work(self.info.format, &self.header, &self.wanted, work);
+        let done = self.stage.work(self.info.format, &self.header, work);
         done.map_err(|error| self.failure.take().map_or(error, DecodeError::Read))
     }
 

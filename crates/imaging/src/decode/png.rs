@@ -54,7 +54,7 @@ pub(super) fn header(input: &mut Input<'_>, limits: &Limits) -> Result<Header, D
             .and_then(Orientation::from_exif_chunk)
             .unwrap_or(Orientation::NoTransforms),
         colour: colour(info),
-        directory: None,
+        page: None,
         held_bytes: if info.interlaced {
             row_bytes.saturating_mul(u64::from(info.height))
         } else {

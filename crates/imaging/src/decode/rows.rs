@@ -120,7 +120,7 @@ mod tests {
         ];
         for (tag, expected) in cases {
             let header = Header {
-                directory: None,
+                page: None,
                 held_bytes: 0,
                 stored: Stored::new(8, "gray", "none"),
                 width: 3,

@@ -42,13 +42,12 @@ impl<'a> Stage<'a> {
         &mut self,
         format: InputFormat,
         header: &Header,
-        wanted: &Wanted,
         work: impl FnOnce(&mut dyn StoredRows) -> Result<T, DecodeError>,
     ) -> Result<T, DecodeError> {
         guarded(format, || {
             let mut rows = match std::mem::replace(self, Self::Failed) {
                 Self::Rows(rows) => rows,
-                Self::Opened(input) => start(format, input, header, wanted)?,
+                Self::Opened(input) => start(format, input, header)?,
                 Self::Ended | Self::Failed => {
                     return Err(DecodeError::corrupt(format, DISAGREES));
                 }
@@ -105,12 +104,11 @@ fn start<'a>(
     format: InputFormat,
     input: Input<'a>,
     header: &Header,
-    wanted: &Wanted,
 ) -> Result<Box<dyn StoredRows + 'a>, DecodeError> {
     let mut rows = match format {
         InputFormat::Jpeg => jpeg::rows(input, header)?,
         InputFormat::Png => png::rows(input, header)?,
-        InputFormat::Tiff => tiff::rows(input, header, wanted)?,
+        InputFormat::Tiff => tiff::rows(input, header)?,
         InputFormat::WebP => webp::rows(input, header)?,
         InputFormat::Gif => gif::rows(input, header)?,
         InputFormat::Bmp => bmp::rows(input, header)?,

@@ -14,6 +14,7 @@ use super::{
     input::Input,
     patched::{Patch, Patched},
     rows::StoredRows,
+    stage::DISAGREES,
     tiff_jpeg,
     tiff_kind::Kind,
     tiff_pages::{Page, wanted_page},
@@ -64,7 +65,7 @@ pub(super) fn header(input: &mut Input<'_>, wanted: &Wanted) -> Result<Header, D
         colour: icc
             .filter(|_| kind.keeps_profile())
             .map_or(Declared::Srgb, Declared::Icc),
-        directory: Some(page.at),
+        page: Some(page),
         held_bytes: 0,
         stored: kind.stored(compression_name(&mut reader)?),
         warnings,
@@ -113,11 +114,12 @@ fn icc<R: Read + Seek>(reader: &mut Decoder<R>) -> Result<Option<Vec<u8>>, Decod
 
 /// A strip or a row of tiles at a time, or less of large strips that are not compressed.
 pub(super) fn rows<'a>(
-    mut input: Input<'a>,
+    input: Input<'a>,
     header: &Header,
-    wanted: &Wanted,
 ) -> Result<Box<dyn StoredRows + 'a>, DecodeError> {
-    let page = wanted_page(&mut input, wanted)?;
+    let page = header
+        .page
+        .ok_or_else(|| DecodeError::corrupt(FORMAT, DISAGREES))?;
     let mut decoder = open(input, page)?;
     let icc = icc(&mut decoder)?;
     let kind = Kind::read(&mut decoder, page.photometric.value, icc.as_deref())?;
@@ -140,9 +142,6 @@ fn open<R: Read + Seek>(mut input: R, page: Page) -> Result<Decoder<Patched<R>>,
     buffers.intermediate_buffer_size = BUFFER_BYTES;
     buffers.ifd_value_size = VALUE_BYTES;
     let mut reader = Decoder::new(input).map_err(refused)?.with_limits(buffers);
-    if page.index > 0 {
-        reader.seek_to_image(page.index).map_err(refused)?;
-    }
     // 2: the lowest bit of a byte comes first, which the decoder does not look at.
     let order = reader.find_tag_unsigned::<u16>(Tag::FillOrder);
     if order.map_err(refused)? == Some(2)
@@ -154,18 +153,20 @@ fn open<R: Read + Seek>(mut input: R, page: Page) -> Result<Decoder<Patched<R>>,
     Ok(reader)
 }
 
-/// White-is-zero, palette and CIELab are read as if they were gray; `Kind` knows better. A strip is no higher than
+/// The page comes first, so that the decoder does not walk through those before it. White-is-zero, palette and CIELab are read as if they were gray; `Kind` knows better. A strip is no higher than
 /// the page: many say 2³²-1 rows, which is the standard's own default, and the decoder of CCITT takes 16 bits.
 fn patches(page: Page) -> Vec<Patch> {
     let Page {
+        first,
+        at,
         photometric,
         strip_rows,
         height,
-        ..
     } = page;
     let gray = matches!(photometric.value, 0 | 3 | 8).then(|| photometric.patch(1));
     let low = (strip_rows.value > height).then(|| strip_rows.patch(height));
-    let found = gray.into_iter().chain(low);
+    let found = [Some(first.patch(at)), gray, low];
+    let found = found.into_iter().flatten();
     found.filter(|patch| patch.at > 0).collect()
 }
 

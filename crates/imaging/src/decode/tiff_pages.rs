@@ -13,6 +13,9 @@ use crate::{DecodeError, Limits};
 /// More directories than any pyramid or thumbnail needs.
 const MAX_DIRECTORIES: usize = 1_000;
 
+/// How many pages may have as many blocks as one may have: all together ten times as many.
+const PAGES_OF_MANY_BLOCKS: u32 = 10;
+
 const NEW_SUBFILE_TYPE: u16 = 254;
 const OLD_SUBFILE_TYPE: u16 = 255;
 const IMAGE_WIDTH: u16 = 256;
@@ -31,7 +34,7 @@ const MASK: u64 = 4;
 struct Directory {
     /// Where it is, in bytes.
     at: u64,
-    /// Entries in it; more than are allowed are not looked at.
+    /// Entries in it; where there are more than are allowed, none was looked at.
     entries: u64,
     kind: u64,
     width: u64,
@@ -68,8 +71,8 @@ impl Number {
 /// The page of a file.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Page {
-    /// In the chain of directories, from 0.
-    pub index: usize,
+    /// Where the file's first directory is.
+    pub first: Number,
     /// Where its directory is, in bytes.
     pub at: u64,
     /// In pixels.
@@ -106,10 +109,9 @@ pub(super) fn wanted_page(input: &mut Input<'_>, wanted: &Wanted) -> Result<Page
 /// [`DecodeError::Unsupported`] for a mask; [`DecodeError::Corrupt`] for a chain that loops, or has no
 /// page; [`DecodeError::Truncated`] for one that leaves the file; a size over `limits`.
 pub(super) fn pages(input: &mut Input<'_>, limits: &Limits) -> Result<Vec<Page>, DecodeError> {
-    let directories = chain(input, limits)?;
+    let (first, directories) = chain(input, limits)?;
     for directory in &directories {
         let side = |pixels| u32::try_from(pixels).unwrap_or(u32::MAX);
-        limits.check_blocks(FORMAT, directory.entries)?;
         limits.check_size(side(directory.width), side(directory.height))?;
     }
     if directories
@@ -136,10 +138,9 @@ pub(super) fn pages(input: &mut Input<'_>, limits: &Limits) -> Result<Vec<Page>,
     }
     let pages: Vec<Page> = directories
         .iter()
-        .enumerate()
-        .filter(|(_, directory)| directories.len() == 1 || directory.kind & REDUCED == 0)
-        .map(|(index, directory)| Page {
-            index,
+        .filter(|directory| directories.len() == 1 || directory.kind & REDUCED == 0)
+        .map(|directory| Page {
+            first,
             at: directory.at,
             height: directory.height,
             photometric: directory.photometric,
@@ -155,7 +156,8 @@ pub(super) fn pages(input: &mut Input<'_>, limits: &Limits) -> Result<Vec<Page>,
     Ok(pages)
 }
 
-fn chain(input: &mut Input<'_>, limits: &Limits) -> Result<Vec<Directory>, DecodeError> {
+/// Where the first directory is, and all there are.
+fn chain(input: &mut Input<'_>, limits: &Limits) -> Result<(Number, Vec<Directory>), DecodeError> {
     let cut_off = || DecodeError::Truncated { format: FORMAT };
     let mut magic = [0; 4];
     input.read_at(0, &mut magic).map_err(|_| cut_off())?;
@@ -167,9 +169,17 @@ fn chain(input: &mut Input<'_>, limits: &Limits) -> Result<Vec<Directory>, Decod
     };
     let mut directories = Vec::new();
     let mut seen = HashSet::new();
-    let mut next = words
-        .offset(if words.big { 8 } else { 4 })
-        .ok_or_else(cut_off)?;
+    let at = if words.big { 8 } else { 4 };
+    let first = Number {
+        value: words.offset(at).ok_or_else(cut_off)?,
+        at,
+        size: words.offset_size(),
+        little: words.little,
+    };
+    // Each page that is opened costs a walk along the chain.
+    let most_entries = limits.max_blocks.saturating_mul(PAGES_OF_MANY_BLOCKS);
+    let mut entries = 0;
+    let mut next = first.value;
     while next != 0 {
         if directories.len() == MAX_DIRECTORIES {
             let what = format!("more than {MAX_DIRECTORIES} pages");
@@ -186,10 +196,18 @@ fn chain(input: &mut Input<'_>, limits: &Limits) -> Result<Vec<Directory>, Decod
             ));
         }
         let (directory, after) = words.directory(next).ok_or_else(cut_off)?;
+        limits.check_blocks(FORMAT, directory.entries)?;
+        entries += directory.entries;
+        if entries > most_entries.into() {
+            return Err(DecodeError::TooManyBlocks {
+                format: FORMAT,
+                limit: most_entries,
+            });
+        }
         directories.push(directory);
         next = after;
     }
-    Ok(directories)
+    Ok((first, directories))
 }
 
 /// Numbers of the file, in its byte order and with its size of offsets.
@@ -218,8 +236,13 @@ impl Words<'_, '_> {
         }
     }
 
+    /// Bytes of an offset.
+    fn offset_size(&self) -> usize {
+        if self.big { 8 } else { 4 }
+    }
+
     fn offset(&mut self, at: u64) -> Option<u64> {
-        self.number(at, if self.big { 8 } else { 4 })
+        self.number(at, self.offset_size())
     }
 
     /// The directory at byte `at`, and where the next one is (0: there is none).
@@ -227,30 +250,26 @@ impl Words<'_, '_> {
         let (count_size, entry_size) = if self.big { (8, 20) } else { (2, 12) };
         let count = self.number(at, count_size)?;
         let entries = at.checked_add(count_size as u64)?;
-        let end = entries.checked_add(count.checked_mul(entry_size)?)?;
-        let next = self.offset(end)?;
-        if count > self.most {
-            let entries = count;
-            let directory = Directory {
-                entries,
-                ..Directory::default()
-            };
-            return Some((directory, 0));
-        }
-
+        let entries_bytes = count.checked_mul(entry_size as u64)?;
+        let end = entries.checked_add(entries_bytes)?;
         let mut directory = Directory {
             at,
+            entries: count,
             ..Directory::default()
         };
-        let mut entry = [0; 20];
-        for index in 0..count {
-            let entry = &mut entry[..if self.big { 20 } else { 12 }];
-            self.input
-                .read_at(entries + index * entry_size, entry)
-                .ok()?;
+        if end > self.input.len() {
+            return None;
+        }
+        if count > self.most {
+            return Some((directory, 0));
+        }
+        let mut all = vec![0; usize::try_from(entries_bytes).ok()?];
+        self.input.read_at(entries, &mut all).ok()?;
+        let next = self.offset(end)?;
+        let places = (entries..).step_by(entry_size);
+        for (at, entry) in places.zip(all.chunks_exact(entry_size)) {
             let tag = u16::try_from(self.joined(&entry[..2])).ok()?;
             directory.has_others |= tag == SUB_DIRECTORIES;
-            let at = entries + index * entry_size;
             let Some(number) = self.value(entry, at) else {
                 continue;
             };

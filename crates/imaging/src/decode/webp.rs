@@ -46,7 +46,7 @@ pub(super) fn header(input: &mut Input<'_>, limits: &Limits) -> Result<Header, D
             .and_then(|exif| Orientation::from_exif_chunk(&exif))
             .unwrap_or(Orientation::NoTransforms),
         colour: icc.map_or(Declared::Srgb, Declared::Icc),
-        directory: None,
+        page: None,
         held_bytes: 0,
         stored,
         warnings: Vec::new(),
