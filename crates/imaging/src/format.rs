@@ -106,6 +106,13 @@ impl Format {
         self != Self::Jpeg
     }
 
+    /// Whether a file can carry the profile of its picture. WebP stores gray as three equal channels, which a profile
+    /// for gray does not fit.
+    #[must_use]
+    pub fn holds_profile(self, gray: bool) -> bool {
+        !(gray && self == Self::WebP)
+    }
+
     /// Whether a file is written in bands, with memory that does not grow with its height, and can
     /// be continued by another process: all but WebP, whose sides are short.
     #[must_use]

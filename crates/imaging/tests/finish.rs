@@ -211,6 +211,46 @@ fn fewer_bits_are_a_warning() {
 }
 
 #[test]
+fn gray_with_a_profile_becomes_srgb_where_no_profile_for_gray_fits() {
+    // Light of 55 / 255, which is 128 on the curve of sRGB.
+    for (gamma, stored) in [(1.0, 55), (1.8, 109)] {
+        let icc = ColorProfile::new_gray_with_gamma(gamma).encode().unwrap();
+        let options = EncodeOptions {
+            gray: true,
+            icc: Some(icc),
+            ..EncodeOptions::new(Format::Png)
+        };
+        let file = write(&options, 4, 4, &[stored; 16]);
+        let reader = Reader::from_bytes(&file, &Limits::default()).unwrap();
+        assert!(reader.warnings_in(None).is_empty());
+        let warnings = reader.warnings_in(Some(Format::WebP));
+        assert!(warnings[0].contains("no profile for gray"), "{warnings:?}");
+
+        let result = enlarge(&file, Some(Format::WebP), &[16]);
+        let found = decode(&result, &Limits::default()).unwrap();
+        assert!(found.warnings.is_empty(), "{:?}", found.warnings);
+        assert_eq!(found.icc, None);
+        for sample in found.pixels.rgb {
+            assert!(sample.abs_diff(128) <= 1, "{gamma}: {sample}");
+        }
+    }
+}
+
+#[test]
+fn gray_of_srgb_leaves_its_profile_behind_where_none_for_gray_fits() {
+    let mut profile = ColorProfile::new_gray_with_gamma(2.2);
+    profile.gray_trc = ColorProfile::new_srgb().green_trc;
+    let options = EncodeOptions {
+        gray: true,
+        icc: Some(profile.encode().unwrap()),
+        ..EncodeOptions::new(Format::Png)
+    };
+    let found = decode(&write(&options, 1, 1, &[90]), &Limits::default()).unwrap();
+    assert!(found.encode_like(None).icc.is_some());
+    assert_eq!(found.encode_like(Some(Format::WebP)).icc, None);
+}
+
+#[test]
 fn saturated_colours_of_a_wide_space_come_back() {
     let colours = [
         [0, 255, 0],

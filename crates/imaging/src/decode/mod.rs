@@ -95,10 +95,12 @@ impl Decoded {
     /// see [`Metadata::for_result`].
     #[must_use]
     pub fn encode_like(&self, format: Option<Format>) -> EncodeOptions {
+        let format = format.unwrap_or(self.info.format.kept());
+        let gray = self.info.gray;
         EncodeOptions {
-            gray: self.info.gray,
-            icc: self.icc.clone(),
-            ..EncodeOptions::new(format.unwrap_or(self.info.format.kept()))
+            gray,
+            icc: self.icc.clone().filter(|_| format.holds_profile(gray)),
+            ..EncodeOptions::new(format)
         }
     }
 }

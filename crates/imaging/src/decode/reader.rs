@@ -140,6 +140,11 @@ impl<'a> Reader<'a> {
                 self.info().depth.bits()
             ));
         }
+        if self.colours.icc.is_some() && !format.holds_profile(self.info().gray) {
+            warnings.push(format!(
+                "{format} holds no profile for gray: the tones are written in sRGB"
+            ));
+        }
         warnings
     }
 
@@ -154,7 +159,11 @@ impl<'a> Reader<'a> {
             gray: info.gray,
             alpha: info.alpha,
             depth: info.depth.min(format.max_depth()),
-            icc: self.colours.icc.clone(),
+            icc: self
+                .colours
+                .icc
+                .clone()
+                .filter(|_| format.holds_profile(info.gray)),
             ..EncodeOptions::new(format)
         }
     }

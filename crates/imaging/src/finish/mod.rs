@@ -5,7 +5,7 @@
 //! - **colour space**: from sRGB into that of the source, whose profile the file carries. Colours
 //!   that sRGB cannot show were clipped for the engine; what was clipped off is enlarged by bicubic
 //!   and added;
-//! - **gray**: one channel, of the luminance;
+//! - **gray**: one channel, of the luminance; where the format has none for a profile of gray, on sRGB's curve;
 //! - **16 bits**: the engine's values have them, as it was given all bits of the source. They carry its
 //!   smoothness, not new information;
 //! - **transparency**: the source's, enlarged by bicubic for itself.
@@ -62,7 +62,11 @@ impl<'a> Finish<'a> {
         let width = usize::try_from(native.info().width).unwrap_or(usize::MAX);
         let target = Target {
             layout: options.layout(),
-            colour: colours.result(),
+            colour: if options.format.holds_profile(options.gray) {
+                colours.result()
+            } else {
+                Colour::Srgb
+            },
             wide: colours.returns && colours.source.is_wide(),
         };
         Self {
