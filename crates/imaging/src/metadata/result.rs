@@ -154,21 +154,37 @@ impl Metadata {
     }
 
     fn fit_jpeg(&mut self, left_behind: &mut Vec<&'static str>) {
-        let block_bytes = |exif: &Exif| exif.to_block(self.resolution).len();
-        let most = SEGMENT_BYTES - super::read_jpeg::EXIF_PREFIX.len();
-        if self
-            .exif
-            .as_ref()
-            .is_some_and(|exif| block_bytes(exif) > most)
-        {
-            self.exif = None;
-            left_behind.push("EXIF, which is too long for jpeg");
-        }
+        self.fit_exif(
+            SEGMENT_BYTES - super::read_jpeg::EXIF_PREFIX.len(),
+            left_behind,
+        );
         let most = SEGMENT_BYTES - super::read_jpeg::PHOTOSHOP_PREFIX.len() - 16;
         if self.iptc.as_ref().is_some_and(|iptc| iptc.len() > most) {
             self.iptc = None;
             left_behind.push("IPTC, which is too long for jpeg");
         }
+    }
+
+    /// Makes the EXIF block fit into `most` bytes. The note of a camera's maker, and the gap that keeps it in its
+    /// place, may be most of it: they go first.
+    fn fit_exif(&mut self, most: usize, left_behind: &mut Vec<&'static str>) {
+        let resolution = self.resolution;
+        let is_too_long = |exif: &Exif| exif.to_block(resolution).len() > most;
+        let Some(exif) = &mut self.exif else {
+            return;
+        };
+        let mut lost = None;
+        if is_too_long(exif) && exif.release_note() {
+            lost = Some("the place of the maker's note, which is too far back for jpeg");
+        }
+        if is_too_long(exif) && exif.remove_note() {
+            lost = Some("the maker's note, which is too long for jpeg");
+        }
+        if is_too_long(exif) {
+            lost = Some("EXIF, which is too long for jpeg");
+            self.exif = None;
+        }
+        left_behind.extend(lost);
     }
 }
 
@@ -189,4 +205,78 @@ fn upright() -> Exif {
         data,
     });
     exif
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DATE: u16 = 36_867;
+    const NOTE: u16 = 37_500;
+    const COMMENT: u16 = 37_510;
+
+    /// An EXIF block with a date, a maker's note and a comment.
+    fn block(note_at: usize, note_bytes: usize, comment_bytes: usize) -> Vec<u8> {
+        const PHOTO_AT: usize = 26;
+        const DATE_AT: usize = 100;
+        let entry = |tag: u16, kind: u16, count: usize, value: usize| {
+            let long = |number: usize| u32::try_from(number).unwrap().to_le_bytes();
+            let (count, value) = (long(count), long(value));
+            [&tag.to_le_bytes()[..], &kind.to_le_bytes(), &count, &value].concat()
+        };
+        let comment_at = note_at + note_bytes;
+        let mut block = b"II*\0\x08\0\0\0\x01\0".to_vec();
+        block.extend(entry(tags::EXIF_DIRECTORY, tags::LONG, 1, PHOTO_AT));
+        block.extend([0; 4]);
+        block.extend([3, 0]);
+        block.extend(entry(DATE, tags::ASCII, 20, DATE_AT));
+        block.extend(entry(NOTE, tags::UNDEFINED, note_bytes, note_at));
+        block.extend(entry(COMMENT, tags::UNDEFINED, comment_bytes, comment_at));
+        block.resize(DATE_AT, 0);
+        block.extend(b"1999:12:31 23:59:58\0");
+        block.resize(note_at, 0);
+        block.resize(comment_at, 7);
+        block.resize(comment_at + comment_bytes, 8);
+        block
+    }
+
+    #[test]
+    fn of_exif_too_long_for_jpeg_the_note_of_the_maker_goes_first() {
+        let all = [DATE, NOTE, COMMENT];
+        let cases = [
+            ((200, 900, 900), &all[..], None),
+            (
+                (50_000, 30_720, 900),
+                &all,
+                Some("the place of the maker's note"),
+            ),
+            (
+                (200, 70_000, 900),
+                &[DATE, COMMENT],
+                Some("the maker's note,"),
+            ),
+            ((200, 900, 70_000), &[], Some("EXIF")),
+        ];
+        for ((note_at, note_bytes, comment_bytes), kept, lost) in cases {
+            let mut metadata = Metadata::default();
+            metadata.set_exif_block(&block(note_at, note_bytes, comment_bytes));
+            let carried = metadata.for_result(&Change {
+                format: Format::Jpeg,
+                width: 64,
+                height: 64,
+                scale: 4,
+                strip_gps: false,
+                provenance: None,
+            });
+            let photo = carried.metadata.exif.as_ref().map(|exif| &exif.photo);
+            let found = photo.into_iter().flatten().map(|field| field.tag);
+            let found: Vec<u16> = found.filter(|tag| all.contains(tag)).collect();
+            assert_eq!(found, kept, "{note_at} {note_bytes} {comment_bytes}");
+            let warning = lost.map(|lost| format!("not carried to the result: {lost}"));
+            assert_eq!(carried.warnings.len(), warning.iter().len());
+            for (found, expected) in carried.warnings.iter().zip(warning) {
+                assert!(found.starts_with(&expected), "{found}");
+            }
+        }
+    }
 }

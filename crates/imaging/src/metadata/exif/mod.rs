@@ -53,6 +53,18 @@ impl Exif {
         (!text.is_empty()).then(|| text.to_owned())
     }
 
+    /// Lets the maker's note stand anywhere; says whether it had a place.
+    pub(super) fn release_note(&mut self) -> bool {
+        self.note_at.take().is_some()
+    }
+
+    /// Leaves the maker's note out; says whether there was one.
+    pub(super) fn remove_note(&mut self) -> bool {
+        let before = self.photo.len();
+        self.photo.retain(|field| field.tag != tags::MAKER_NOTE);
+        self.photo.len() < before
+    }
+
     pub(super) fn short(&self, number: u16) -> Vec<u8> {
         if self.big_endian {
             number.to_be_bytes().to_vec()
