@@ -19,6 +19,7 @@ mod resolution;
 mod result;
 mod source;
 mod xmp;
+mod xmp_properties;
 
 pub(crate) use exif::{Exif, Field, tags};
 pub(crate) use photoshop::with_iptc;

@@ -5,7 +5,8 @@ use super::{
     exif::Mend,
     provenance::Before,
     tags,
-    xmp::{self, Addition},
+    xmp::{self, Addition, Mended},
+    xmp_properties::names_a_place,
 };
 use crate::Format;
 
@@ -48,7 +49,7 @@ impl Metadata {
                 .map(<[u8]>::to_vec)
         };
         let is_left_out = |text: &Text| {
-            change.strip_gps && keyword(text).is_some_and(|word| xmp::names_a_place(&word))
+            change.strip_gps && keyword(text).is_some_and(|word| names_a_place(&word))
         };
         self.texts
             .iter()
@@ -111,6 +112,7 @@ impl Metadata {
             provenance: change.provenance,
             scale: change.scale,
             strip_gps: change.strip_gps,
+            turned: self.turned.at_all,
         };
         let mut before = Before {
             software: self
@@ -122,7 +124,16 @@ impl Metadata {
         };
         if let Some(packet) = &self.xmp {
             match xmp::mend(packet, &addition, &mut before) {
-                Ok(packet) if packet.len() <= most_xmp(change.format) => return Some(packet),
+                Ok(Mended {
+                    packet,
+                    lost_regions,
+                }) if packet.len() <= most_xmp(change.format) => {
+                    if lost_regions {
+                        left_behind
+                            .push("marked regions, which are elsewhere in the turned picture");
+                    }
+                    return Some(packet);
+                }
                 Ok(_) => left_behind.push("XMP, which is too long for the format"),
                 Err(xmp::Unreadable) => left_behind.push("a damaged XMP packet"),
             }
@@ -210,10 +221,20 @@ fn upright() -> Exif {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::metadata::Turned;
 
     const DATE: u16 = 36_867;
     const NOTE: u16 = 37_500;
     const COMMENT: u16 = 37_510;
+
+    const JPEG: Change<'static> = Change {
+        format: Format::Jpeg,
+        width: 64,
+        height: 64,
+        scale: 4,
+        strip_gps: false,
+        provenance: None,
+    };
 
     /// An EXIF block with a date, a maker's note and a comment.
     fn block(note_at: usize, note_bytes: usize, comment_bytes: usize) -> Vec<u8> {
@@ -260,14 +281,7 @@ mod tests {
         for ((note_at, note_bytes, comment_bytes), kept, lost) in cases {
             let mut metadata = Metadata::default();
             metadata.set_exif_block(&block(note_at, note_bytes, comment_bytes));
-            let carried = metadata.for_result(&Change {
-                format: Format::Jpeg,
-                width: 64,
-                height: 64,
-                scale: 4,
-                strip_gps: false,
-                provenance: None,
-            });
+            let carried = metadata.for_result(&JPEG);
             let photo = carried.metadata.exif.as_ref().map(|exif| &exif.photo);
             let found = photo.into_iter().flatten().map(|field| field.tag);
             let found: Vec<u16> = found.filter(|tag| all.contains(tag)).collect();
@@ -277,6 +291,32 @@ mod tests {
             for (found, expected) in carried.warnings.iter().zip(warning) {
                 assert!(found.starts_with(&expected), "{found}");
             }
+        }
+    }
+
+    #[test]
+    fn regions_that_are_left_out_of_a_turned_picture_are_named() {
+        let packet = br#"<rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#"><rdf:Description
+            xmlns:r="http://www.metadataworkinggroup.com/schemas/regions/"><r:Regions/></rdf:Description></rdf:RDF>"#;
+        for (at_all, warnings) in [(false, 0), (true, 1)] {
+            let metadata = Metadata {
+                xmp: Some(packet.to_vec()),
+                ..Metadata::default()
+            };
+            let turned = Turned {
+                at_all,
+                sideways: at_all,
+            };
+            let carried = metadata.of_turned(turned).for_result(&JPEG);
+            let packet = String::from_utf8(carried.metadata.xmp.unwrap()).unwrap();
+            assert_eq!(packet.contains("<r:Regions/>"), !at_all);
+            assert_eq!(carried.warnings.len(), warnings);
+            assert!(
+                carried
+                    .warnings
+                    .iter()
+                    .all(|it| it.contains("marked regions"))
+            );
         }
     }
 }

@@ -10,16 +10,14 @@ use quick_xml::{
     name::{QName, ResolveResult},
 };
 
-use super::provenance::{Before, COMPOSITE, Provenance, Value};
+use super::{
+    provenance::{Before, COMPOSITE, Provenance, Value},
+    xmp_properties::{
+        IPTC_EXT, UPRES, is_outdated, is_side, is_size, marks_regions, names_a_place, scaled,
+    },
+};
 
 const RDF: &[u8] = b"http://www.w3.org/1999/02/22-rdf-syntax-ns#";
-const TIFF: &[u8] = b"http://ns.adobe.com/tiff/1.0/";
-const EXIF: &[u8] = b"http://ns.adobe.com/exif/1.0/";
-const XMP: &[u8] = b"http://ns.adobe.com/xap/1.0/";
-const XMP_NOTE: &[u8] = b"http://ns.adobe.com/xmp/note/";
-const IPTC_EXT: &[u8] = b"http://iptc.org/std/Iptc4xmpExt/2008-02-29/";
-/// The namespace of our own properties; described in `docs/provenance.md`.
-const UPRES: &[u8] = b"urn:upres:provenance:1:";
 
 /// What stands before and behind the XML in a file. The id is the same in all packets.
 const PACKET_BEGIN: &str = "<?xpacket begin=\"\u{FEFF}\" id=\"W5M0MpCehiHzreSzNTczkc9d\"?>";
@@ -37,6 +35,16 @@ pub(super) struct Addition<'a> {
     pub provenance: Option<&'a Provenance>,
     pub scale: u32,
     pub strip_gps: bool,
+    /// The picture was stored in another orientation than the result.
+    pub turned: bool,
+}
+
+/// A packet of a result.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Mended {
+    pub packet: Vec<u8>,
+    /// Regions were marked in the source, and are elsewhere in the result.
+    pub lost_regions: bool,
 }
 
 /// Mends `packet`.
@@ -47,7 +55,7 @@ pub(super) fn mend(
     packet: &[u8],
     addition: &Addition<'_>,
     before: &mut Before,
-) -> Result<Vec<u8>, Unreadable> {
+) -> Result<Mended, Unreadable> {
     let text = std::str::from_utf8(packet).map_err(|_| Unreadable)?;
     let text = text
         .trim_start_matches('\u{FEFF}')
@@ -59,14 +67,17 @@ pub(super) fn mend(
         path: Vec::new(),
         about: None,
         complete: false,
+        lost_regions: false,
     };
     copy.run(text)?;
     if !copy.complete {
         return Err(Unreadable);
     }
-    Ok([PACKET_BEGIN, copy.out.trim(), PACKET_END]
-        .concat()
-        .into_bytes())
+    let packet = [PACKET_BEGIN, copy.out.trim(), PACKET_END].concat();
+    Ok(Mended {
+        packet: packet.into_bytes(),
+        lost_regions: copy.lost_regions,
+    })
 }
 
 /// A packet with nothing but what is added.
@@ -114,6 +125,10 @@ enum Element {
     Rdf,
     /// A description in it.
     Description,
+    /// The size that marked regions are shares of, or what wraps its parts.
+    Size,
+    /// One of its two sides.
+    Side,
     Other,
 }
 
@@ -128,6 +143,7 @@ struct Copy<'a, 'b> {
     about: Option<String>,
     /// The end of the descriptions was found.
     complete: bool,
+    lost_regions: bool,
 }
 
 impl Copy<'_, '_> {
@@ -147,6 +163,10 @@ impl Copy<'_, '_> {
                         self.end_rdf();
                     }
                     self.write_end(&end)?;
+                }
+                Event::Text(inner) if self.path.last() == Some(&Element::Side) => {
+                    let side = std::str::from_utf8(&inner).map_err(|_| Unreadable)?;
+                    self.out.push_str(&scaled(side, self.addition.scale));
                 }
                 Event::Text(inner) => self.push(&inner)?,
                 Event::CData(inner) => {
@@ -172,6 +192,7 @@ impl Copy<'_, '_> {
             return Err(Unreadable);
         }
         if self.is_dropped(reader, start.name(), false) {
+            self.note_regions(reader, start.name());
             let is_type = is(reader, start.name(), IPTC_EXT, b"DigitalSourceType");
             let inner = reader.read_text(start.name()).map_err(|_| Unreadable)?;
             if is_type {
@@ -192,6 +213,7 @@ impl Copy<'_, '_> {
         start: &BytesStart<'_>,
     ) -> Result<(), Unreadable> {
         if self.is_dropped(reader, start.name(), false) {
+            self.note_regions(reader, start.name());
             let resource = start.attributes().flatten().find(|attribute| {
                 let (namespace, local) = reader.resolver().resolve_attribute(attribute.key);
                 namespace == bound(RDF) && local.as_ref() == b"resource"
@@ -220,7 +242,26 @@ impl Copy<'_, '_> {
         if self.path.last() == Some(&Element::Rdf) {
             return Element::Description;
         }
-        Element::Other
+        let in_size = self.path.last() == Some(&Element::Size);
+        match reader.resolver().resolve_element(start.name()) {
+            (ResolveResult::Bound(space), local) if is_size(space.as_ref(), local.as_ref()) => {
+                Element::Size
+            }
+            (ResolveResult::Bound(space), local)
+                if in_size && is_side(space.as_ref(), local.as_ref()) =>
+            {
+                Element::Side
+            }
+            _ if in_size => Element::Size,
+            _ => Element::Other,
+        }
+    }
+
+    /// Remembers that a property that is dropped marks regions.
+    fn note_regions(&mut self, reader: &NsReader<&[u8]>, name: QName<'_>) {
+        if let (ResolveResult::Bound(space), local) = reader.resolver().resolve_element(name) {
+            self.lost_regions |= marks_regions(space.as_ref(), local.as_ref());
+        }
     }
 
     fn end_rdf(&mut self) {
@@ -257,6 +298,14 @@ impl Copy<'_, '_> {
                 }
                 continue;
             }
+            let side = match &namespace {
+                ResolveResult::Bound(space) if element == Element::Size => {
+                    is_side(space.as_ref(), local.as_ref())
+                }
+                _ => false,
+            };
+            let scaled = side.then(|| scaled(value, self.addition.scale));
+            let value = scaled.as_deref().unwrap_or(value);
             self.out.push(' ');
             self.push(attribute.key.as_ref())?;
             let quote = if value.contains('"') { '\'' } else { '"' };
@@ -318,58 +367,9 @@ impl Copy<'_, '_> {
         if place {
             return self.addition.strip_gps;
         }
-        of_description
-            && is_outdated(
-                namespace.as_ref(),
-                local,
-                self.addition.provenance.is_some(),
-            )
-    }
-}
-
-/// Whether a property is one of GPS, in EXIF's or a maker's namespace: drones have some of their own.
-pub(super) fn names_a_place(name: &[u8]) -> bool {
-    name.windows(3)
-        .any(|word| word.eq_ignore_ascii_case(b"gps"))
-}
-
-/// Whether a property says what is not true of a result, or says what is said anew.
-fn is_outdated(namespace: &[u8], local: &[u8], labelled: bool) -> bool {
-    match namespace {
-        TIFF => matches!(
-            local,
-            b"ImageWidth"
-                | b"ImageLength"
-                | b"Orientation"
-                | b"XResolution"
-                | b"YResolution"
-                | b"ResolutionUnit"
-                | b"BitsPerSample"
-                | b"Compression"
-                | b"SamplesPerPixel"
-                | b"PhotometricInterpretation"
-                | b"PlanarConfiguration"
-                | b"YCbCrSubSampling"
-                | b"YCbCrPositioning"
-                | b"NativeDigest"
-        ),
-        EXIF => matches!(
-            local,
-            b"PixelXDimension"
-                | b"PixelYDimension"
-                | b"CompressedBitsPerPixel"
-                | b"SubjectArea"
-                | b"SubjectLocation"
-                | b"FocalPlaneXResolution"
-                | b"FocalPlaneYResolution"
-                | b"FocalPlaneResolutionUnit"
-                | b"NativeDigest"
-        ),
-        XMP => local == b"Thumbnails",
-        XMP_NOTE => local == b"HasExtendedXMP",
-        IPTC_EXT => labelled && local == b"DigitalSourceType",
-        UPRES => labelled,
-        _ => false,
+        let labelled = self.addition.provenance.is_some();
+        let moved = self.addition.turned && marks_regions(namespace.as_ref(), local);
+        of_description && (moved || is_outdated(namespace.as_ref(), local, labelled))
     }
 }
 

@@ -20,10 +20,11 @@ fn mended(packet: &str, strip_gps: bool) -> Result<(String, Before), Unreadable>
         provenance: Some(&provenance),
         scale: 4,
         strip_gps,
+        turned: false,
     };
     let mut before = Before::default();
-    let packet = mend(packet.as_bytes(), &addition, &mut before)?;
-    Ok((String::from_utf8(packet).unwrap(), before))
+    let mended = mend(packet.as_bytes(), &addition, &mut before)?;
+    Ok((String::from_utf8(mended.packet).unwrap(), before))
 }
 
 const SOURCE: &str = r#"<?xpacket begin='' id='W5M0MpCehiHzreSzNTczkc9d'?>
@@ -101,6 +102,7 @@ fn what_is_no_packet_is_refused() {
         provenance: Some(&provenance),
         scale: 4,
         strip_gps: false,
+        turned: false,
     };
     assert_eq!(
         mend(&[0xFF, 0xFE, b'<', 0], &addition, &mut Before::default()),
@@ -115,15 +117,77 @@ fn a_fresh_packet_can_be_mended_again() {
         provenance: Some(&provenance),
         scale: 4,
         strip_gps: false,
+        turned: false,
     };
     let packet = fresh(&addition, &Before::default());
     let again = mend(&packet, &addition, &mut Before::default()).unwrap();
     assert_eq!(
-        String::from_utf8(again)
+        String::from_utf8(again.packet)
             .unwrap()
             .matches("ModelDigest")
             .count(),
         2,
         "one element"
+    );
+}
+
+/// Faces as programs mark them, and the size of their picture as attributes, as elements or in a description.
+fn with_regions(size: &str) -> String {
+    format!(
+        r#"<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">
+<rdf:Description rdf:about="" xmlns:r="http://www.metadataworkinggroup.com/schemas/regions/"
+ xmlns:d="http://ns.adobe.com/xap/1.0/sType/Dimensions#" xmlns:a="http://ns.adobe.com/xmp/sType/Area#"
+ xmlns:m="http://ns.microsoft.com/photo/1.2/" xmlns:i="http://iptc.org/std/Iptc4xmpExt/2008-02-29/">
+<r:Regions rdf:parseType="Resource">{size}<r:RegionList><rdf:Bag><rdf:li><rdf:Description r:Name="Anna">
+<r:Area a:x="0.1" a:y="0.2" a:w="0.1" a:h="0.1" d:w="7"/></rdf:Description></rdf:li></rdf:Bag></r:RegionList></r:Regions>
+<m:RegionInfo rdf:parseType="Resource"><m:Name>Anna</m:Name></m:RegionInfo><i:ImageRegion>Anna</i:ImageRegion>
+<i:Kept/></rdf:Description></rdf:RDF></x:xmpmeta>"#
+    )
+}
+
+fn mended_regions(size: &str, turned: bool) -> (String, bool) {
+    let addition = Addition {
+        provenance: None,
+        scale: 4,
+        strip_gps: false,
+        turned,
+    };
+    let source = with_regions(size);
+    let mended = mend(source.as_bytes(), &addition, &mut Before::default()).unwrap();
+    let packet = String::from_utf8(mended.packet).unwrap();
+    (packet, mended.lost_regions)
+}
+
+#[test]
+fn marked_regions_stay_in_a_larger_picture_and_their_size_is_its_own() {
+    for (size, expected) in [
+        (
+            r#"<r:AppliedToDimensions d:w="40" d:h="24" d:unit="pixel"/>"#,
+            r#"<r:AppliedToDimensions d:w="160" d:h="96" d:unit="pixel"/>"#,
+        ),
+        (
+            r#"<r:AppliedToDimensions rdf:parseType="Resource"><d:w>40</d:w><d:h>24.5</d:h><d:unit>pixel</d:unit></r:AppliedToDimensions>"#,
+            r#"<r:AppliedToDimensions rdf:parseType="Resource"><d:w>160</d:w><d:h>98</d:h><d:unit>pixel</d:unit></r:AppliedToDimensions>"#,
+        ),
+        (
+            r#"<r:AppliedToDimensions><rdf:Description d:w="40" d:h="all"/></r:AppliedToDimensions>"#,
+            r#"<r:AppliedToDimensions><rdf:Description d:w="160" d:h="all"/></r:AppliedToDimensions>"#,
+        ),
+    ] {
+        let (packet, lost) = mended_regions(size, false);
+        assert!(packet.contains(expected), "{packet}");
+        assert_eq!(packet.matches("Anna").count(), 3);
+        assert!(packet.contains(r#"a:h="0.1" d:w="7"/>"#), "{packet}");
+        assert!(!lost);
+    }
+}
+
+#[test]
+fn marked_regions_go_with_a_warning_where_the_picture_was_turned() {
+    let (packet, lost) = mended_regions("", true);
+    assert!(lost);
+    assert!(
+        !packet.contains("Anna") && packet.contains("<i:Kept/>"),
+        "{packet}"
     );
 }
