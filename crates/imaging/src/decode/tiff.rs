@@ -71,19 +71,17 @@ pub(super) fn header(input: &mut Input<'_>, wanted: &Wanted) -> Result<Header, D
         warnings,
     };
     if !is_plain(&mut reader, &kind, &header)? {
-        header.held_bytes = held_bytes(&mut reader, &header, kind.samples())?;
+        header.held_bytes = held_bytes(&mut reader, &header, &kind)?;
     }
     Ok(header)
 }
 
 /// What the reader of a row of strips or tiles holds: the largest as it is stored, what unpacking it takes, its
 /// samples as they come from the decoder and as they are given out, and the whole row of tiles.
-///
-/// - `components`: samples of a stored pixel.
 fn held_bytes(
     reader: &mut Reader<'_, '_>,
     header: &Header,
-    components: usize,
+    kind: &Kind,
 ) -> Result<u64, DecodeError> {
     let (_, sizes) = places(reader)?;
     let stored = sizes.into_iter().max().unwrap_or(0);
@@ -93,9 +91,10 @@ fn held_bytes(
     let row_of_tiles = (header.row_bytes() as u64).saturating_mul(rows);
     let rows = whole_rows(reader, header.height);
     let unpacking = match compression(reader)? {
-        Some(CompressionMethod::ModernJPEG) => tiff_jpeg::held_bytes(width, rows, components),
+        Some(CompressionMethod::ModernJPEG) => tiff_jpeg::held_bytes(width, rows, kind.samples()),
         Some(CompressionMethod::Deflate | CompressionMethod::OldDeflate) => {
-            (header.layout.row_bytes(width) as u64).saturating_mul(rows.into())
+            let row_bytes = kind.stored_bytes(width as usize, kind.samples());
+            (row_bytes as u64).saturating_mul(rows.into())
         }
         _ => 0,
     };
