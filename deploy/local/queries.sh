@@ -13,7 +13,7 @@ fi
 
 cd "$ROOT"
 for migration in migrations/*.sql; do
-    psql --quiet --no-psqlrc --set ON_ERROR_STOP=1 --file "$migration" "$DATABASE_URL" >/dev/null
+    psql --quiet --no-psqlrc --single-transaction --set ON_ERROR_STOP=1 --file "$migration" "$DATABASE_URL" >/dev/null
 done
 rm -f -- .sqlx/query-*.json
 # The macros write what they find when they are expanded.

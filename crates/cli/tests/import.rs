@@ -95,14 +95,14 @@ fn what_is_wrong_is_said_in_a_sentence() {
     let missing = "models import --base nowhere --noise-predictor noise_predictor/config.json -o x";
     assert_says(
         &upres(folder.path(), missing),
-        1,
-        &["make the model x", "unet/config.json"],
+        2,
+        &["--base nowhere is not a folder"],
     );
     let no_predictor = "models import --base base --noise-predictor nowhere.pth -o x";
     assert_says(
         &upres(folder.path(), no_predictor),
-        1,
-        &["read nowhere.pth"],
+        2,
+        &["--noise-predictor nowhere.pth is not a file"],
     );
     let dtype = upres(folder.path(), &format!("{IMPORT} -o x --dtype f8"));
     assert_says(&dtype, 2, &["--dtype"]);

@@ -134,11 +134,23 @@ fn a_chunk_without_its_checksum_is_cut_off() {
     }
 }
 
+/// Some programs fill strips up. The checksum tells that from a code that became another and stands for more.
 #[test]
-fn more_in_a_chunk_than_its_rows_is_damage() {
-    // One code that became another may stand for more samples than before, and put the rest out of place.
+fn more_in_a_chunk_than_its_rows_is_read_if_its_checksum_is_right() {
     for page in pages() {
-        let error = refusal(&page.file(&page.chunks(1)));
+        let mut chunks = page.chunks(14);
+        let filled_up = decode(&page.file(&chunks), &Limits::default()).unwrap();
+        assert_eq!(filled_up.pixels, page.pixels());
+        *chunks[0].last_mut().unwrap() ^= 1;
+        let error = refusal(&page.file(&chunks));
+        assert_eq!(error.reason(), "unreadable", "{error}");
+    }
+}
+
+#[test]
+fn many_times_what_a_chunk_should_hold_is_damage() {
+    for page in pages() {
+        let error = refusal(&page.file(&page.chunks(8_000)));
         assert_eq!(error.reason(), "unreadable", "{error}");
     }
 }

@@ -15,7 +15,7 @@ use upres_common::job::request::UpscaleRequest;
 use upres_common::job::spec::Timesteps;
 use upres_common::job::{Class, IfExists};
 
-use super::fetch::{self, Done};
+use super::fetch::{self, Item};
 use super::local::Local;
 use super::{show, watch};
 use crate::api::{Api, ApiArgs, block_on};
@@ -179,9 +179,9 @@ async fn send_and_fetch(
         json: args.how.json,
     };
     let results = local.results();
-    let name = |done: &Done| results.get(usize::try_from(done.line - 1).ok()?).copied();
-    let fetched = fetch::fetch(api, id, how, |done| {
-        let names = done.iter().map(name);
+    let name = |item: &Item| results.get(usize::try_from(item.line - 1).ok()?).copied();
+    let fetched = fetch::fetch(api, id, how, |items| {
+        let names = items.iter().map(name);
         names.map(|name| name.map(Path::to_owned)).collect()
     });
     let whole = fetched.await? && local.is_whole();

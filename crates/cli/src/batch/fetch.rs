@@ -18,11 +18,17 @@ use crate::upscale::write;
 /// Results on their way at once.
 const AT_ONCE: usize = 4;
 
-/// A result in the store.
-pub struct Done {
-    /// The item's place in its source, from 1.
+/// An item of a batch, as far as its result goes.
+pub struct Item {
+    /// Its place in the source, from 1.
     pub line: i64,
+    /// Where its result is, or will be.
     output: String,
+    /// Whose result is there: that of a batch before it, if nothing has changed since.
+    done: Option<Done>,
+}
+
+struct Done {
     job: JobId,
     /// Lower-case hex.
     sha256: Option<String>,
@@ -41,46 +47,59 @@ enum Brought {
     ThereAlready,
 }
 
-/// Fetches what succeeded of a batch, and tells what did not on standard error. Returns whether every item's
-/// result is there now.
+/// Fetches the results of a batch, and tells on standard error what has none. Returns whether every item's result
+/// is there now.
 ///
-/// - `name`: where each result goes; `None` leaves one out, which is told.
+/// - `name`: where each result goes; `None` leaves one out, which is told. It is asked of all items at once, those
+///   that are not done too, so that names stay what they are.
 ///
 /// # Errors
-/// The report cannot be read. A result that cannot be fetched or written is told and stops no other.
+/// The batch is still being listed, or its report cannot be read. A result that cannot be fetched or written is
+/// told and stops no other.
 pub async fn fetch(
     api: &Api,
     batch: &str,
     how: How,
-    name: impl FnOnce(&[Done]) -> Vec<Option<PathBuf>>,
+    name: impl FnOnce(&[Item]) -> Vec<Option<PathBuf>>,
 ) -> anyhow::Result<bool> {
     let path = format!("batches/{batch}");
     let view: BatchView = api.send(api.request(Method::GET, &path)).await?;
+    if view.phase == Phase::Listing {
+        bail!(
+            "the batch is still being listed: fetch its results when it is not (`upres batch status {batch}`)"
+        );
+    }
     let over = view.phase == Phase::Finished;
-    let (done, mut failed) = read_report(api, batch).await?;
-    let names = name(&done);
-    let bringing: Vec<_> = done
+    let (items, mut failed) = read_report(api, batch).await?;
+    let names = name(&items);
+    let ready: Vec<_> = items
         .iter()
         .zip(&names)
-        .map(|(done, path)| Box::pin(bring(api, done, path.as_deref(), how.overwrite)))
+        .filter_map(|(item, path)| Some((item, item.done.as_ref()?, path.as_deref())))
         .collect();
-    let mut brought = stream::iter(bringing).buffered(AT_ONCE);
-    let (mut at, mut fetched, mut there) = (0, 0, 0);
-    while let Some(ended) = brought.next().await {
-        let (done, path) = (&done[at], names[at].as_deref().unwrap_or(Path::new("")));
-        at += 1;
-        match ended {
-            Ok(Brought::Fetched) => fetched += 1,
-            Ok(Brought::ThereAlready) => there += 1,
-            Err(error) => {
-                failed += 1;
-                eprintln!("{}: {error:#}", done.output);
-                continue;
+    let (mut fetched, mut there) = (0, 0);
+    for some in ready.chunks(16 * AT_ONCE) {
+        let bringing = some
+            .iter()
+            .map(|(_, done, path)| Box::pin(bring(api, done, *path, how.overwrite)));
+        let bringing: Vec<_> = bringing.collect();
+        let mut brought = stream::iter(bringing).buffered(AT_ONCE);
+        for (item, done, path) in some {
+            match brought.next().await {
+                Some(Ok(Brought::Fetched)) => fetched += 1,
+                Some(Ok(Brought::ThereAlready)) => there += 1,
+                Some(Err(error)) => {
+                    failed += 1;
+                    eprintln!("{}: {error:#}", item.output);
+                    continue;
+                }
+                None => break,
             }
-        }
-        match how.json {
-            true => println!("{}", json!({ "file": path, "job_id": done.job })),
-            false => println!("{}", path.display()),
+            let path = path.unwrap_or(Path::new(""));
+            match how.json {
+                true => println!("{}", json!({ "file": path, "job_id": done.job })),
+                false => println!("{}", path.display()),
+            }
         }
     }
     eprintln!("{fetched} fetched, {there} there already, {failed} failed");
@@ -90,11 +109,11 @@ pub async fn fetch(
     Ok(over && failed == 0)
 }
 
-/// What succeeded, and how much failed, which is told.
-async fn read_report(api: &Api, batch: &str) -> anyhow::Result<(Vec<Done>, usize)> {
+/// Every item that has, or may yet have, a result, and how many have none, which is told.
+async fn read_report(api: &Api, batch: &str) -> anyhow::Result<(Vec<Item>, usize)> {
     let path = format!("batches/{batch}/report");
     let mut report = api.ask_at_leisure(api.request(Method::GET, &path)).await?;
-    let (mut done, mut failed) = (Vec::new(), 0);
+    let (mut items, mut failed) = (Vec::new(), 0);
     let mut lines = Vec::new();
     loop {
         let piece = report.chunk().await.map_err(reqwest::Error::without_url);
@@ -111,24 +130,29 @@ async fn read_report(api: &Api, batch: &str) -> anyhow::Result<(Vec<Done>, usize
                 continue;
             }
             let line: ReportLine = serde_json::from_slice(line).context("the report")?;
-            match (line.status.as_str(), line.output, line.job_id) {
-                ("succeeded", Some(output), Some(job)) => done.push(Done {
-                    line: line.line,
-                    output,
+            let done = match (line.status.as_str(), line.job_id) {
+                ("succeeded" | "unchanged", Some(job)) => Some(Done {
                     job,
                     sha256: line.output_sha256,
                 }),
-                // What may yet come, and what the batch before it has.
-                ("scheduled" | "queued" | "running" | "unchanged", ..) => {}
-                (status, ..) => {
+                ("scheduled" | "queued" | "running", _) => None,
+                (status, _) => {
                     failed += 1;
                     let reason = line.reason.unwrap_or_default();
                     eprintln!("{}: {status} {reason}", line.input);
+                    None
                 }
+            };
+            if let Some(output) = line.output {
+                items.push(Item {
+                    line: line.line,
+                    output,
+                    done,
+                });
             }
         }
         if last {
-            return Ok((done, failed));
+            return Ok((items, failed));
         }
     }
 }
@@ -180,11 +204,11 @@ pub async fn result(
 
 /// Names below `folder` for what lies in the store. Of a file that was uploaded that is the name it had on
 /// its machine, which follows the job's own folder; of others what their addresses do not share.
-pub fn names(folder: &Path, done: &[Done]) -> Vec<Option<PathBuf>> {
-    let segments: Vec<Vec<&str>> = done
+pub fn names(folder: &Path, items: &[Item]) -> Vec<Option<PathBuf>> {
+    let segments: Vec<Vec<&str>> = items
         .iter()
-        .map(|done| {
-            let key = done.output.trim_start_matches("s3://");
+        .map(|item| {
+            let key = item.output.trim_start_matches("s3://");
             key.split('/').filter(|s| !s.is_empty()).collect()
         })
         .collect();
@@ -234,16 +258,15 @@ mod tests {
     use super::*;
 
     fn named(outputs: &[&str]) -> Vec<Option<String>> {
-        let done: Vec<_> = outputs
+        let items: Vec<_> = outputs
             .iter()
-            .map(|output| Done {
+            .map(|output| Item {
                 line: 1,
                 output: (*output).to_owned(),
-                job: JobId::fresh(),
-                sha256: None,
+                done: None,
             })
             .collect();
-        let names = names(Path::new("out"), &done).into_iter();
+        let names = names(Path::new("out"), &items).into_iter();
         let text = |path: PathBuf| path.to_string_lossy().into_owned();
         names.map(|path| path.map(text)).collect()
     }

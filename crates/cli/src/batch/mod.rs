@@ -163,7 +163,7 @@ pub fn run(args: BatchArgs) -> anyhow::Result<ExitCode> {
             one,
         } => with_api(one.common, async |api, json| {
             let how = fetch::How { overwrite, json };
-            let name = |done: &[fetch::Done]| fetch::names(&folder, done);
+            let name = |items: &[fetch::Item]| fetch::names(&folder, items);
             let whole = fetch::fetch(api, &one.id, how, name).await?;
             Ok(ExitCode::from(u8::from(!whole)))
         })?,

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use sqlx::PgConnection;
 use upres_common::batch::BatchId;
-use upres_common::job::JobId;
+use upres_common::job::{IfExists, JobId};
 
 use super::items::Mould;
 use super::made;
@@ -61,7 +61,10 @@ impl Sorted {
             match *state {
                 State::New => self.items.push(item),
                 State::Stale(job_id) => {
-                    item.replaces = Some(job_id);
+                    if item.job.if_exists == IfExists::Fail {
+                        item.job.if_exists = IfExists::Overwrite;
+                        item.replaces = Some(job_id);
+                    }
                     self.items.push(item);
                 }
                 State::Unchanged(job_id) => self.unchanged.push(parents::Unchanged {

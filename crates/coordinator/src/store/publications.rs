@@ -91,7 +91,7 @@ pub async fn under_way(
             attempt: row.attempt,
             token: LeaseToken(row.lease_token),
             output: row.output.parse().expect("only valid addresses are stored"),
-            overwrite: row.if_exists == "overwrite",
+            overwrite: row.if_exists == "overwrite" && row.replaces.is_none(),
             replaces: row.replaces.map(JobId),
             output_is_input: row.output_is_input,
             outcome: from_json(row.job_id, "publication", row.publication)?,

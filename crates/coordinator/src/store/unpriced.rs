@@ -44,7 +44,7 @@ pub async fn take(conn: &mut PgConnection, limit: i64) -> Result<Vec<Unpriced>, 
                 job_id: JobId(row.job_id),
                 input: row.input,
                 output: row.output,
-                overwrite: row.if_exists == "overwrite",
+                overwrite: row.if_exists == "overwrite" && row.replaces.is_none(),
                 replaces: row.replaces.map(JobId),
                 upscale: from_json(row.job_id, "upscale", row.upscale)?,
             })

@@ -199,10 +199,15 @@ pub async fn run(courier: Courier, stop: CancellationToken) {
         }
         tokio::select! {
             ended = under_way.join_next(), if !under_way.is_empty() => {
-                if let Some(Ok(tenant)) = ended
-                    && let Some(count) = tenants.get_mut(&tenant)
-                {
-                    *count -= 1;
+                let mut ended = ended;
+                // All that have ended by now: one look for what is due then fills all their places.
+                while let Some(delivery) = ended {
+                    if let Ok(tenant) = delivery
+                        && let Some(count) = tenants.get_mut(&tenant)
+                    {
+                        *count -= 1;
+                    }
+                    ended = under_way.try_join_next();
                 }
             }
             () = tokio::time::sleep(INTERVAL) => {}

@@ -152,8 +152,9 @@ fn open<R: Read + Seek>(mut input: R, page: Page) -> Result<Decoder<Patched<R>>,
     Ok(reader)
 }
 
-/// The page comes first, so that the decoder does not walk through those before it. White-is-zero, palette and CIELab are read as if they were gray; `Kind` knows better. A strip is no higher than
-/// the page: many say 2³²-1 rows, which is the standard's own default, and the decoder of CCITT takes 16 bits.
+/// The page comes first, so that the decoder does not walk through those before it. White-is-zero, palette and CIELab
+/// are read as if they were gray; `Kind` knows better. A strip is no higher than the page: many say 2³²-1 rows, which
+/// is the standard's own default, and the decoder of CCITT takes 16 bits.
 fn patches(page: Page) -> Vec<Patch> {
     let Page {
         first,

@@ -174,10 +174,12 @@ pub(super) fn unpack_lzw(packed: &[u8], most: usize) -> Result<Vec<u8>, DecodeEr
     Ok(unpacked)
 }
 
-/// All of what was packed, its checksum compared; at most `most` bytes.
+/// All of what was packed, its checksum compared: `most` bytes, or somewhat more where a program filled a strip up.
 pub(super) fn unpack_deflate(packed: &[u8], most: usize) -> Result<Vec<u8>, DecodeError> {
+    const SMALL: usize = 1 << 20;
     let damaged = |what: String| DecodeError::corrupt(FORMAT, what);
     let mut decoder = fdeflate::Decompressor::new();
+    let filled_up = most.saturating_mul(2).max(most.saturating_add(SMALL));
     // Room for one byte too many, which tells that there are more.
     let mut unpacked = vec![0; most.saturating_add(1)];
     let (mut read, mut written) = (0, 0);
@@ -192,10 +194,13 @@ pub(super) fn unpack_deflate(packed: &[u8], most: usize) -> Result<Vec<u8>, Deco
         };
         read += more_read;
         written += more_written;
-        if written > most {
+        if written > filled_up {
             return Err(damaged(
                 "a strip or tile holds more than its pixels".to_owned(),
             ));
+        }
+        if written > most {
+            unpacked.resize(filled_up.saturating_add(1), 0);
         }
     }
     unpacked.truncate(written);

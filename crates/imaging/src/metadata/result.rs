@@ -129,8 +129,7 @@ impl Metadata {
                     lost_regions,
                 }) if packet.len() <= most_xmp(change.format) => {
                     if lost_regions {
-                        left_behind
-                            .push("marked regions, which are elsewhere in the turned picture");
+                        left_behind.push("marked regions, which are elsewhere in the result");
                     }
                     return Some(packet);
                 }

@@ -13,7 +13,8 @@ use quick_xml::{
 use super::{
     provenance::{Before, COMPOSITE, Provenance, Value},
     xmp_properties::{
-        IPTC_EXT, UPRES, is_outdated, is_side, is_size, marks_regions, names_a_place, scaled,
+        IPTC_EXT, UPRES, is_outdated, is_side, is_size, marks_pixels, marks_regions, names_a_place,
+        scaled,
     },
 };
 
@@ -67,6 +68,7 @@ pub(super) fn mend(
         path: Vec::new(),
         about: None,
         complete: false,
+        in_pixels: marks_pixels(text),
         lost_regions: false,
     };
     copy.run(text)?;
@@ -143,6 +145,8 @@ struct Copy<'a, 'b> {
     about: Option<String>,
     /// The end of the descriptions was found.
     complete: bool,
+    /// Regions are marked in pixels of the source.
+    in_pixels: bool,
     lost_regions: bool,
 }
 
@@ -368,7 +372,8 @@ impl Copy<'_, '_> {
             return self.addition.strip_gps;
         }
         let labelled = self.addition.provenance.is_some();
-        let moved = self.addition.turned && marks_regions(namespace.as_ref(), local);
+        let moved = (self.addition.turned || self.in_pixels && namespace.as_ref() == IPTC_EXT)
+            && marks_regions(namespace.as_ref(), local);
         of_description && (moved || is_outdated(namespace.as_ref(), local, labelled))
     }
 }

@@ -68,6 +68,15 @@ pub(super) fn marks_regions(namespace: &[u8], local: &[u8]) -> bool {
     }
 }
 
+/// Whether IPTC's regions are marked in pixels, and not in shares as others are.
+pub(super) fn marks_pixels(packet: &str) -> bool {
+    let mut units = packet.match_indices("rbUnit");
+    units.any(|(at, unit)| {
+        let value = packet[at + unit.len()..].trim_start_matches(['>', '=', '"', '\'', ' ', '\n']);
+        value.starts_with("pixel")
+    })
+}
+
 /// Whether a part of marked regions is the size of their picture.
 pub(super) fn is_size(namespace: &[u8], local: &[u8]) -> bool {
     namespace == REGIONS && local == b"AppliedToDimensions"

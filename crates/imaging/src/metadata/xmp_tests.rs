@@ -183,6 +183,30 @@ fn marked_regions_stay_in_a_larger_picture_and_their_size_is_its_own() {
 }
 
 #[test]
+fn regions_in_pixels_of_the_source_go_and_those_in_shares_stay() {
+    let region = |unit: &str| format!("<i:ImageRegion i:rbUnit=\"{unit}\"/>");
+    let element = "<i:ImageRegion><i:rbUnit>pixel</i:rbUnit></i:ImageRegion>".to_owned();
+    for (region, lost_expected) in [
+        (region("relative"), false),
+        (region("pixel"), true),
+        (element, true),
+    ] {
+        let source = with_regions("").replace("<i:Kept/>", &region);
+        let addition = Addition {
+            provenance: None,
+            scale: 4,
+            strip_gps: false,
+            turned: false,
+        };
+        let mended = mend(source.as_bytes(), &addition, &mut Before::default()).unwrap();
+        let packet = String::from_utf8(mended.packet).unwrap();
+        assert_eq!(mended.lost_regions, lost_expected, "{region}");
+        assert_eq!(packet.contains("ImageRegion"), !lost_expected, "{packet}");
+        assert!(packet.contains("r:Regions") && packet.contains("RegionInfo"));
+    }
+}
+
+#[test]
 fn marked_regions_go_with_a_warning_where_the_picture_was_turned() {
     let (packet, lost) = mended_regions("", true);
     assert!(lost);

@@ -41,7 +41,7 @@ pub struct NewItem {
     pub job: ValidJob,
     /// Tile-steps, by the length of the file, where that is known.
     pub estimate: Option<i64>,
-    /// The job whose result it may replace.
+    /// The only job whose result it may replace, although it may overwrite.
     pub replaces: Option<JobId>,
 }
 

@@ -51,7 +51,8 @@ pub struct Done {
     pub etag: Option<String>,
 }
 
-/// Those jobs of a batch that succeeded, by their output, of the `outputs` that are asked for.
+/// The jobs of a batch that succeeded, and those of batches before it whose results it left, by their output, of the
+/// `outputs` that are asked for.
 ///
 /// # Errors
 /// [`StoreError`].
@@ -70,7 +71,14 @@ pub async fn done(
         select job_id, jobs.input, jobs.output, upscale, publication #>> '{input,etag}'
         from unchanged_items
         join jobs using (job_id)
-        where state = 'succeeded' and unchanged_items.batch_id = $1 and unchanged_items.output = any($2)"#,
+        where state = 'succeeded' and unchanged_items.batch_id = $1 and unchanged_items.output = any($2)
+        union all
+        -- What was to be replaced and was not.
+        select before.job_id, before.input, jobs.output, before.upscale, before.publication #>> '{input,etag}'
+        from jobs
+        join jobs as before on before.job_id = jobs.replaces
+        where before.state = 'succeeded' and jobs.state <> 'succeeded' and jobs.batch_id = $1
+            and jobs.output = any($2)"#,
         id.0,
         outputs,
     );
