@@ -166,20 +166,16 @@ async fn what_is_put_there_after_listing_is_not_replaced() -> anyhow::Result<()>
     finished(&world, &parent).await?;
     drop(worker);
 
-    // With other settings both are to be made anew.
+    // With other settings both are to be made anew. That run comes to nothing, and the next is of it.
     let other = json!({ "parent": parent, "upscale": {"seed": 7} });
-    let child = create(&world, &other).await?;
-    until("the listing's end", DEADLINE, async || {
-        let path = format!("/v1/batches/{child}");
-        let batch: Value = world
-            .request(Method::GET, &path)
-            .send()
-            .await?
-            .json()
-            .await?;
-        Ok(batch["listed"] == 2 && batch["phase"] != "listing")
-    })
-    .await?;
+    let nothing = create(&world, &other).await?;
+    listed(&world, &nothing).await?;
+    let cancel = format!("/v1/batches/{nothing}/cancel");
+    let cancel = world.request(Method::POST, &cancel).send().await?;
+    cancel.error_for_status()?;
+    finished(&world, &nothing).await?;
+    let child = create(&world, &json!({ "parent": nothing })).await?;
+    listed(&world, &child).await?;
     let before = world.store.sha256("made/1.png").await?;
     let by_hand = b"by hand".to_vec();
     world.store.put("made/0.png", by_hand.clone()).await?;
@@ -190,6 +186,21 @@ async fn what_is_put_there_after_listing_is_not_replaced() -> anyhow::Result<()>
     assert_eq!(world.store.get("made/0.png").await?, Some(by_hand));
     assert_ne!(world.store.sha256("made/1.png").await?, before);
     Ok(())
+}
+
+/// Waits until a batch of two items was read.
+async fn listed(world: &World, id: &str) -> anyhow::Result<()> {
+    until("the listing's end", DEADLINE, async || {
+        let path = format!("/v1/batches/{id}");
+        let batch: Value = world
+            .request(Method::GET, &path)
+            .send()
+            .await?
+            .json()
+            .await?;
+        Ok(batch["listed"] == 2 && batch["phase"] != "listing")
+    })
+    .await
 }
 
 /// One picture is mended, one is another, one result is lost, a stranger has taken the place of one.
