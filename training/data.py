@@ -14,6 +14,8 @@ import os
 import subprocess
 import sys
 import tarfile
+import urllib.error
+import urllib.request
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,13 +36,16 @@ class Package:
     """One file of a registry, pinned by version and digest."""
     file: str
     sha256: str
-    fetch: tuple  # the registry's own client, run in the download folder
+    fetch: tuple | str  # the registry's own client, run in the download folder; or a path in Debian's archive
 
 
 PACKAGES = {
     "lomiri": Package("lomiri-wallpapers-16.04_20.04.0-2_all.deb",
                       "a99ff6a3bfe451e4cc0682ecb3cc82e71740626d59e4845ae34a0a0e45421eab",
                       ("apt-get", "download", "lomiri-wallpapers-16.04=20.04.0-2")),
+    # Of Debian 13; Debian 12 has no such package.
+    "budgie": Package("budgie-backgrounds_3.0-1_all.deb", "b91c2d5209558bc11d8d3a161f22a608857e3f8c735980cfab0d6650b03014ca",
+                      "pool/main/b/budgie-backgrounds/budgie-backgrounds_3.0-1_all.deb"),
     "skimage": Package("scikit_image-0.25.0-cp311-cp311-manylinux_2_17_x86_64.manylinux2014_x86_64.whl", "d4287052dcd8fe63934daa6cbe28b2abe817d75e9b952290fdb4de42254740fc",
                        (sys.executable, "-m", "pip", "download", "-q", "--no-deps", *WHEEL, "scikit-image==0.25.0")),
     "sklearn": Package("scikit_learn-1.5.2-cp311-cp311-manylinux_2_17_x86_64.manylinux2014_x86_64.whl", "f8b0ccd4a902836493e026c03256e8b206656f91fbcc4fde28c57a5b752561f1",
@@ -81,10 +86,29 @@ def getty(name, credit, tune=False):
                  f"{credit}; digital image courtesy of the Getty's Open Content Program", (0.75, 0.5), tune)
 
 
+def budgie(name, tune=False):
+    return Photo(name, "budgie", f"usr/share/backgrounds/budgie/{name}.jpg", "CC0 1.0",
+                 "Budgie Desktop Developers, 2022-2024", (0.25,) if tune else (0.4, 0.25), tune)
+
+
 PHOTOS = [
     lomiri("aitzgorri", "aitzgorri_by_Aitzol_Berasategi.jpg", "Aitzol Berasategi, 2018", (0.5, 0.3)),
     lomiri("picture_0b", "Picture_0B_by_freespace.jpg", 'Trevor "Freespace", 2018', (0.5, 0.3)),
     lomiri("sunset", "sunset_by_Aitzol_Berasategi.jpg", "Aitzol Berasategi, 2018", (0.5, 0.3)),
+    budgie("abstract-spiral"),
+    budgie("beacon-street-sunset"),
+    budgie("blue-periwinkle"),
+    budgie("canyon-wren"),
+    budgie("casa-mila"),
+    budgie("high-trestle-trail"),
+    budgie("lake-sherburne"),
+    budgie("oakland-zoo-otters"),
+    budgie("ocean-waves"),
+    budgie("perched-osprey", tune=True),
+    budgie("piazza-gae-aulenti"),
+    budgie("roman-colosseum"),
+    budgie("singaporean-cityscape"),
+    budgie("tea-gardens"),
     Photo("china", "sklearn", "sklearn/datasets/images/china.jpg", "CC BY 2.0", "Daniel Buechele (flickr)", (0.75,), True),
     Photo("flower", "sklearn", "sklearn/datasets/images/flower.jpg", "CC BY 2.0", "vultilion (flickr)", (0.75, 0.5)),
     Photo("raccoon", "scipy", "scipy/misc/face.dat", "public domain", "public-domain-image.com, Procyon lotor", (0.75, 0.5)),
@@ -121,11 +145,27 @@ def fetch(package, folder):
     path = folder / package.file
     if not path.exists():
         print(f"fetch {package.file}", flush=True)
-        subprocess.run(package.fetch, cwd=folder, check=True)
+        if isinstance(package.fetch, str):
+            path.write_bytes(from_debian(package.fetch))
+        else:
+            subprocess.run(package.fetch, cwd=folder, check=True)
         found = path if path.exists() else next(folder.glob(package.file.split("_")[0].split("-manylinux")[0] + "*"))
         found.rename(path)
     check(path, package.sha256)
     return path
+
+
+def from_debian(path):
+    """The bytes of one file of Debian's archive, of whatever release, from the mirrors that apt is set to."""
+    asked = ("apt-get", "indextargets", "--format", "$(REPO_URI)", "Created-By: Packages")
+    mirrors = subprocess.run(asked, check=True, capture_output=True, text=True).stdout.split()
+    for mirror in dict.fromkeys(mirrors):
+        try:
+            with urllib.request.urlopen(mirror + path) as answer:
+                return answer.read()
+        except urllib.error.URLError as error:
+            print(f"{mirror}{path}: {error}", file=sys.stderr)
+    raise SystemExit(f"{path}: no mirror that apt is set to has it; put the file into {DATA / 'downloads'}")
 
 
 def check(path, expected):
