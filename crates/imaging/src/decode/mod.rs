@@ -33,6 +33,7 @@ mod tiff_jpeg;
 mod tiff_kind;
 mod tiff_packed;
 mod tiff_pages;
+mod tiff_places;
 mod tiff_plain;
 mod tiff_rows;
 mod tiff_ycbcr;

@@ -18,6 +18,7 @@ use super::{
     tiff_jpeg,
     tiff_kind::Kind,
     tiff_pages::{Page, wanted_page},
+    tiff_places::{BUFFER_BYTES, Places},
     tiff_plain::{PlainStrips, is_plain},
     tiff_rows::Chunks,
     tiff_ycbcr::SharedChroma,
@@ -28,9 +29,6 @@ pub(super) const FORMAT: InputFormat = InputFormat::Tiff;
 
 /// Largest value of a tag, in bytes: a profile, or the places of a million strips in `BigTIFF`.
 const VALUE_BYTES: usize = 16 << 20;
-
-/// Largest strip or tile, compressed, that is held at once, in bytes.
-pub(super) const BUFFER_BYTES: usize = 256 << 20;
 
 type Reader<'r, 'a> = Decoder<Patched<&'r mut Input<'a>>>;
 
@@ -83,8 +81,8 @@ fn held_bytes(
     header: &Header,
     kind: &Kind,
 ) -> Result<u64, DecodeError> {
-    let (_, sizes) = places(reader)?;
-    let stored = sizes.into_iter().max().unwrap_or(0);
+    let places = Places::read(reader)?;
+    let stored = places.iter().map(|(_, size)| size).max().unwrap_or(0);
     let (width, height) = reader.chunk_dimensions();
     let rows = u64::from(height.min(header.height));
     let samples = (header.layout.row_bytes(width) as u64).saturating_mul(rows);
@@ -146,8 +144,8 @@ fn open<R: Read + Seek>(mut input: R, page: Page) -> Result<Decoder<Patched<R>>,
     if order.map_err(refused)? == Some(2)
         && compression(&mut reader)? != Some(CompressionMethod::ModernJPEG)
     {
-        let (offsets, sizes) = places(&mut reader)?;
-        reader.inner().reverse_bits(offsets.into_iter().zip(sizes));
+        let places = Places::read(&mut reader)?;
+        reader.inner().reverse_bits(places.iter());
     }
     Ok(reader)
 }
@@ -193,13 +191,12 @@ fn compression_name<R: Read + Seek>(reader: &mut Decoder<R>) -> Result<&'static 
 
 /// Checks that every strip or tile lies inside the file.
 fn check_chunks(file_bytes: u64, reader: &mut Reader<'_, '_>) -> Result<(), DecodeError> {
-    let (offsets, sizes) = places(reader)?;
-    let inside = |(offset, size): (&u64, &u64)| {
+    let inside = |(offset, size): (u64, u64)| {
         offset
-            .checked_add(*size)
+            .checked_add(size)
             .is_some_and(|end| end <= file_bytes)
     };
-    if offsets.iter().zip(&sizes).all(inside) {
+    if Places::read(reader)?.iter().all(inside) {
         Ok(())
     } else {
         Err(DecodeError::Truncated { format: FORMAT })
@@ -231,19 +228,6 @@ fn check_tile(reader: &mut Reader<'_, '_>, limits: &Limits) -> Result<(), Decode
     limits
         .check_size(width, height)
         .map_err(|_| refused(TiffError::LimitsExceeded))
-}
-
-/// Offset and size of every strip or tile, in bytes.
-pub(super) fn places<R: Read + Seek>(
-    reader: &mut Decoder<R>,
-) -> Result<(Vec<u64>, Vec<u64>), DecodeError> {
-    let (offset_tag, size_tag) = match reader.get_chunk_type() {
-        ChunkType::Strip => (Tag::StripOffsets, Tag::StripByteCounts),
-        ChunkType::Tile => (Tag::TileOffsets, Tag::TileByteCounts),
-    };
-    let offsets = reader.get_tag_u64_vec(offset_tag).map_err(refused)?;
-    let sizes = reader.get_tag_u64_vec(size_tag).map_err(refused)?;
-    Ok((offsets, sizes))
 }
 
 pub(super) fn refused(error: TiffError) -> DecodeError {

@@ -13,7 +13,8 @@ use super::{
     jpeg_scans::{self, Fault},
     jpeg_tables::Tables,
     patched::Patched,
-    tiff::{BUFFER_BYTES, FORMAT, compression, places, refused},
+    tiff::{FORMAT, compression, refused},
+    tiff_places::Places,
 };
 use crate::DecodeError;
 
@@ -25,8 +26,7 @@ const UNIT: u32 = 32;
 
 /// The streams of a page.
 pub(super) struct JpegChunks {
-    offsets: Vec<u64>,
-    sizes: Vec<u64>,
+    places: Places,
     tables: Tables,
     /// The stream of the tables, without its end; empty if there is none.
     head: Vec<u8>,
@@ -47,7 +47,7 @@ impl JpegChunks {
         if compression(decoder)? != Some(CompressionMethod::ModernJPEG) {
             return Ok(None);
         }
-        let (offsets, sizes) = places(decoder)?;
+        let places = Places::read(decoder)?;
         let shared = decoder.find_tag(Tag::JPEGTables).map_err(refused)?;
         let shared = shared.map(Value::into_u8_vec).transpose();
         let mut head = shared.map_err(refused)?.unwrap_or_default();
@@ -58,8 +58,7 @@ impl JpegChunks {
         head.truncate(end);
         let (width, rows) = decoder.chunk_dimensions();
         Ok(Some(Self {
-            offsets,
-            sizes,
+            places,
             tables,
             head,
             width,
@@ -104,16 +103,7 @@ impl JpegChunks {
         rows: u32,
         components: usize,
     ) -> Result<Vec<u8>, DecodeError> {
-        let at = usize::try_from(index).unwrap_or(usize::MAX);
-        let place = self.offsets.get(at).zip(self.sizes.get(at));
-        let (offset, size) = place.ok_or_else(wrong)?;
-        let size = usize::try_from(*size).unwrap_or(usize::MAX);
-        if size > BUFFER_BYTES {
-            return Err(refused(::tiff::TiffError::LimitsExceeded));
-        }
-        let mut stream = vec![0; size];
-        let read = file.read_at(*offset, &mut stream);
-        read.map_err(|error| refused(error.into()))?;
+        let mut stream = self.places.stored(file, index as usize)?;
         let markers = walk(&stream);
         let frame = markers.frame.filter(|frame| {
             frame.width == self.width

@@ -12,14 +12,14 @@ use weezl::{BitOrder, LzwStatus, decode};
 use super::{
     input::Input,
     patched::Patched,
-    tiff::{BUFFER_BYTES, FORMAT, compression, places, refused},
+    tiff::{FORMAT, compression, refused},
+    tiff_places::{BUFFER_BYTES, Places},
 };
 use crate::DecodeError;
 
 /// The chunks of a page. A chunk is a strip or a tile.
 pub(super) struct PackedChunks {
-    offsets: Vec<u64>,
-    sizes: Vec<u64>,
+    places: Places,
     packing: Packing,
     /// Samples are stored as differences from the pixel before.
     predicted: bool,
@@ -61,7 +61,7 @@ impl PackedChunks {
             }
             _ => return Ok(None),
         };
-        let (offsets, sizes) = places(decoder)?;
+        let places = Places::read(decoder)?;
         let predictor = decoder.find_tag_unsigned::<u16>(Tag::Predictor);
         let predicted = match predictor.map_err(refused)? {
             None | Some(1) => false,
@@ -76,8 +76,7 @@ impl PackedChunks {
             }
         };
         Ok(Some(Self {
-            offsets,
-            sizes,
+            places,
             packing,
             predicted,
             wide: bits == 16,
@@ -95,23 +94,16 @@ impl PackedChunks {
         extent: Extent,
         samples: usize,
     ) -> Result<Vec<u8>, DecodeError> {
-        let at = usize::try_from(index).unwrap_or(usize::MAX);
-        let place = self.offsets.get(at).zip(self.sizes.get(at));
-        let cut_off = || DecodeError::Truncated { format: FORMAT };
-        let (offset, size) = place.ok_or_else(cut_off)?;
-        let size = usize::try_from(*size).unwrap_or(usize::MAX);
         let wanted = extent.whole_row_bytes.saturating_mul(extent.rows);
         let too_large = match self.packing {
             Packing::Lzw => wanted > BUFFER_BYTES,
             // It is counted into the memory that the file takes, and a tile is held against the limits.
             Packing::Deflate => false,
         };
-        if size > BUFFER_BYTES || too_large {
+        if too_large {
             return Err(refused(::tiff::TiffError::LimitsExceeded));
         }
-        let mut packed = vec![0; size];
-        let read = file.read_at(*offset, &mut packed);
-        read.map_err(|error| refused(error.into()))?;
+        let packed = self.places.stored(file, index as usize)?;
         let unpacked = match self.packing {
             Packing::Lzw => unpack_lzw(&packed, wanted)?,
             Packing::Deflate => {
@@ -120,7 +112,7 @@ impl PackedChunks {
             }
         };
         if unpacked.len() < wanted {
-            return Err(cut_off());
+            return Err(DecodeError::Truncated { format: FORMAT });
         }
         let mut chunk = Vec::with_capacity(extent.row_bytes * extent.rows);
         let rows = unpacked.chunks_exact(extent.whole_row_bytes.max(1));

@@ -13,8 +13,9 @@ use super::{
     input::Input,
     patched::Patched,
     rows::StoredRows,
-    tiff::{FORMAT, compression, places, refused},
+    tiff::{FORMAT, compression, refused},
     tiff_kind::Kind,
+    tiff_places::Places,
 };
 use crate::DecodeError;
 
@@ -25,8 +26,7 @@ const READ_BYTES: usize = 2 << 20;
 pub(super) struct PlainStrips<'a> {
     decoder: Decoder<Patched<Input<'a>>>,
     kind: Kind,
-    offsets: Vec<u64>,
-    sizes: Vec<u64>,
+    places: Places,
     width: usize,
     row_bytes: usize,
     rows_per_strip: u32,
@@ -59,11 +59,10 @@ impl<'a> PlainStrips<'a> {
         kind: Kind,
         header: &Header,
     ) -> Result<Self, DecodeError> {
-        let (offsets, sizes) = places(&mut decoder)?;
+        let places = Places::read(&mut decoder)?;
         Ok(Self {
             kind,
-            offsets,
-            sizes,
+            places,
             width: header.row_bytes() / header.layout.pixel_bytes(),
             row_bytes: header.row_bytes(),
             rows_per_strip: decoder.chunk_dimensions().1,
@@ -91,14 +90,12 @@ impl StoredRows for PlainStrips<'_> {
         let at_once = u32::try_from(READ_BYTES / self.row_bytes).unwrap_or(u32::MAX);
         let rows = at_once.clamp(1, in_strip);
 
-        let cut_off = || DecodeError::Truncated { format: FORMAT };
-        let strip = (self.row / self.rows_per_strip) as usize;
-        let place = self.offsets.get(strip).zip(self.sizes.get(strip));
-        let (offset, size) = place.ok_or_else(cut_off)?;
+        let strip = self.row / self.rows_per_strip;
+        let (offset, size) = self.places.get(strip as usize)?;
         let from = u64::from(within) * self.row_bytes as u64;
         let length = rows as usize * self.row_bytes;
-        if from + length as u64 > *size {
-            return Err(cut_off());
+        if from + length as u64 > size {
+            return Err(DecodeError::Truncated { format: FORMAT });
         }
         samples.resize(length, 0);
         let read = self.decoder.inner().read_at(offset + from, samples);

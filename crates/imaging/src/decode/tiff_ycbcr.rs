@@ -15,8 +15,9 @@ use super::{
     input::Input,
     patched::Patched,
     rows::StoredRows,
-    tiff::{BUFFER_BYTES, FORMAT, compression, places, refused, whole_rows},
+    tiff::{FORMAT, compression, refused, whole_rows},
     tiff_packed::{unpack_deflate, unpack_lzw},
+    tiff_places::{BUFFER_BYTES, Places},
 };
 use crate::DecodeError;
 
@@ -127,8 +128,7 @@ pub(super) struct SharedChroma<'a> {
     colours: Colours,
     sharing: Sharing,
     packing: Packing,
-    offsets: Vec<u64>,
-    sizes: Vec<u64>,
+    places: Places,
     width: u32,
     height: u32,
     chunk_width: u32,
@@ -170,14 +170,13 @@ impl<'a> SharedChroma<'a> {
             return Err(DecodeError::unsupported(FORMAT, what, "convert it to RGB"));
         };
         let (chunk_width, chunk_height) = decoder.chunk_dimensions();
-        let (offsets, sizes) = places(&mut decoder)?;
+        let places = Places::read(&mut decoder)?;
         Ok(Self {
             decoder,
             colours,
             sharing,
             packing,
-            offsets,
-            sizes,
+            places,
             width: header.width,
             height: header.height,
             chunk_width,
@@ -199,19 +198,13 @@ impl<'a> SharedChroma<'a> {
             usize::try_from(units * unit_bytes).unwrap_or(usize::MAX)
         };
         let (wanted, most) = (bytes(rows), bytes(most_rows));
-        let place = self.offsets.get(index).zip(self.sizes.get(index));
-        let cut_off = || DecodeError::Truncated { format: FORMAT };
-        let (offset, size) = place.ok_or_else(cut_off)?;
-        let size = usize::try_from(*size).unwrap_or(usize::MAX);
-        if wanted > BUFFER_BYTES || size > BUFFER_BYTES {
+        if wanted > BUFFER_BYTES {
             return Err(refused(::tiff::TiffError::LimitsExceeded));
         }
-        let mut packed = vec![0; size];
-        let read = self.decoder.inner().read_at(*offset, &mut packed);
-        read.map_err(|error| refused(error.into()))?;
+        let packed = self.places.stored(self.decoder.inner(), index)?;
         let mut units = self.packing.unpack(packed, wanted, most)?;
         if units.len() < wanted {
-            return Err(cut_off());
+            return Err(DecodeError::Truncated { format: FORMAT });
         }
         units.truncate(wanted);
         Ok(units)
