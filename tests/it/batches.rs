@@ -48,6 +48,13 @@ pub(crate) async fn finished_within(
     read(world, id).await
 }
 
+pub(crate) async fn listed(world: &World, id: &str) -> anyhow::Result<()> {
+    until("the listing's end", DEADLINE, async || {
+        Ok(read(world, id).await?["phase"] != "listing")
+    })
+    .await
+}
+
 pub(crate) async fn report(world: &World, id: &str) -> anyhow::Result<Vec<Value>> {
     let path = format!("/v1/batches/{id}/report");
     let text = world

@@ -6,11 +6,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 use anyhow::Context;
-use journey_tests::{DEADLINE, World, photo, program_path, until};
-use reqwest::Method;
-use serde_json::Value;
+use journey_tests::{World, photo, program_path};
 
-use crate::batches::finished;
+use crate::batches::{finished, listed};
 
 /// A folder with two pictures.
 fn workplace(world: &World) -> anyhow::Result<PathBuf> {
@@ -59,12 +57,7 @@ async fn an_interrupted_batch_of_files_is_fetched_later() -> anyhow::Result<()> 
     let advice = format!("upres batch fetch {id} -o large");
     assert!(rest.contains(&advice), "{rest}");
 
-    until("the listing's end", DEADLINE, async || {
-        let batch = world.request(Method::GET, &format!("/v1/batches/{id}"));
-        let batch: Value = batch.send().await?.json().await?;
-        Ok(batch["phase"] != "listing")
-    })
-    .await?;
+    listed(&world, &id).await?;
     let fetch = ["batch", "fetch", &id, "-o", "large"];
     let early = upres(&world, &folder, &fetch)?.output()?;
     assert_eq!(early.status.code(), Some(1), "{}", said(&early));

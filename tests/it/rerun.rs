@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use futures_util::future::try_join_all;
-use journey_tests::{DEADLINE, World, photo, until};
+use journey_tests::{World, photo};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::batches::{create, finished, report};
+use crate::batches::{create, finished, listed, report};
 
 fn by_status(lines: &[Value]) -> BTreeMap<&str, usize> {
     let mut counts = BTreeMap::new();
@@ -186,21 +186,6 @@ async fn what_is_put_there_after_listing_is_not_replaced() -> anyhow::Result<()>
     assert_eq!(world.store.get("made/0.png").await?, Some(by_hand));
     assert_ne!(world.store.sha256("made/1.png").await?, before);
     Ok(())
-}
-
-/// Waits until a batch of two items was read.
-async fn listed(world: &World, id: &str) -> anyhow::Result<()> {
-    until("the listing's end", DEADLINE, async || {
-        let path = format!("/v1/batches/{id}");
-        let batch: Value = world
-            .request(Method::GET, &path)
-            .send()
-            .await?
-            .json()
-            .await?;
-        Ok(batch["listed"] == 2 && batch["phase"] != "listing")
-    })
-    .await
 }
 
 /// One picture is mended, one is another, one result is lost, a stranger has taken the place of one.
