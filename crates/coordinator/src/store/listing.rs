@@ -162,36 +162,7 @@ pub async fn backlog(conn: &mut PgConnection) -> Result<Backlog, StoreError> {
 /// # Errors
 /// [`StoreError::Database`].
 pub async fn pace(conn: &mut PgConnection) -> Result<Option<f64>, StoreError> {
-    let pace = sqlx::query_scalar!(
-        r#"
-        select (
-            sum(cost) / nullif(extract(epoch from sum(
-                least(greatest(started_at - before, interval '0'), interval '1 second')
-                + greatest(ended_at - greatest(started_at, before), interval '0')
-            )), 0)
-        )::float8
-        from (
-            select cost, attempts.started_at, ended_at,
-                coalesce(
-                    max(ended_at) over (
-                        order by attempts.started_at rows between unbounded preceding and 1 preceding
-                    ),
-                    attempts.started_at
-                ) as before
-            from (
-                select job_id, cost
-                from jobs
-                where finished_at > now() - interval '10 minutes' and state = 'succeeded'
-                order by finished_at desc
-                limit 1000
-            ) as last
-            join attempts using (job_id)
-            where outcome = 'succeeded'
-        ) as spans"#
-    )
-    // Planned each time: a plan from when the table was empty reads all of it for ever after.
-    .persistent(false);
-    Ok(pace.fetch_one(conn).await?)
+    mean_pace(conn, false).await
 }
 
 /// Tile-steps of the jobs that are due and wait for a worker, in the line of each class.
@@ -257,6 +228,11 @@ pub async fn work(conn: &mut PgConnection) -> Result<Work, StoreError> {
 /// # Errors
 /// [`StoreError::Database`].
 pub async fn pace_of_a_worker(conn: &mut PgConnection) -> Result<Option<f64>, StoreError> {
+    mean_pace(conn, true).await
+}
+
+/// The pace of all workers as one, or of each, and the mean.
+async fn mean_pace(conn: &mut PgConnection, apart: bool) -> Result<Option<f64>, StoreError> {
     let pace = sqlx::query_scalar!(
         r#"
         select avg(pace)
@@ -268,13 +244,13 @@ pub async fn pace_of_a_worker(conn: &mut PgConnection) -> Result<Option<f64>, St
                 )), 0)
             )::float8 as pace
             from (
-                select worker_id, cost, attempts.started_at, ended_at,
+                select worker, cost, started_at, ended_at,
                     coalesce(
                         max(ended_at) over (
-                            partition by worker_id
-                            order by attempts.started_at rows between unbounded preceding and 1 preceding
+                            partition by worker
+                            order by started_at rows between unbounded preceding and 1 preceding
                         ),
-                        attempts.started_at
+                        started_at
                     ) as before
                 from (
                     select job_id, cost
@@ -283,13 +259,18 @@ pub async fn pace_of_a_worker(conn: &mut PgConnection) -> Result<Option<f64>, St
                     order by finished_at desc
                     limit 1000
                 ) as last
-                join attempts using (job_id)
-                where outcome = 'succeeded'
+                join (
+                    select job_id, case when $1 then worker_id end as worker, started_at, ended_at
+                    from attempts
+                    where outcome = 'succeeded'
+                ) as attempts using (job_id)
             ) as spans
-            group by worker_id
+            group by worker
         ) as workers
-        where pace > 0"#
+        where pace > 0"#,
+        apart
     );
+    // Planned each time: a plan from when the table was empty reads all of it for ever after.
     Ok(pace.persistent(false).fetch_one(conn).await?)
 }
 
