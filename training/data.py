@@ -231,9 +231,9 @@ def write_credits():
     (ROOT / "CREDITS.md").write_text(CREDITS_HEAD + "\n".join(rows) + "\n" + CREDITS_TAIL)
 
 
-CREDITS_HEAD = """# Pictures the bundled model was trained on
+CREDITS_HEAD = """# Pictures that the recipe trains on
 
-None of them is stored here: `make -C training data` fetches them from the packages named and checks every digest.
+None of them is stored here, and version 2 of the bundled model came before those of `budgie-backgrounds`: `make -C training data` fetches them from the packages named and checks every digest.
 They were cropped, reduced, turned and degraded for training. This file is written by `python data.py --credits`.
 
 | name | by | licence | from | use |
