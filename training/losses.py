@@ -39,7 +39,7 @@ def chroma_l1(a, b):
     return ((1 + grey) * (a - b).abs().mean((1, 2, 3))).mean()
 
 
-def blemishes(a, b, count=64):
+def blemishes(a, b, count=16):
     """The worst pixels of each crop where nothing may go wrong: a border or corner in a flat field, and
     colour in a grey picture. A mean hardly sees them; an eye sees nothing else."""
     level = 2 / 255

@@ -6,7 +6,7 @@ from PIL import Image
 import degrade
 from data import DATA
 
-SHARES = {"photo": 0.62, "leaves": 0.12, "text": 0.08, "engraving": 0.08, "plain": 0.10}
+SHARES = {"photo": 0.70, "leaves": 0.08, "text": 0.06, "engraving": 0.06, "plain": 0.10}
 GREY = 0.2  # share of crops without colour
 
 

@@ -8,7 +8,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
-STEPS = {"vae": 40, "unet": 16, "joint": 40, "polish": 60, "detail": 24, "finish": 40}
+STEPS = {"vae": 40, "unet": 16, "joint": 60, "detail": 24, "finish": 60}
 CROPS = 2
 
 
@@ -37,8 +37,6 @@ def run(folder):
             return train.noise_loss(model, train.latents(model, hr), np.random.default_rng(5))
         if stage == "joint":
             return charbonnier(model.upscale(lr), hr * 2 - 1)
-        if stage == "polish":
-            return train.polish_loss(model.upscale(lr), hr * 2 - 1)
         if stage == "finish":
             return train.finish_loss(model.upscale(lr), hr * 2 - 1)
         return (texture(model.upscale(lr, (200, 100, 50))) - texture(hr * 2 - 1)).abs().mean()

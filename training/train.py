@@ -1,4 +1,4 @@
-"""The stages: `python train.py vae|unet|joint|polish|detail|finish [--minutes M | --steps N]`.
+"""The stages: `python train.py vae|unet|joint|detail|finish [--minutes M | --steps N]`.
 
 Each begins from the averaged weights the one before it left in work/run/, and leaves its own there.
 """
@@ -144,20 +144,11 @@ def joint(model, pictures, loop_for):
     together(model, pictures, loop_for, loss, rate=1.0)
 
 
-def polish_loss(out, target, flaws=2, worst=64):
-    """Every second crop is a clean one; of the others less must come back: what they hold is noise too."""
-    clean = out[::2], target[::2]
-    return (log_mse(out, target) + reduced_l1(*clean) + 2 * chroma_l1(out, target)
-            + flaws * blemishes(*clean, count=worst))
-
-
 def finish_loss(out, target):
-    return polish_loss(out, target, flaws=4, worst=16)
-
-
-def polish(model, pictures, loop_for):
-    """The same for PSNR: on degraded input the mean of what might have been is better than its median."""
-    together(model, pictures, loop_for, polish_loss, rate=0.5)
+    """PSNR: on degraded input the mean of what might have been is better than its median. Every second crop is
+    a clean one; of the others less must come back, for what they hold is noise too."""
+    clean = out[::2], target[::2]
+    return log_mse(out, target) + reduced_l1(*clean) + 2 * chroma_l1(out, target) + 4 * blemishes(*clean)
 
 
 def finish(model, pictures, loop_for):
@@ -262,8 +253,8 @@ def detail(model, pictures, loop_for, adversarial=0.03, texture=1.0):
 
 
 # name: (function, stage it starts from, default minutes)
-STAGES = {"vae": (vae, None, 20), "unet": (unet, "vae", 15), "joint": (joint, "unet", 75), "polish": (polish, "joint", 30),
-          "detail": (detail, "polish", 25), "finish": (finish, "detail", 25)}
+STAGES = {"vae": (vae, None, 20), "unet": (unet, "vae", 15), "joint": (joint, "unet", 75),
+          "detail": (detail, "joint", 20), "finish": (finish, "detail", 30)}
 
 
 def main():
