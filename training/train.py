@@ -15,7 +15,7 @@ import degrade
 from data import ROOT
 from losses import (Discriminator, blemishes, charbonnier, chroma_l1, feature_matching, gradient_l1, hinge, kl,
                     log_mse, luma_psnr, reduced_l1, texture as texture_of)
-from loop import Loop, average
+from loop import TORCH, Loop, average
 from model import TRAINED, Upres
 from pictures import Pictures, tuning_crops
 
@@ -27,7 +27,7 @@ MORE_STEPS = [(200, 100), (250, 150, 50), (200, 100, 50), (200, 100, 50), (200, 
 def half():
     """bf16 where the processor has it, faster by half; elsewhere it is emulated, thirteen times slower than f32.
     Torch 1 has no group norm in it and stays with f32."""
-    able = int(torch.__version__.split(".")[0]) > 1 and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    able = TORCH > 1 and torch.ops.mkldnn._is_mkldnn_bf16_supported()
     return torch.autocast("cpu", dtype=torch.bfloat16, enabled=able)
 
 
@@ -184,8 +184,7 @@ def together(model, pictures, loop_for, picture_loss, rate, several=0.1, denoise
         loop.update(loss)
         with torch.no_grad():
             pixels, reduced, chroma = (f(out, target) for f in (charbonnier, reduced_l1, chroma_l1))
-            worst = blemishes(out[::2], target[::2])
-        return {"pixels": pixels, "reduced": reduced, "chroma": chroma, "worst": worst, "std": std.mean(),
+        return {"loss": loss, "pixels": pixels, "reduced": reduced, "chroma": chroma, "std": std.mean(),
                 "noise": 0.0 if noise is None else 8 * noise}
 
     loop.after = measure_upscaling(model, [(200,)] if denoiser else [(200,), (200, 100, 50)])
@@ -194,11 +193,12 @@ def together(model, pictures, loop_for, picture_loss, rate, several=0.1, denoise
 
 def detail(model, pictures, loop_for, adversarial=0.03, texture=1.0):
     """Teaches the later steps of a walk to add detail. The UNet alone changes; where a walk starts it
-    must say what it said before, so that one step stays what it was."""
+    must say what it said before, so that one step stays what it was. Held to that from the beginning it would
+    hardly move: ever tighter, it first learns detail and then to tell the steps apart."""
     before, prompt = copy.deepcopy(model.unet).requires_grad_(False), model.prompt.detach().clone()
     critic = Discriminator()
     judge = torch.optim.AdamW(critic.parameters(), lr=4e-4, betas=(0.5, 0.99), weight_decay=0)
-    loop = loop_for([{"params": [*model.unet.parameters(), model.prompt], "lr": 4e-4}])
+    loop = loop_for([{"params": [*model.unet.parameters(), model.prompt], "lr": 8e-4}])
     loop.extra = {"critic": critic}
 
     def step(loop):
@@ -217,7 +217,7 @@ def detail(model, pictures, loop_for, adversarial=0.03, texture=1.0):
         wanted = (1 - share) * texture_of(plain) + share * texture_of(target)
         pixels, fine = charbonnier(out, target), (texture_of(out) - wanted).abs().mean()
         moved, disputed = changed(lr), 0.0
-        loss = 0.7 * pixels + low + tint + 2 * texture * fine + 100 * moved
+        loss = 0.7 * pixels + low + tint + 2 * texture * fine + 10 ** (1 + loop.progress()) * moved
         if adversarial:
             disputed, verdict = dispute(target, out)
             loss = loss + adversarial * share * min(1.0, loop.step / 100) * verdict
@@ -254,7 +254,7 @@ def detail(model, pictures, loop_for, adversarial=0.03, texture=1.0):
 
 # name: (function, stage it starts from, default minutes)
 STAGES = {"vae": (vae, None, 20), "unet": (unet, "vae", 15), "joint": (joint, "unet", 75),
-          "detail": (detail, "joint", 20), "finish": (finish, "detail", 30)}
+          "detail": (detail, "joint", 10), "finish": (finish, "detail", 40)}
 
 
 def main():
