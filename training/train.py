@@ -193,8 +193,8 @@ def together(model, pictures, loop_for, picture_loss, rate, several=0.1, denoise
 
 def detail(model, pictures, loop_for, adversarial=0.03, texture=1.0):
     """Teaches the later steps of a walk to add detail. The UNet alone changes; where a walk starts it
-    must say what it said before, so that one step stays what it was. Held to that from the beginning it would
-    hardly move: ever tighter, it first learns detail and then to tell the steps apart."""
+    must say what it said before, so that one step stays what it was. It is held to that
+    ever tighter: free at first to learn detail, then made to tell the steps apart."""
     before, prompt = copy.deepcopy(model.unet).requires_grad_(False), model.prompt.detach().clone()
     critic = Discriminator()
     judge = torch.optim.AdamW(critic.parameters(), lr=4e-4, betas=(0.5, 0.99), weight_decay=0)
