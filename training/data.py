@@ -4,7 +4,8 @@
     python data.py --made 12  generated pictures only (the smoke run), twelve of each kind
 
 Only CC0, public-domain and CC BY pictures are taken; `CREDITS.md` names each. A picture is reduced
-before use where it was stored as JPEG, so that the model never learns to draw JPEG noise.
+before use where it was stored as JPEG, so that the model never learns to draw JPEG noise, and kept at the
+largest size that crops are cut at; the end of its name says how far they may reduce it, in percent.
 """
 import argparse
 import bz2
@@ -63,13 +64,13 @@ PACKAGES = {
 
 @dataclass(frozen=True)
 class Photo:
-    """`scales`: the sizes kept, as fractions of the stored picture."""
+    """`scales`: the largest and the smallest size that crops are cut at, as fractions of the stored picture."""
     name: str
     package: str
     member: str
     licence: str
     credit: str
-    scales: tuple = (0.5,)
+    scales: tuple
     tune: bool = False
 
 
@@ -77,7 +78,7 @@ def lomiri(name, file, who, scales):
     return Photo(name, "lomiri", f"usr/share/backgrounds/{file}", "CC BY 4.0", who, scales)
 
 
-def skimage(name, file, licence, credit, scales=(1.0,)):
+def skimage(name, file, licence, credit, scales=(1.0, 0.5)):
     return Photo(name, "skimage", f"skimage/data/{file}", licence, credit, scales)
 
 
@@ -88,13 +89,13 @@ def getty(name, credit, tune=False):
 
 def budgie(name, tune=False):
     return Photo(name, "budgie", f"usr/share/backgrounds/budgie/{name}.jpg", "CC0 1.0",
-                 "Budgie Desktop Developers, 2022-2024", (0.25,) if tune else (0.4, 0.25), tune)
+                 "Budgie Desktop Developers, 2022-2024", (0.4, 0.4) if tune else (0.6, 0.25), tune)
 
 
 PHOTOS = [
-    lomiri("aitzgorri", "aitzgorri_by_Aitzol_Berasategi.jpg", "Aitzol Berasategi, 2018", (0.5, 0.3)),
-    lomiri("picture_0b", "Picture_0B_by_freespace.jpg", 'Trevor "Freespace", 2018', (0.5, 0.3)),
-    lomiri("sunset", "sunset_by_Aitzol_Berasategi.jpg", "Aitzol Berasategi, 2018", (0.5, 0.3)),
+    lomiri("aitzgorri", "aitzgorri_by_Aitzol_Berasategi.jpg", "Aitzol Berasategi, 2018", (0.8, 0.3)),
+    lomiri("picture_0b", "Picture_0B_by_freespace.jpg", 'Trevor "Freespace", 2018', (0.8, 0.3)),
+    lomiri("sunset", "sunset_by_Aitzol_Berasategi.jpg", "Aitzol Berasategi, 2018", (0.6, 0.25)),
     budgie("abstract-spiral"),
     budgie("beacon-street-sunset"),
     budgie("blue-periwinkle"),
@@ -109,10 +110,10 @@ PHOTOS = [
     budgie("roman-colosseum"),
     budgie("singaporean-cityscape"),
     budgie("tea-gardens"),
-    Photo("china", "sklearn", "sklearn/datasets/images/china.jpg", "CC BY 2.0", "Daniel Buechele (flickr)", (0.75,), True),
+    Photo("china", "sklearn", "sklearn/datasets/images/china.jpg", "CC BY 2.0", "Daniel Buechele (flickr)", (0.75, 0.75), True),
     Photo("flower", "sklearn", "sklearn/datasets/images/flower.jpg", "CC BY 2.0", "vultilion (flickr)", (0.75, 0.5)),
     Photo("raccoon", "scipy", "scipy/misc/face.dat", "public domain", "public-domain-image.com, Procyon lotor", (0.75, 0.5)),
-    Photo("ascent", "scipy", "scipy/misc/ascent.dat", "public domain", "public-domain-image.com, accent to the top", (1.0,)),
+    Photo("ascent", "scipy", "scipy/misc/ascent.dat", "public domain", "public-domain-image.com, accent to the top", (1.0, 0.5)),
     Photo("hopper", "matplotlib", "matplotlib/mpl-data/sample_data/grace_hopper.jpg", "public domain",
           "James S. Davis, United States Navy, 1984", (0.75, 0.5)),
     skimage("brick", "brick.png", "CC0 1.0", "CC0Textures, Bricks25"),
@@ -123,7 +124,7 @@ PHOTOS = [
     skimage("hubble", "hubble_deep_field.jpg", "public domain", "NASA, Hubble eXtreme Deep Field", (0.75, 0.5)),
     skimage("rocket", "rocket.jpg", "CC0 1.0", "SpaceX", (0.75, 0.5)),
     skimage("moon", "moon.png", "public domain", "NASA"),
-    skimage("retina", "retina.jpg", "CC0 1.0", "Mikael Häggström", (0.5,)),
+    skimage("retina", "retina.jpg", "CC0 1.0", "Mikael Häggström", (0.5, 0.3)),
     getty("acanthus-mollis", "Karl Blossfeldt, Acanthus mollis, 1928"),
     getty("airplane-from-above", "Fedele Azari, 1914-1929"),
     getty("allium-oreophilum", "Karl Blossfeldt, Allium ostrowskianum, 1928"),
@@ -203,10 +204,10 @@ def prepare_photos():
         image = decode(photo.member, read_member(files[photo.package], photo.member))
         out = DATA / ("tune" if photo.tune else "train")
         out.mkdir(parents=True, exist_ok=True)
-        for scale in photo.scales[:1] if photo.tune else photo.scales:
-            size = [max(128, round(n * scale)) for n in image.size]
-            small = image if scale == 1.0 else image.resize(size, Image.Resampling.LANCZOS)
-            small.save(out / f"{photo.name}_{round(scale * 100)}.png")
+        largest, smallest = photo.scales
+        size = [max(128, round(n * largest)) for n in image.size]
+        small = image if largest == 1.0 else image.resize(size, Image.Resampling.LANCZOS)
+        small.save(out / f"{photo.name}_{round(100 * smallest / largest)}.png")
     for name in ("dejavu", "liberation"):
         subprocess.run(["dpkg-deb", "-x", files[name], DATA / "fonts"], check=True)
 

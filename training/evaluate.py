@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 import degrade
 import metrics
 from export import WEIGHTS
-from model import Upres
+from model import Upres, wavelet_fix
 
 TILE = 128
 
@@ -65,16 +65,8 @@ def upscale(model, lr, schedule, seed=12345):
     return (blended / total)[:, :4 * h, :4 * w].float()
 
 
-def wavelet_fix(sr, lr):
-    """Takes the coarse colours from the input: five blurs of growing reach."""
-    def coarse(y):
-        k = torch.tensor([1.0, 2.0, 1.0])
-        k = (k[:, None] * k / 16).expand(3, 1, 3, 3)
-        for reach in (1, 2, 4, 8, 16):
-            y = F.conv2d(F.pad(y, (reach,) * 4, mode="replicate"), k, groups=3, dilation=reach)
-        return y
-    reference = F.interpolate(lr[None], size=sr.shape[1:], mode="bicubic", antialias=True)
-    return (sr[None] - coarse(sr[None]) + coarse(reference))[0].clamp(0, 1)
+def colour_fixed(sr, lr):
+    return wavelet_fix(sr[None], F.interpolate(lr[None], scale_factor=4, mode="bicubic", antialias=True))[0].clamp(0, 1)
 
 
 def measure(sr, hr, lr):
@@ -89,7 +81,7 @@ def candidates(model, lr, args):
         sr = upscale(model, lr, tuple(int(t) for t in name.split("-")))
         yield name, sr
         if args.fix:
-            yield f"{name} wavelet", wavelet_fix(sr, lr)
+            yield f"{name} wavelet", colour_fixed(sr, lr)
 
 
 def main():

@@ -11,7 +11,7 @@ GREY = 0.2  # share of crops without colour
 
 
 def load(path):
-    return np.asarray(Image.open(path).convert("RGB"))
+    return Image.open(path).convert("RGB")
 
 
 class Pictures:
@@ -19,7 +19,9 @@ class Pictures:
 
     def __init__(self, seed):
         self.rng, self.grey = np.random.default_rng(seed), GREY
-        self.kinds = {"photo": [load(p) for p in sorted((DATA / "train").glob("*.png"))]}
+        photos = sorted((DATA / "train").glob("*.png"))
+        self.kinds = {"photo": [load(p) for p in photos]}
+        self.smallest = {"photo": [int(p.stem.split("_")[-1]) / 100 for p in photos]}
         for path in sorted((DATA / "made").glob("*.png")):
             self.kinds.setdefault(path.name.split("_")[0], []).append(load(path))
         self.kinds = {k: v for k, v in self.kinds.items() if v}
@@ -31,7 +33,7 @@ class Pictures:
     @staticmethod
     def weigh(pictures):
         """Larger pictures more often, but not in proportion: the few large ones must not be all."""
-        w = np.array([p.shape[0] * p.shape[1] for p in pictures]) ** 0.5
+        w = np.array([p.width * p.height for p in pictures]) ** 0.5
         return w / w.sum() if len(w) else w
 
     def crop(self, side):
@@ -46,15 +48,18 @@ class Pictures:
         return torch.from_numpy(np.ascontiguousarray(best)).permute(2, 0, 1).float() / 255
 
     def busier(self, kind, side):
-        """The busier of two places in one picture."""
-        pictures = self.kinds[kind]
-        picture = pictures[self.rng.choice(len(pictures), p=self.weights[kind])]
-        return max((self.cut(picture, side) for _ in range(2)), key=busyness)
+        """The busier of two places in one picture, which a photograph is reduced for: an edge of the world is wide in
+        one picture and narrow in the next."""
+        which = self.rng.choice(len(self.kinds[kind]), p=self.weights[kind])
+        smallest = self.smallest[kind][which] if kind in self.smallest else 1.0
+        return max((self.cut(self.kinds[kind][which], side, smallest) for _ in range(2)), key=busyness)
 
-    def cut(self, picture, side):
-        y = self.rng.integers(0, picture.shape[0] - side + 1)
-        x = self.rng.integers(0, picture.shape[1] - side + 1)
-        return picture[y:y + side, x:x + side]
+    def cut(self, picture, side, smallest):
+        wanted = side * np.exp(-self.rng.uniform(np.log(smallest), 0.0)) if smallest < 1 else side
+        n = min(round(wanted), *picture.size)
+        x, y = (int(self.rng.integers(0, length - n + 1)) for length in picture.size)
+        crop = picture.crop((x, y, x + n, y + n))
+        return np.asarray(crop if n == side else crop.resize((side, side), Image.Resampling.LANCZOS))
 
     def batch(self, size, side=128):
         return torch.stack([self.crop(side) for _ in range(size)])
@@ -90,7 +95,7 @@ def tuning_crops(side=256):
     """The middle of each held-out picture, sharp and in both kinds of low resolution."""
     sharp = []
     for path in sorted((DATA / "tune").glob("*.png")) or sorted((DATA / "made").glob("*.png"))[:2]:
-        p = load(path)
+        p = np.asarray(load(path))
         y, x = (p.shape[0] - side) // 2, (p.shape[1] - side) // 2
         sharp.append(torch.from_numpy(p[y:y + side, x:x + side].copy()).permute(2, 0, 1).float() / 255)
     hr = torch.stack(sharp)

@@ -16,7 +16,7 @@ from data import ROOT
 from losses import (Discriminator, blemishes, charbonnier, chroma_l1, feature_matching, gradient_l1, hinge, kl,
                     log_mse, luma_psnr, reduced_l1, texture as texture_of)
 from loop import TORCH, Loop, average
-from model import TRAINED, Upres
+from model import TRAINED, Upres, wavelet_fix
 from pictures import Pictures, tuning_crops
 
 ONE_STEP = [(200,), (200,), (200,), (250,), (150,), (100,)]
@@ -45,7 +45,7 @@ def fixed(*modules):
 
 
 def measure_upscaling(model, schedules):
-    """Luma PSNR gained over bicubic on the held-out pictures."""
+    """Luma PSNR gained over bicubic on the held-out pictures, after the colour fix."""
     hr, clean, mild = tuning_crops()
 
     def after():
@@ -55,7 +55,7 @@ def measure_upscaling(model, schedules):
             bicubic = F.interpolate(lr, scale_factor=4, mode="bicubic")
             base = luma_psnr(bicubic, hr).mean()
             for schedule in schedules:
-                sr = model.upscale(lr, schedule) / 2 + 0.5
+                sr = wavelet_fix(model.upscale(lr, schedule) / 2 + 0.5, bicubic)
                 name = f"{kind}_{'-'.join(map(str, schedule))}"
                 values[name] = float(luma_psnr(sr, hr).mean() - base)
                 if kind == "clean":
@@ -138,17 +138,16 @@ def unet(model, pictures, loop_for):
 
 
 def joint(model, pictures, loop_for):
-    """Predictor and decoder for pixels; the UNet at a low rate, held to its trade by the noise loss."""
-    def loss(out, target):
-        return charbonnier(out, target) + reduced_l1(out, target) + chroma_l1(out, target)
+    """Predictor and decoder for PSNR; the UNet at a low rate, held to its trade by the noise loss."""
+    def loss(out, fixed_out, target):
+        return log_mse(fixed_out, target) + 0.5 * reduced_l1(out, target) + chroma_l1(out, target)
     together(model, pictures, loop_for, loss, rate=1.0)
 
 
-def finish_loss(out, target):
-    """PSNR: on degraded input the mean of what might have been is better than its median. Every second crop is
-    a clean one; of the others less must come back, for what they hold is noise too."""
+def finish_loss(out, fixed_out, target):
+    """Every second crop is a clean one; of the others less must come back, for what they hold is noise too."""
     clean = out[::2], target[::2]
-    return log_mse(out, target) + reduced_l1(*clean) + 2 * chroma_l1(out, target) + 4 * blemishes(*clean)
+    return log_mse(fixed_out, target) + reduced_l1(*clean) + 2 * chroma_l1(out, target) + 4 * blemishes(*clean)
 
 
 def finish(model, pictures, loop_for):
@@ -161,7 +160,8 @@ def finish(model, pictures, loop_for):
 
 
 def together(model, pictures, loop_for, picture_loss, rate, several=0.1, denoiser=True):
-    """`several`: the share of walks of more than one step. `denoiser`: trains UNet and prompt too."""
+    """`several`: the share of walks of more than one step. `denoiser`: trains UNet and prompt too.
+    `picture_loss` sees the output before and after the colour fix, which decides what coarse errors count."""
     groups = [
         {"params": model.predictor.parameters(), "lr": rate * 8e-4},
         {"params": [*model.vae.decoder.parameters(), *model.vae.post_quant_conv.parameters()], "lr": rate * 4e-4}]
@@ -177,7 +177,8 @@ def together(model, pictures, loop_for, picture_loss, rate, several=0.1, denoise
             start, std = model.start(lr, schedule[0])
             out = model.decode(model.walk(start, schedule))
         target = hr * 2 - 1
-        loss, noise = picture_loss(out, target), None
+        enlarged = F.interpolate(lr, scale_factor=4, mode="bicubic", antialias=True) * 2 - 1
+        loss, noise = picture_loss(out, wavelet_fix(out, enlarged), target), None
         if denoiser and loop.step % 8 == 0:
             noise = noise_loss(model, latents(model, hr), pictures.rng)
             loss = loss + 0.1 * noise
