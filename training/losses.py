@@ -25,11 +25,11 @@ def reduced_l1(a, b):
 
 
 def log_mse(a, b):
-    """Mean over the crops of the logarithm of the squared error, half of it luma's: PSNR, bounded where
-    a crop is nearly right already, lest the flat ones were all that counts."""
+    """Logarithm of each crop's squared error, half of it luma's: PSNR, bounded where a crop is nearly right
+    already, lest the flat ones were all that counts."""
     weights = a.new_tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)
     luma = (((a - b) * weights).sum(1) ** 2).mean((1, 2))
-    return torch.log(0.5 * luma + 0.5 * ((a - b) ** 2).mean((1, 2, 3)) + 1e-3).mean()
+    return torch.log(0.5 * luma + 0.5 * ((a - b) ** 2).mean((1, 2, 3)) + 1e-3)
 
 
 def chroma_l1(a, b):
