@@ -200,14 +200,14 @@ def together(model, pictures, loop_for, picture_loss, rate, several=0.1, denoise
     loop.run(step)
 
 
-def detail(model, pictures, loop_for, adversarial=0.03, texture=1.0):
+def detail(model, pictures, loop_for, adversarial=0.03, texture=2.0):
     """Teaches the later steps of a walk to add detail. The UNet alone changes; where a walk starts it
     must say what it said before, so that one step stays what it was. It is held to that
     ever tighter: free at first to learn detail, then made to tell the steps apart."""
     before, prompt = copy.deepcopy(model.unet).requires_grad_(False), model.prompt.detach().clone()
     critic = Discriminator()
     judge = torch.optim.AdamW(critic.parameters(), lr=4e-4, betas=(0.5, 0.99), weight_decay=0)
-    loop = loop_for([{"params": [*model.unet.parameters(), model.prompt], "lr": 8e-4}])
+    loop = loop_for([{"params": [*model.unet.parameters(), model.prompt], "lr": 1.2e-3}])
     loop.extra = {"critic": critic}
 
     def step(loop):
@@ -226,7 +226,7 @@ def detail(model, pictures, loop_for, adversarial=0.03, texture=1.0):
         wanted = (1 - share) * texture_of(plain) + share * texture_of(target)
         pixels, fine = charbonnier(out, target), (texture_of(out) - wanted).abs().mean()
         moved, disputed = changed(lr), 0.0
-        loss = 0.7 * pixels + low + tint + 2 * texture * fine + 10 ** (1 + loop.progress()) * moved
+        loss = 0.7 * pixels + low + tint + 2 * texture * fine + 10 ** (2 * loop.progress()) * moved
         if adversarial:
             disputed, verdict = dispute(target, out)
             loss = loss + adversarial * share * min(1.0, loop.step / 100) * verdict
@@ -276,7 +276,7 @@ def main():
     ap.add_argument("--batch", type=int, default=4, help="crops a step and process")
     ap.add_argument("--run", default="run", help="folder under work/")
     ap.add_argument("--adversarial", type=float, default=0.03, help="weight in the detail stage; 0 leaves the critic out")
-    ap.add_argument("--texture", type=float, default=1.0, help="weight in the detail stage")
+    ap.add_argument("--texture", type=float, default=2.0, help="weight in the detail stage")
     ap.add_argument("--decay", type=float, default=0.998, help="of the averaged weights")
     args = ap.parse_args()
     if (ROOT / "work" / args.run / f"{args.stage}.pt").exists():
