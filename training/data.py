@@ -234,7 +234,7 @@ def write_credits():
 
 CREDITS_HEAD = """# Pictures that the recipe trains on
 
-None of them is stored here, and version 2 of the bundled model came before those of `budgie-backgrounds`: `make -C training data` fetches them from the packages named and checks every digest.
+None of them is stored here: `make -C training data` fetches them from the packages named and checks every digest.
 They were cropped, reduced, turned and degraded for training. This file is written by `python data.py --credits`.
 
 | name | by | licence | from | use |

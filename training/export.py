@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from data import ROOT
 from model import PREDICTOR, SCHEDULER, UNET, VAE, Upres
 
-NAME, VERSION = "upres-tiny", "2"
+NAME, VERSION = "upres-tiny", "3"
 WEIGHTS = "diffusion_pytorch_model.fp16.safetensors"
 SCHEDULES = [[200], [200, 100, 50], [250, 200, 150, 100, 50]]  # the default first
 
