@@ -1,6 +1,6 @@
 """Writes the trained networks as a model folder: diffusers layout, f16 weights, digests.
 
-    python export.py --stage finish --out ../models/upres-tiny
+    python export.py --stage tidy --out ../models/upres-tiny
 """
 import argparse
 import hashlib
@@ -56,7 +56,7 @@ def export(model, out, recommended):
 
 def main():
     ap = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    ap.add_argument("--stage", default="finish")
+    ap.add_argument("--stage", default="tidy")
     ap.add_argument("--run", default="run")
     ap.add_argument("--out", type=Path, default=ROOT.parent / "models" / NAME)
     args = ap.parse_args()

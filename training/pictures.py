@@ -59,7 +59,7 @@ class Pictures:
         n = min(round(wanted), *picture.size)
         x, y = (int(self.rng.integers(0, length - n + 1)) for length in picture.size)
         crop = picture.crop((x, y, x + n, y + n))
-        return np.asarray(crop if n == side else crop.resize((side, side), Image.Resampling.LANCZOS))
+        return np.array(crop if n == side else crop.resize((side, side), Image.Resampling.LANCZOS))
 
     def batch(self, size, side=128):
         return torch.stack([self.crop(side) for _ in range(size)])

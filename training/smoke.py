@@ -8,7 +8,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
-STEPS = {"vae": 40, "unet": 16, "joint": 60, "detail": 24, "finish": 60}
+STEPS = {"vae": 40, "unet": 16, "joint": 60, "detail": 24, "finish": 60, "tidy": 60}
 CROPS = 2
 
 
@@ -38,9 +38,10 @@ def run(folder):
             return train.noise_loss(model, train.latents(model, hr), np.random.default_rng(5))
         if stage == "joint":
             return charbonnier(model.upscale(lr), hr * 2 - 1)
-        if stage == "finish":
+        if stage in ("finish", "tidy"):
             out = model.upscale(lr)
-            return train.finish_loss(out, wavelet_fix(out, enlarged * 2 - 1), hr * 2 - 1)
+            care = {"finish": 4, "tidy": 16}[stage]
+            return train.finish_loss(out, wavelet_fix(out, enlarged * 2 - 1), hr * 2 - 1, care)
         return (texture(model.upscale(lr, (200, 100, 50))) - texture(hr * 2 - 1)).abs().mean()
 
     torch.manual_seed(0)

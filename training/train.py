@@ -1,4 +1,4 @@
-"""The stages: `python train.py vae|unet|joint|detail|finish [--minutes M | --steps N]`.
+"""The stages: `python train.py vae|unet|joint|detail|finish|tidy [--minutes M | --steps N]`.
 
 Each begins from the averaged weights the one before it left in work/run/, and leaves its own there.
 """
@@ -7,6 +7,7 @@ import copy
 import os
 import zlib
 from contextlib import contextmanager
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -149,22 +150,27 @@ def fidelity(out, fixed_out, target):
     return log_mse(fixed_out, target).mean() + reduced + 5 * chroma_l1(out, target)
 
 
-def finish_loss(out, fixed_out, target):
+def finish_loss(out, fixed_out, target, care=4):
     """Degraded crops count twice, and reduced again they too must be what a clean input would have been: without
     noise. A clean one has less to gain by now."""
     psnr = log_mse(fixed_out, target)
     reduced = 5 * reduced_l1(fixed_out, target) + reduced_l1(out, target)
     return (psnr[::2].mean() / 2 + psnr[1::2].mean() + reduced + 5 * chroma_l1(out, target)
-            + 4 * blemishes(out[::2], target[::2]))
+            + care * blemishes(out[::2], target[::2]))
 
 
-def finish(model, pictures, loop_for):
-    """The last stage: predictor and decoder through the frozen denoiser, in one step, and what a mean hardly
-    sees, single pixels of flat and of grey places, above all."""
+def finish(model, pictures, loop_for, grey=0.35, rate=0.4, picture_loss=finish_loss):
+    """Predictor and decoder through the frozen denoiser, in one step, and what a mean hardly sees, single pixels of
+    flat and of grey places."""
     model.unet.requires_grad_(False)
     model.prompt.requires_grad_(False)
-    pictures.grey = 0.35
-    together(model, pictures, loop_for, finish_loss, rate=0.4, several=0.0, denoiser=False)
+    pictures.grey = grey
+    together(model, pictures, loop_for, picture_loss, rate=rate, several=0.0, denoiser=False)
+
+
+def tidy(model, pictures, loop_for):
+    """The same, with those pixels above all."""
+    finish(model, pictures, loop_for, grey=0.5, rate=0.2, picture_loss=partial(finish_loss, care=16))
 
 
 def together(model, pictures, loop_for, picture_loss, rate, several=0.1, denoiser=True):
@@ -263,7 +269,7 @@ def detail(model, pictures, loop_for, adversarial=0.03, texture=2.0):
 
 # name: (function, stage it starts from, default minutes)
 STAGES = {"vae": (vae, None, 20), "unet": (unet, "vae", 15), "joint": (joint, "unet", 75),
-          "detail": (detail, "joint", 10), "finish": (finish, "detail", 40)}
+          "detail": (detail, "joint", 10), "finish": (finish, "detail", 40), "tidy": (tidy, "finish", 10)}
 
 
 def main():
